@@ -1,0 +1,1 @@
+"""Mechanism: system calls in plain values. Only master.py knows the core."""
