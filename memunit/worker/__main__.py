@@ -1,0 +1,43 @@
+"""Where a worker begins: `PYTHON <this folder> --server asgi|callable MODULE:ATTRIBUTE`, started by the master.
+
+PYTHON is the app's own interpreter, 3.9 or later. It knows nothing of memunit: the package is made importable from the
+files beside this one and from nowhere else, so that neither memunit's neighbours nor this folder get in the app's way.
+"""
+
+import os
+import sys
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+def _set_paths() -> None:
+    """Let the app see its working directory first, and never this folder."""
+    own = os.path.realpath(_FOLDER)
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != own]
+    here = os.getcwd()
+    if here in sys.path:
+        sys.path.remove(here)
+    sys.path.insert(0, here)
+
+
+def _add_package() -> None:
+    """Put the package `memunit`, as found beside this folder, in sys.modules without any entry in sys.path."""
+    import importlib.util  # noqa: PLC0415  only once the paths are the app's
+
+    package = os.path.dirname(_FOLDER)
+    spec = importlib.util.spec_from_file_location(
+        "memunit", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["memunit"] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    _set_paths()
+    _add_package()
+    from memunit.worker.start import main
+
+    sys.exit(main(sys.argv[1:]))

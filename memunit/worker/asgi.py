@@ -1,0 +1,201 @@
+"""An ASGI worker: uvicorn's protocols on the master's sockets, with a stop that loses no request.
+
+uvicorn parses and answers; accepting, signals, readiness and the drain are done here, because its own shutdown closes
+connections that it has accepted and not read yet. Only what uvicorn has kept the same from 0.17 on is used of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+from email.utils import formatdate
+from typing import Any, Coroutine, List, Optional
+
+from memunit.worker import inherited, options, target
+from memunit.worker.draining import Application, Connections
+from memunit.worker.listening import Acceptor, unread
+from memunit.worker.notify import Notify
+from memunit.worker.problem import EX_SOFTWARE, Unusable
+
+
+def serve(app_name: str, notify: Notify) -> int:
+    """Serve the ASGI app `app_name` ("module:attribute") until SIGTERM or SIGINT; the exit status.
+
+    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when there is no
+    uvicorn, no fitting socket, or no such app.
+    """
+    uvicorn = _import_uvicorn()
+    listeners = inherited.open_stream_listeners(inherited.take())
+    try:
+        config = uvicorn.Config(None, **options.read(os.environ, uvicorn.Config))
+    except (KeyError, ValueError, TypeError) as error:
+        raise Unusable(f"uvicorn refuses its settings (UVICORN_* in the environment): {target.describe(error)}") from None
+    app = target.load(app_name)
+    target.refuse_factory(app, app_name)
+    config.app = app
+    config.load()
+    return _run(_Worker(config, listeners, notify).main())
+
+
+def _import_uvicorn() -> Any:
+    try:
+        return importlib.import_module("uvicorn")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "uvicorn":
+            remedy = "apt install python3-uvicorn" if sys.executable.startswith("/usr/bin/") else None
+            remedy = remedy or f"{sys.executable} -m pip install uvicorn"
+            raise Unusable(f"{sys.executable} has no uvicorn, which serves ASGI apps: {remedy}") from None
+        raise Unusable(f"cannot import uvicorn: {target.describe(error)}", cause=error) from None
+
+
+class _Worker:
+    def __init__(self, config: Any, listeners: List[socket.socket], notify: Notify) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._notify = notify
+        self._app = Application(config.loaded_app)
+        config.loaded_app = self._app
+        self._state = importlib.import_module("uvicorn.server").ServerState()
+        self._connections = self._state.connections = Connections()
+        self._protocol = _patient(config.http_protocol_class)
+        self._clock: Optional[asyncio.TimerHandle] = None
+
+    async def main(self) -> int:
+        """The worker's life inside the loop: start-up, serving, drain, shutdown."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._quiet = asyncio.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop)
+        lifespan = self._config.lifespan_class(self._config)
+        if not await self._start_up(lifespan):
+            return 0 if self._stopping.is_set() else EX_SOFTWARE
+
+        self._arguments = {"config": self._config, "server_state": self._state}
+        if hasattr(lifespan, "state"):
+            self._arguments["app_state"] = lifespan.state
+        acceptor = Acceptor(
+            self._listeners,
+            self._make_protocol,
+            keep_alive=self._config.timeout_keep_alive,
+            changed=self._changed,
+        )
+        self._acceptor = acceptor
+        acceptor.start()
+        self._notify.send("READY=1")
+        if self._notify.watchdog is not None:
+            self._ping(self._notify.watchdog / 2)
+        await self._stopping.wait()
+
+        acceptor.stop()
+        self._app.drain()
+        self._connections.on_empty = self._changed
+        self._changed()
+        while self._open():
+            self._quiet.clear()
+            await self._quiet.wait()
+        while self._state.tasks:
+            await asyncio.wait(set(self._state.tasks))
+        await lifespan.shutdown()
+        if lifespan.should_exit:
+            self._notify.status("the app's shutdown failed")
+            return EX_SOFTWARE
+        return 0
+
+    async def _start_up(self, lifespan: Any) -> bool:
+        """Run the app's start-up; whether to go on. A stop meanwhile does not wait for it: the loop cancels it."""
+        starting = self._loop.create_task(lifespan.startup())
+        stopping = self._loop.create_task(self._stopping.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done() or self._stopping.is_set():
+            return False
+        starting.result()
+        if lifespan.should_exit:
+            lines = self._app.start_failure.strip().splitlines()
+            self._notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
+            return False
+        return True
+
+    def _stop(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+
+    def _open(self) -> bool:
+        return self._acceptor.busy or bool(self._connections)
+
+    def _changed(self) -> None:
+        if self._stopping.is_set():
+            self._quiet.set()
+
+    def _make_protocol(self) -> Any:
+        if self._clock is None:
+            self._set_clock()
+        return self._protocol(**self._arguments)
+
+    def _set_clock(self) -> None:
+        """The Date header, renewed each second as long as there are connections: an idle worker sleeps."""
+        date = [(b"date", formatdate(time.time(), usegmt=True).encode())] if self._config.date_header else []
+        self._state.default_headers = date + self._config.encoded_headers
+        self._clock = self._loop.call_later(1.0, self._clock_strikes)
+
+    def _clock_strikes(self) -> None:
+        self._clock = None
+        if self._connections:
+            self._set_clock()
+
+    def _ping(self, interval: float) -> None:
+        self._notify.ping()
+        self._loop.call_later(interval, self._ping, interval)
+
+
+def _patient(protocol: Any) -> Any:
+    """`protocol`, whose keep-alive time-out does not close over a request that has arrived or is being answered."""
+
+    def timeout_keep_alive_handler(self: Any) -> None:
+        cycle = getattr(self, "cycle", None)
+        if unread(self.transport) or (cycle is not None and not cycle.response_complete):
+            return
+        protocol.timeout_keep_alive_handler(self)
+
+    if not hasattr(protocol, "timeout_keep_alive_handler"):
+        return protocol
+    return type("Patient" + protocol.__name__, (protocol,), {"timeout_keep_alive_handler": timeout_keep_alive_handler})
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """asyncio.run() on uvloop where the app's environment has it, on every Python from 3.9 to the newest."""
+    loop = _new_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            rest = asyncio.all_tasks(loop)
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    wanted = os.environ.get("UVICORN_LOOP", "auto")
+    if wanted not in ("auto", "asyncio", "uvloop"):
+        raise Unusable(f"UVICORN_LOOP={wanted}: auto, asyncio or uvloop is needed")
+    if wanted != "asyncio":
+        try:
+            return importlib.import_module("uvloop").new_event_loop()  # type: ignore[no-any-return]
+        except ImportError as error:
+            if wanted == "uvloop":
+                raise Unusable(f"cannot import uvloop: {target.describe(error)}", cause=error) from None
+    return asyncio.new_event_loop()

@@ -1,0 +1,79 @@
+"""The sockets that the master hands to a worker: sd_listen_fds(3) in the standard library."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from typing import List, MutableMapping, NamedTuple, Optional
+
+from memunit.worker.problem import Unusable
+
+_FIRST = 3
+_KINDS = {
+    socket.SOCK_DGRAM: "a datagram socket (ListenDatagram=)",
+    socket.SOCK_SEQPACKET: "a sequential-packet socket (ListenSequentialPacket=)",
+    socket.SOCK_RAW: "a raw socket",
+}
+
+
+class Inherited(NamedTuple):
+    """One descriptor of LISTEN_FDS, with its name of LISTEN_FDNAMES."""
+
+    name: str
+    fd: int
+
+    def __str__(self) -> str:
+        return f"descriptor {self.fd} ({self.name})"
+
+
+def take(environment: Optional[MutableMapping[str, str]] = None) -> List[Inherited]:
+    """The descriptors passed to this very process, in the given order, closed on exec from now on.
+
+    Takes LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES out of `environment` (os.environ), so that children of the app
+    never take them for theirs. An empty list when there are none or they were meant for another process.
+    """
+    env = os.environ if environment is None else environment
+    meant_for, count, names = (env.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if meant_for != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return []
+    labels = names.split(":") if names else []
+    found = []
+    for index in range(int(count)):
+        fd = _FIRST + index
+        try:
+            os.set_inheritable(fd, False)
+        except OSError as error:
+            raise Unusable(f"descriptor {fd} of LISTEN_FDS={count} is not open: {error.strerror}") from None
+        found.append(Inherited(labels[index] if index < len(labels) else "unknown", fd))
+    return found
+
+
+def open_socket(entry: Inherited) -> socket.socket:
+    """`entry` as a socket whose family, type and protocol are read from the descriptor itself (not assumed).
+
+    Raises Unusable for what is no socket.
+    """
+    try:
+        return socket.socket(fileno=entry.fd)
+    except OSError:
+        kind = "a FIFO (ListenFIFO=)" if stat.S_ISFIFO(os.fstat(entry.fd).st_mode) else "no socket"
+        raise Unusable(f"{entry} is {kind}; this server needs sockets") from None
+
+
+def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
+    """All `entries` as listening stream sockets, or raise Unusable that names the one that is not, and the remedy."""
+    if not entries:
+        raise Unusable("no listening socket was passed (LISTEN_FDS); start with --listen ADDRESS or from a .socket unit")
+    listeners = []
+    for entry in entries:
+        sock = open_socket(entry)
+        if sock.type != socket.SOCK_STREAM:
+            kind = _KINDS.get(sock.type, "no stream socket")
+            raise Unusable(f"{entry} is {kind}; an HTTP app needs a stream socket (ListenStream= in the .socket unit)")
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Unusable(f"{entry} does not listen; an HTTP app needs a listening socket (Accept=no in the .socket unit)")
+        if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise Unusable(f"{entry} is of address family {sock.family}; an HTTP app is served on TCP and Unix sockets")
+        listeners.append(sock)
+    return listeners

@@ -1,0 +1,61 @@
+"""The worker's side of sd_notify(3), with nothing but the standard library."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Mapping, Optional
+
+_PATIENCE = 5.0  # seconds to wait for room in the master's queue before a message that matters is given up
+_LONGEST = 2000  # characters of one value: a datagram of systemd's protocol holds 4096 bytes in all
+
+
+class Notify:
+    """Sends state changes to the address in NOTIFY_SOCKET; without one, quietly does nothing.
+
+    `environment` is read once, at construction. Nothing here raises: a worker goes on serving when nobody listens.
+    """
+
+    def __init__(self, environment: Optional[Mapping[str, str]] = None) -> None:
+        env = os.environ if environment is None else environment
+        address = env.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog = _watchdog_seconds(env)
+        """Seconds within which the master wants to hear a ping, or None (WATCHDOG_USEC and WATCHDOG_PID, sd_watchdog_enabled(3))."""
+
+    def send(self, *assignments: str, wait: float = _PATIENCE) -> bool:
+        """Send one datagram of `assignments` ("READY=1", "STATUS=importing"), and tell whether it was delivered.
+
+        Text is made ASCII and one line each. Blocks for `wait` seconds at most when the master's queue is full.
+        """
+        if not self._address:
+            return False
+        payload = "\n".join(_plain(each) for each in assignments).encode("ascii")
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client:
+                client.settimeout(max(wait, 0.0))
+                client.connect(self._address)
+                client.sendall(payload)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def status(self, text: str) -> bool:
+        """Send one line of STATUS=."""
+        return self.send("STATUS=" + text)
+
+    def ping(self) -> bool:
+        """Send WATCHDOG=1, without waiting: when the queue is full the next ping will do."""
+        return self.send("WATCHDOG=1", wait=0.0)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST].encode("ascii", "backslashreplace").decode("ascii")[: _LONGEST + 9]
+
+
+def _watchdog_seconds(env: Mapping[str, str]) -> Optional[float]:
+    meant_for = env.get("WATCHDOG_PID", "")
+    if meant_for and meant_for != str(os.getpid()):
+        return None
+    usec = env.get("WATCHDOG_USEC", "")
+    return int(usec) / 1e6 if usec.isascii() and usec.isdigit() and int(usec) > 0 else None

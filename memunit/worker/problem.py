@@ -1,0 +1,17 @@
+"""The one exception by which a worker says that it cannot serve, in words for the person who can mend it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+EX_SOFTWARE = 70
+EX_CONFIG = 78
+
+
+class Unusable(Exception):
+    """This worker cannot serve. `str()` is one line; `cause`, if any, is what to show a traceback of."""
+
+    def __init__(self, summary: str, *, exit_status: int = EX_CONFIG, cause: Optional[BaseException] = None) -> None:
+        super().__init__(summary)
+        self.exit_status = exit_status
+        self.cause = cause

@@ -1,0 +1,112 @@
+"""An ASGI app in nothing but the standard library, for process tests: it does what the path says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+from urllib.parse import parse_qs
+
+_kept: list[bytearray] = []
+_started = False
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """`/` answers "ok PID"; see the branches for the rest."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+        return
+    if scope["type"] == "websocket":
+        await _websocket(scope, receive, send)
+        return
+    path = scope["path"]
+    query = {key: values[0] for key, values in parse_qs(scope["query_string"].decode()).items()}
+    if path == "/slow":
+        await asyncio.sleep(float(query.get("s", "0.1")))
+    elif path == "/leak":
+        _kept.append(bytearray(int(query.get("kb", "64")) * 1024))
+    elif path == "/stream":
+        await _stream(send, int(query.get("n", "10")), float(query.get("s", "0.01")))
+        return
+    elif path == "/echo":
+        await _answer(send, await _body(receive))
+        return
+    elif path == "/unread":
+        await _answer(send, b"ok unread")  # the body is left where it is
+        return
+    elif path == "/nodelay":
+        await _answer(send, str(_nodelay(send)).encode())
+        return
+    elif path == "/error":
+        raise RuntimeError("asked for")
+    elif path == "/block":
+        await asyncio.get_running_loop().run_in_executor(None, _block_for_ever)
+    await _answer(send, f"ok {os.getpid()}".encode())
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            print("app: shut down", flush=True)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def _websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while True:
+        if scope["path"] == "/deaf":
+            await asyncio.sleep(0.01)
+            await send({"type": "websocket.send", "text": "tick"})
+            continue
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            print(f"app: websocket closed with {message.get('code')}", flush=True)
+            return
+        await send({"type": "websocket.send", "text": "ok " + (message.get("text") or "")})
+
+
+async def _answer(send: Any, body: bytes) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(send: Any, count: int, pause: float) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number in range(count):
+        await send({"type": "http.response.body", "body": f"{number}\n".encode(), "more_body": True})
+        await asyncio.sleep(pause)
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def _body(receive: Any) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _nodelay(send: Any) -> int:
+    sock = _cycle(send).transport.get_extra_info("socket")
+    if sock.family == socket.AF_UNIX:
+        return -1
+    return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+
+
+def _cycle(send: Any) -> Any:
+    if hasattr(send, "__self__"):
+        return send.__self__
+    return next(cell.cell_contents for cell in send.__closure__ if hasattr(cell.cell_contents, "__self__")).__self__
+
+
+def _block_for_ever() -> None:
+    read, _write = os.pipe()
+    os.read(read, 1)
