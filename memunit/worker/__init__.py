@@ -1,1 +1,1 @@
-"""What runs inside a worker, in the app's own interpreter: Python 3.9 and later, standard library only at import."""
+"""What runs in the app's own interpreter: Python 3.9 and later, standard library only at import."""

@@ -1,7 +1,8 @@
-"""Where a worker begins: `PYTHON <this folder> --server asgi|callable MODULE:ATTRIBUTE`, started by the master.
+"""Where a worker begins: the master starts `PYTHON <this folder> --server asgi|callable MODULE:ATTRIBUTE`.
 
-PYTHON is the app's own interpreter, 3.9 or later. It knows nothing of memunit: the package is made importable from the
-files beside this one and from nowhere else, so that neither memunit's neighbours nor this folder get in the app's way.
+PYTHON is the app's own interpreter, 3.9 or later, which knows nothing of memunit: the package is made
+importable from the files beside this one and from nowhere else, so that neither memunit's neighbours nor this
+folder get in the app's way.
 """
 
 import os
@@ -14,14 +15,17 @@ def _set_paths() -> None:
     """Let the app see its working directory first, and never this folder."""
     own = os.path.realpath(_FOLDER)
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != own]
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:
+        return  # it has been removed: the import of the app will say so
     if here in sys.path:
         sys.path.remove(here)
     sys.path.insert(0, here)
 
 
 def _add_package() -> None:
-    """Put the package `memunit`, as found beside this folder, in sys.modules without any entry in sys.path."""
+    """Put the package `memunit` that this folder is part of in sys.modules, without an entry in sys.path."""
     import importlib.util  # noqa: PLC0415  only once the paths are the app's
 
     package = os.path.dirname(_FOLDER)

@@ -1,7 +1,8 @@
 """An ASGI worker: uvicorn's protocols on the master's sockets, with a stop that loses no request.
 
-uvicorn parses and answers; accepting, signals, readiness and the drain are done here, because its own shutdown closes
-connections that it has accepted and not read yet. Only what uvicorn has kept the same from 0.17 on is used of it.
+uvicorn parses and answers; accepting, signals, readiness and the drain are done here, because its own
+shutdown closes connections that it has accepted and not read yet. Only what uvicorn has kept the same since
+0.17 is used.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from memunit.worker.problem import EX_SOFTWARE, Unusable
 def serve(app_name: str, notify: Notify) -> int:
     """Serve the ASGI app `app_name` ("module:attribute") until SIGTERM or SIGINT; the exit status.
 
-    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when there is no
-    uvicorn, no fitting socket, or no such app.
+    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when
+    there is no uvicorn, no fitting socket, or no such app.
     """
     uvicorn = _import_uvicorn()
     listeners = inherited.open_stream_listeners(inherited.take())
     try:
         config = uvicorn.Config(None, **options.read(os.environ, uvicorn.Config))
     except (KeyError, ValueError, TypeError) as error:
-        raise Unusable(f"uvicorn refuses its settings (UVICORN_* in the environment): {target.describe(error)}") from None
+        raise Unusable(f"uvicorn refuses UVICORN_* of the environment: {target.describe(error)}") from None
     app = target.load(app_name)
     target.refuse_factory(app, app_name)
     config.app = app
@@ -108,7 +109,7 @@ class _Worker:
         return 0
 
     async def _start_up(self, lifespan: Any) -> bool:
-        """Run the app's start-up; whether to go on. A stop meanwhile does not wait for it: the loop cancels it."""
+        """Run the app's start-up; whether to go on. A stop meanwhile does not wait: the loop cancels it."""
         starting = self._loop.create_task(lifespan.startup())
         stopping = self._loop.create_task(self._stopping.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +157,7 @@ class _Worker:
 
 
 def _patient(protocol: Any) -> Any:
-    """`protocol`, whose keep-alive time-out does not close over a request that has arrived or is being answered."""
+    """`protocol`, with a keep-alive time-out that spares a request that has arrived or is in work."""
 
     def timeout_keep_alive_handler(self: Any) -> None:
         cycle = getattr(self, "cycle", None)
@@ -166,7 +167,8 @@ def _patient(protocol: Any) -> Any:
 
     if not hasattr(protocol, "timeout_keep_alive_handler"):
         return protocol
-    return type("Patient" + protocol.__name__, (protocol,), {"timeout_keep_alive_handler": timeout_keep_alive_handler})
+    members = {"timeout_keep_alive_handler": timeout_keep_alive_handler}
+    return type("Patient" + protocol.__name__, (protocol,), members)
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -180,7 +182,8 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
             rest = asyncio.all_tasks(loop)
             for task in rest:
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+            if rest:
+                loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:

@@ -1,7 +1,8 @@
-"""The end of an ASGI worker that nobody notices: every answer says `Connection: close`, every WebSocket gets 1001.
+"""The end of an ASGI worker that nobody notices: answers say `Connection: close`, WebSockets get 1001.
 
-Works on the ASGI interface, which is the same in all versions of a server. Where it looks behind it (is more of the
-same connection waiting?), a server that shows nothing only costs the connection its keep-alive time.
+Works on the ASGI interface, which is the same in all versions of a server. Where it looks behind that (is
+more of the same connection waiting?), a server that shows nothing only costs the connection its keep-alive
+time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Connections(Set[Any]):
 
 
 class Application:
-    """The app, between the server and the drain. `start_failure` is what the app said when its start-up failed."""
+    """Stands between server and app. `start_failure` is what the app said when its start-up failed."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self.start_failure = ""
@@ -102,8 +103,8 @@ def closing(headers: Any) -> list[Any]:
 def may_close(scope: Message, send: Send) -> bool:
     """Whether the answer being sent can be the last of its connection.
 
-    Not while more of this request or a pipelined one is coming: to close over unread bytes is to reset the connection,
-    which can cost the client the answer too. The next answer is asked again.
+    Not while more of this request or a pipelined one is coming: to close over unread bytes is to reset the
+    connection, which can cost the client the answer too. The next answer is asked again.
     """
     if scope.get("http_version", "1.1") not in ("1.0", "1.1"):
         return False
@@ -116,12 +117,12 @@ def may_close(scope: Message, send: Send) -> bool:
     connection = transport.get_protocol()
     if getattr(connection, "pipeline", None):  # httptools: requests parsed and waiting
         return False
-    trailing = getattr(getattr(connection, "conn", None), "trailing_data", None)  # h11: bytes after this request
+    trailing = getattr(getattr(connection, "conn", None), "trailing_data", None)  # h11: bytes after this one
     return not (trailing and trailing[0])
 
 
 class _Gone(OSError):
-    """The app sends on a WebSocket that the drain has closed (ASGI: send() raises an OSError once disconnected)."""
+    """The app sends on a WebSocket that the drain has closed (ASGI asks for an OSError then)."""
 
 
 class _WebSocket:

@@ -30,8 +30,8 @@ class Inherited(NamedTuple):
 def take(environment: Optional[MutableMapping[str, str]] = None) -> List[Inherited]:
     """The descriptors passed to this very process, in the given order, closed on exec from now on.
 
-    Takes LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES out of `environment` (os.environ), so that children of the app
-    never take them for theirs. An empty list when there are none or they were meant for another process.
+    Takes LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES out of `environment` (os.environ), so that children of the
+    app never take them for theirs. An empty list when there are none or they were meant for another process.
     """
     env = os.environ if environment is None else environment
     meant_for, count, names = (env.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
@@ -62,18 +62,18 @@ def open_socket(entry: Inherited) -> socket.socket:
 
 
 def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
-    """All `entries` as listening stream sockets, or raise Unusable that names the one that is not, and the remedy."""
+    """All `entries` as listening stream sockets; raises Unusable that names the one that is none."""
     if not entries:
-        raise Unusable("no listening socket was passed (LISTEN_FDS); start with --listen ADDRESS or from a .socket unit")
+        raise Unusable("no listening socket was passed; start with --listen ADDRESS or from a .socket unit")
     listeners = []
     for entry in entries:
         sock = open_socket(entry)
         if sock.type != socket.SOCK_STREAM:
             kind = _KINDS.get(sock.type, "no stream socket")
-            raise Unusable(f"{entry} is {kind}; an HTTP app needs a stream socket (ListenStream= in the .socket unit)")
+            raise Unusable(f"{entry} is {kind}; an HTTP app needs a stream socket (ListenStream=)")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise Unusable(f"{entry} does not listen; an HTTP app needs a listening socket (Accept=no in the .socket unit)")
+            raise Unusable(f"{entry} does not listen; an HTTP app needs a listening socket (Accept=no)")
         if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-            raise Unusable(f"{entry} is of address family {sock.family}; an HTTP app is served on TCP and Unix sockets")
+            raise Unusable(f"{entry} is of family {sock.family}; an HTTP app needs TCP or a Unix socket")
         listeners.append(sock)
     return listeners

@@ -1,7 +1,8 @@
 """Accepting connections, so that at any moment each one is known by how far it has come.
 
-A server library's own accept loop hides connections that it has accepted and not yet given a protocol, and those on which
-nothing has been read; on shutdown they are reset. Here they are counted: `adopting`, then `silent`, then the server's.
+A server library's own accept loop hides connections that it has accepted and not yet given a protocol, and
+those on which nothing has been read; on shutdown they are reset. Here they are counted: `adopting`, then
+`silent`, then they are the server's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Callable, List, Optional, Set
 _BATCH = 4
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY = 1.0  # seconds without accepting when descriptors or memory have run out
-_LEAST_PATIENCE = 1.0  # seconds that a silent connection is given at a stop, however short the keep-alive time is
+_LEAST_PATIENCE = 1.0  # seconds that a silent connection has at a stop, however short the keep-alive time
 
 
 def unread(transport: Any) -> bool:
@@ -116,7 +117,7 @@ class Acceptor:
         self.changed()
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
-        print(f"memunit worker: cannot accept: {error.strerror}; trying again in 1 s", file=sys.stderr, flush=True)
+        print(f"memunit worker: cannot accept: {error.strerror}; trying again in 1 s", file=sys.stderr)
         self._loop.remove_reader(listener.fileno())
         handle: Optional[asyncio.TimerHandle] = None
 

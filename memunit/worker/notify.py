@@ -7,13 +7,13 @@ import socket
 from typing import Mapping, Optional
 
 _PATIENCE = 5.0  # seconds to wait for room in the master's queue before a message that matters is given up
-_LONGEST = 2000  # characters of one value: a datagram of systemd's protocol holds 4096 bytes in all
+_LONGEST = 2000  # characters of one assignment: a datagram of the protocol holds 4096 bytes in all
 
 
 class Notify:
     """Sends state changes to the address in NOTIFY_SOCKET; without one, quietly does nothing.
 
-    `environment` is read once, at construction. Nothing here raises: a worker goes on serving when nobody listens.
+    `environment` is read once, at construction. Nothing here raises: a worker serves on when nobody listens.
     """
 
     def __init__(self, environment: Optional[Mapping[str, str]] = None) -> None:
@@ -21,12 +21,13 @@ class Notify:
         address = env.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = _watchdog_seconds(env)
-        """Seconds within which the master wants to hear a ping, or None (WATCHDOG_USEC and WATCHDOG_PID, sd_watchdog_enabled(3))."""
+        """Seconds within which the master wants to hear a ping, or None (sd_watchdog_enabled(3))."""
 
     def send(self, *assignments: str, wait: float = _PATIENCE) -> bool:
-        """Send one datagram of `assignments` ("READY=1", "STATUS=importing"), and tell whether it was delivered.
+        """Send one datagram of `assignments` ("READY=1", "STATUS=importing"); whether it was delivered.
 
-        Text is made ASCII and one line each. Blocks for `wait` seconds at most when the master's queue is full.
+        Text is made ASCII and one line each. Blocks for `wait` seconds at most, while the master's queue is
+        full.
         """
         if not self._address:
             return False
@@ -50,7 +51,7 @@ class Notify:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST].encode("ascii", "backslashreplace").decode("ascii")[: _LONGEST + 9]
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode("ascii")[:_LONGEST]
 
 
 def _watchdog_seconds(env: Mapping[str, str]) -> Optional[float]:

@@ -1,4 +1,4 @@
-"""What an administrator may set of uvicorn: the environment variables that its own command line reads, UVICORN_*."""
+"""What an administrator may set of uvicorn: UVICORN_*, the environment variables of its own command line."""
 
 from __future__ import annotations
 
@@ -8,16 +8,32 @@ from typing import Any, Callable, Dict, Mapping
 from memunit.worker.problem import Unusable
 
 _TEXTS = ("http", "ws", "lifespan", "interface", "log_level", "root_path", "forwarded_allow_ips")
-_NUMBERS = ("timeout_keep_alive", "limit_concurrency", "ws_max_size", "ws_max_queue", "h11_max_incomplete_event_size")
+_NUMBERS = (
+    "timeout_keep_alive",
+    "limit_concurrency",
+    "ws_max_size",
+    "ws_max_queue",
+    "h11_max_incomplete_event_size",
+)
 _SWITCHES = ("proxy_headers", "server_header", "date_header", "access_log", "ws_per_message_deflate")
-_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 
 def read(environment: Mapping[str, str], config: Callable[..., Any]) -> Dict[str, Any]:
     """Keyword arguments for uvicorn.Config (`config`, of any version) out of `environment`.
 
-    UVICORN_TIMEOUT_KEEP_ALIVE=75 is timeout_keep_alive=75. Without a word in it: warnings and errors only, and no access
-    log, since each line would land in the journal. Variables unknown here are left to the app. Raises Unusable.
+    UVICORN_TIMEOUT_KEEP_ALIVE=75 is timeout_keep_alive=75. Unless it says otherwise: warnings and errors
+    only, and no access log, since each line would land in the journal. Raises Unusable for a value that is
+    none.
     """
     chosen: Dict[str, Any] = {"log_level": "warning", "access_log": False}
     known = inspect.signature(config).parameters

@@ -11,7 +11,9 @@ EX_CONFIG = 78
 class Unusable(Exception):
     """This worker cannot serve. `str()` is one line; `cause`, if any, is what to show a traceback of."""
 
-    def __init__(self, summary: str, *, exit_status: int = EX_CONFIG, cause: Optional[BaseException] = None) -> None:
+    def __init__(
+        self, summary: str, *, exit_status: int = EX_CONFIG, cause: Optional[BaseException] = None
+    ) -> None:
         super().__init__(summary)
         self.exit_status = exit_status
         self.cause = cause

@@ -1,4 +1,4 @@
-"""What every worker started by exec does first: arguments, crash dumps, and one clear word when it cannot serve."""
+"""What every worker does first: arguments, crash dumps, and one clear word when it cannot serve."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _print_traceback(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if not (name.startswith(ours) or name.startswith("<frozen importlib") or "/importlib/" in name):
+        if not (name.startswith((ours, "<frozen importlib")) or "/importlib/" in name):
             break
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)

@@ -15,8 +15,9 @@ from memunit.worker.problem import Unusable
 def load(target: str) -> Callable[..., Any]:
     """Import `target` and return its callable.
 
-    "shop.web:app" is an attribute, "shop.web:site.app" an attribute of one, and "shop.web:create_app()" is what the
-    function returns, called without arguments. Raises Unusable; its cause is the app's own exception, if it raised one.
+    "shop.web:app" is an attribute, "shop.web:site.app" an attribute of one, and "shop.web:create_app()" what
+    that function returns, called without arguments. Raises Unusable; its cause is the app's own exception, if
+    any.
     """
     module_name, colon, path = target.partition(":")
     factory = path.endswith("()")
@@ -44,7 +45,7 @@ def load(target: str) -> Callable[..., Any]:
 
 
 def refuse_factory(app: Callable[..., Any], target: str) -> None:
-    """Raise Unusable when `app` can only be a factory: a function that takes no argument answers no request."""
+    """Raise Unusable when `app` can only be a factory: what takes no argument answers no request."""
     if not inspect.isroutine(app) and not isinstance(app, functools.partial):
         return
     try:

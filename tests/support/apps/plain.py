@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 _kept: list[bytearray] = []
-_started = False
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -36,7 +36,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await _answer(send, b"ok unread")  # the body is left where it is
         return
     elif path == "/nodelay":
-        await _answer(send, str(_nodelay(send)).encode())
+        await _answer(send, str(_nodelay(scope["client"])).encode())
         return
     elif path == "/error":
         raise RuntimeError("asked for")
@@ -94,17 +94,20 @@ async def _body(receive: Any) -> bytes:
             return b"".join(parts)
 
 
-def _nodelay(send: Any) -> int:
-    sock = _cycle(send).transport.get_extra_info("socket")
-    if sock.family == socket.AF_UNIX:
-        return -1
-    return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
-
-
-def _cycle(send: Any) -> Any:
-    if hasattr(send, "__self__"):
-        return send.__self__
-    return next(cell.cell_contents for cell in send.__closure__ if hasattr(cell.cell_contents, "__self__")).__self__
+def _nodelay(client: tuple[str, int]) -> int:
+    """TCP_NODELAY of this process's own end of the connection from `client`."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            sock = socket.socket(fileno=os.dup(int(entry.name)))
+        except OSError:
+            continue  # no socket, or the descriptor of the listing itself
+        with sock:
+            try:
+                if sock.getpeername()[:2] == tuple(client):
+                    return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+            except OSError:
+                continue
+    raise LookupError(client)
 
 
 def _block_for_ever() -> None:

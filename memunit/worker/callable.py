@@ -1,0 +1,215 @@
+"""A worker whose serving is the app's own: the library's `run(worker)`, or `serve(sockets, stopping)`."""
+
+from __future__ import annotations
+
+import faulthandler
+import inspect
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, Callable, List, Optional
+
+from memunit.worker import inherited, target
+from memunit.worker.notify import Notify
+from memunit.worker.problem import Unusable
+
+
+class Stopping:
+    """Becomes set, once and for good, when the worker is to stop. Can sit in a select() beside sockets."""
+
+    def __init__(self) -> None:
+        self._readable, self._end = os.pipe2(os.O_CLOEXEC)
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Whether the worker is to stop."""
+        return self._set
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until it is set, `timeout` seconds at most; whether it is."""
+        poll = select.poll()
+        poll.register(self._readable, select.POLLIN)
+        poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        return self._set
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once this is set. Not to be read or closed."""
+        return self._readable
+
+    def set(self) -> None:
+        """Set it. Takes no lock: fit to be called from anywhere, a signal handler too."""
+        if not self._set:
+            self._set = True
+            os.write(self._end, b"\0")
+
+
+class Worker:
+    """What `run(worker)` is given: the sockets to serve on, and the words to say to the master.
+
+    `sockets` are blocking sockets in the master's order, shared with the other workers: accept() can find
+    that another was faster only where they are made non-blocking. `slot` and `generation` name the worker.
+    """
+
+    def __init__(
+        self, sockets: List[socket.socket], notify: Notify, *, slot: int = 0, generation: int = 0
+    ) -> None:
+        self.sockets = sockets
+        self.slot = slot
+        self.generation = generation
+        self.stopping = Stopping()
+        self._notify = notify
+
+    @property
+    def watchdog(self) -> Optional[float]:
+        """Seconds within which ping() has to be called again, once it has been; None when nobody watches."""
+        return self._notify.watchdog
+
+    def ready(self) -> None:
+        """Say that this worker serves. Until then it is starting, and is ended at the start time-out."""
+        self._notify.send("READY=1")
+
+    def status(self, text: str) -> None:
+        """Say in one line what this worker is doing."""
+        self._notify.status(text)
+
+    def ping(self) -> None:
+        """Tell the watchdog that this worker gets on.
+
+        Call it from what serves (each pass of a loop, each request), not from a thread of its own, which
+        would prove nothing. The watchdog is armed by the first call: a worker that never calls is never ended
+        for its silence.
+        """
+        self._notify.ping()
+
+
+Run = Callable[[Worker], Any]
+Clean = Callable[[], Any]
+
+
+def serve(run: Run, clean: Optional[Clean] = None, *, slot: int = 0, generation: int = 0) -> int:
+    """Serve by `run(worker)` in this process, a child that the master has just forked; the exit status.
+
+    Takes sockets and addresses out of the environment (LISTEN_FDS, NOTIFY_SOCKET). At SIGTERM or SIGINT a
+    thread of its own says STOPPING=1, calls `clean()` and then sets `worker.stopping`; so `clean` may take
+    locks that the main thread holds. 0 when `run` returns, 1 when it raises, the status of a SystemExit. To
+    be called in the main thread.
+    """
+    notify = Notify()
+    worker = Worker(
+        [inherited.open_socket(entry) for entry in inherited.take()], notify, slot=slot, generation=generation
+    )
+    return _serve(worker, notify, run, clean)
+
+
+def serve_target(name: str) -> int:
+    """Serve by the callable `name` ("module:attribute") in an interpreter of its own; the exit status, as of
+    serve().
+
+    With one parameter it is called as run(worker), and says worker.ready() itself. With two it is called as
+    serve(sockets, stopping), and READY=1 is said just before: the sockets listen, and nothing else can tell.
+    """
+    notify = Notify()
+    entries = inherited.take()
+    found = target.load(name)
+    run = _adapt(found, name)
+    return _serve(Worker([inherited.open_socket(entry) for entry in entries], notify), notify, run, None)
+
+
+def _adapt(found: Callable[..., Any], name: str) -> Run:
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return found
+
+    def fits(count: int) -> bool:
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            return False
+        return True
+
+    if fits(2):
+
+        def run(worker: Worker) -> Any:
+            worker.ready()
+            return found(worker.sockets, worker.stopping)
+
+        return run
+    if fits(1):
+        return found
+    raise Unusable(f"{name}{signature} can be called neither as serve(sockets, stopping) nor as run(worker)")
+
+
+def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> int:
+    faulthandler.enable(all_threads=True)
+    for sock in worker.sockets:
+        sock.setblocking(True)
+    stopper = _Stopper(worker, notify, clean)
+    stopper.start()
+    try:
+        run(worker)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            notify.status(f"failed: {target.describe(error)}")
+        traceback.print_exc()
+        return 1
+    finally:
+        stopper.finish()
+    return 0
+
+
+class _Stopper:
+    """Turns SIGTERM into STOPPING=1, clean() and `stopping`, in a thread: a handler could meet the locks it
+    needs.
+
+    The signal comes by a pipe, twice: from the handler, which runs when the main thread executes Python, and
+    from the interpreter's wakeup descriptor, which works while the main thread is in C, as long as no event
+    loop takes it.
+    """
+
+    def __init__(self, worker: Worker, notify: Notify, clean: Optional[Clean]) -> None:
+        self._worker = worker
+        self._notify = notify
+        self._clean = clean
+        self._told, self._tell = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._tell, False)
+        self._asked = False
+        self._thread = threading.Thread(target=self._wait, name="memunit-stop", daemon=True)
+
+    def start(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._handle)
+        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """After a stop has begun, let clean() come to its end."""
+        if self._asked:
+            self._thread.join()
+
+    def _handle(self, signum: int, _frame: object) -> None:
+        if not self._asked:
+            self._asked = True
+            os.write(self._tell, bytes([signum]))
+
+    def _wait(self) -> None:
+        while not {signal.SIGTERM, signal.SIGINT} & set(os.read(self._told, 64)):
+            pass
+        self._asked = True
+        self._notify.send("STOPPING=1")
+        try:
+            if self._clean is not None:
+                self._clean()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            self._worker.stopping.set()
