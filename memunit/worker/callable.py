@@ -50,8 +50,9 @@ class Stopping:
 class Worker:
     """What `run(worker)` is given: the sockets to serve on, and the words to say to the master.
 
-    `sockets` are blocking sockets in the master's order, shared with the other workers: accept() can find
-    that another was faster only where they are made non-blocking. `slot` and `generation` name the worker.
+    `sockets` come in the master's order and are shared with the other workers, down to the blocking mode:
+    leave it as it is (blocking), or expect that accept() finds a connection taken by a faster worker. `slot`
+    and `generation` name the worker.
     """
 
     def __init__(
@@ -90,19 +91,24 @@ Run = Callable[[Worker], Any]
 Clean = Callable[[], Any]
 
 
-def serve(run: Run, clean: Optional[Clean] = None, *, slot: int = 0, generation: int = 0) -> int:
+def serve(
+    run: Run,
+    clean: Optional[Clean] = None,
+    *,
+    sockets: Optional[List[socket.socket]] = None,
+    slot: int = 0,
+    generation: int = 0,
+) -> int:
     """Serve by `run(worker)` in this process, a child that the master has just forked; the exit status.
 
-    Takes sockets and addresses out of the environment (LISTEN_FDS, NOTIFY_SOCKET). At SIGTERM or SIGINT a
-    thread of its own says STOPPING=1, calls `clean()` and then sets `worker.stopping`; so `clean` may take
-    locks that the main thread holds. 0 when `run` returns, 1 when it raises, the status of a SystemExit. To
-    be called in the main thread.
+    `sockets` are those of LISTEN_FDS unless given. At SIGTERM or SIGINT a thread of its own says STOPPING=1,
+    calls `clean()` and then sets `worker.stopping`; so `clean` may take locks that the main thread holds. 0
+    when `run` returns, 1 when it raises, the status of a SystemExit. To be called in the main thread.
     """
     notify = Notify()
-    worker = Worker(
-        [inherited.open_socket(entry) for entry in inherited.take()], notify, slot=slot, generation=generation
-    )
-    return _serve(worker, notify, run, clean)
+    if sockets is None:
+        sockets = [inherited.open_socket(entry) for entry in inherited.take()]
+    return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean)
 
 
 def serve_target(name: str) -> int:
@@ -146,8 +152,6 @@ def _adapt(found: Callable[..., Any], name: str) -> Run:
 
 def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> int:
     faulthandler.enable(all_threads=True)
-    for sock in worker.sockets:
-        sock.setblocking(True)
     stopper = _Stopper(worker, notify, clean)
     stopper.start()
     try:
