@@ -1,0 +1,241 @@
+"""Start workers, hold them by pidfd, end their whole tree, reap what has ended.
+
+The master is single-threaded, so fork(2) is safe here and gives what posix_spawn cannot: LISTEN_PID is the
+pid of the very process that executes the program (sd_listen_fds(3)).
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from memunit.master import system
+from memunit.master.child import EXIT_CHDIR, EXIT_EXEC, EXIT_FDS, Launch, become_function, become_program
+
+__all__ = [
+    "EXIT_CHDIR",
+    "EXIT_EXEC",
+    "EXIT_FDS",
+    "Child",
+    "End",
+    "Launch",
+    "fork_call",
+    "launch",
+    "open_descriptors",
+    "reap",
+]
+
+
+_CODES = {os.CLD_EXITED: "exited", os.CLD_KILLED: "killed", os.CLD_DUMPED: "dumped"}
+_STOP_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a child ended: `code` is "exited", "killed" or "dumped" as in waitid(2), `status` the number with
+    it.
+    """
+
+    pid: int
+    code: str
+    status: int
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that we forked. The pidfd is readable once it has ended, `exec_fd` once execve(2) came out
+    either way.
+
+    Both stay readable, so a caller that polls takes each out of its epoll after the first event, and before
+    close().
+    """
+
+    pid: int
+    pidfd: int
+    exec_fd: int
+    ended: bool = False
+    _report: bytes = field(default=b"", repr=False)
+    _outcome_known: bool = field(default=False, repr=False)
+
+    def signal(self, signum: int) -> bool:
+        """Send a signal; False when it has ended already. Raises PermissionError if it changed its user."""
+        if self.ended:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, signum)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill_tree(self) -> None:
+        """SIGKILL the process, its process group and its descendants, also those with a session of their own.
+
+        Descendants are stopped first, so that none can fork out of the net while it closes. Nothing happens
+        once it has been reaped: reap() killed the rest of the group while the zombie still kept the number
+        from being reused.
+        """
+        if self.ended:
+            return
+        with contextlib.suppress(PermissionError):
+            self.signal(signal.SIGSTOP)
+        held: dict[int, int] = {}
+        try:
+            for _ in range(_STOP_ROUNDS):
+                found = system.hold_descendants(self.pid, besides=held)
+                held |= found
+                _signal_all(found.values(), signal.SIGSTOP)
+                if not found:
+                    break
+            _signal_all(held.values(), signal.SIGKILL)
+        finally:
+            for pidfd in held.values():
+                os.close(pidfd)
+        self._kill_group()
+        with contextlib.suppress(PermissionError):
+            self.signal(signal.SIGKILL)
+
+    def _kill_group(self) -> None:
+        """Only while the process is there, also as a zombie: after that the number may be another group's."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _read_outcome(self) -> None:
+        while not self._outcome_known:
+            try:
+                block = os.read(self.exec_fd, 4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                block = b""
+            self._report += block
+            self._outcome_known = not block
+
+    def executed(self) -> bool:
+        """Whether execve(2) has succeeded (for fork_call: whether the function has begun). Does not block."""
+        self._read_outcome()
+        return self._outcome_known and not self._report
+
+    def failure(self) -> OSError | None:
+        """Why it never became its program: the child's error with the path that it is about. Does not block.
+
+        None as long as nothing has failed. Certain once the process has ended.
+        """
+        self._read_outcome()
+        if not self._report:
+            return None
+        number, path, text = self._report.decode("utf-8", "replace").split("\0", 2)
+        return OSError(int(number), text, path) if path else OSError(int(number), text)
+
+    def close(self) -> None:
+        """Close both descriptors. The process goes on if it has not ended."""
+        for descriptor in (self.pidfd, self.exec_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.pidfd = self.exec_fd = -1
+
+
+def _signal_all(pidfds: Iterable[int], signum: int) -> None:
+    for pidfd in pidfds:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(pidfd, signum)
+
+
+def open_descriptors() -> frozenset[int]:
+    """The descriptors that are open in this process now: what a library call takes down before it opens its
+    own.
+    """
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(int(name), fcntl.F_GETFD)  # The one that listed is closed again by now.
+            found.add(int(name))
+    return frozenset(found)
+
+
+def launch(launch: Launch) -> Child:
+    """Start a program and return at once, before its execve(2).
+
+    In the child: a process group of its own, stdin from /dev/null, every signal at its default and unblocked,
+    the sockets from descriptor 3 on in order, nothing else but stdout and stderr. Sockets keep their
+    O_NONBLOCK as it is: the flag is shared by all who hold the socket, and to clear it here would make the
+    accept(2) of a running sibling block. A failing chdir or exec ends the child with 200 or 203
+    (systemd.exec(5)); failure() has the error then. Raises OSError when there can be no process (fork, pidfd
+    or pipe).
+    """
+    return _fork(lambda report: become_program(launch, report))
+
+
+def fork_call(function: Callable[[], int], launch: Launch, *, keep: Collection[int] | None = None) -> Child:
+    """Like launch(), but the child runs `function` and exits with what it returns; argv is not looked at.
+
+    An exception gives its traceback on stderr and status 1, SystemExit its own status. With `keep`, the
+    sockets stay at their numbers (the function holds their objects), LISTEN_* is not set, and besides them
+    those descriptors survive: the ones that the calling program had open before the master opened its own.
+    SIGPIPE and SIGXFSZ stay ignored, as Python code expects.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return _fork(lambda report: become_function(function, launch, report, keep))
+
+
+def _fork(child_main: Callable[[int], NoReturn]) -> Child:
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    # Blocked over the fork: until the child has put the dispositions back, a SIGTERM to it would run the
+    # master's handler.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child_main(writer)
+            finally:
+                os._exit(EXIT_FDS)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # The child does the same; whoever comes first, a signal to the group finds one. EACCES: it has executed
+    # already.
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        os.close(reader)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return Child(pid=pid, pidfd=pidfd, exec_fd=reader)
+
+
+def reap(children: Mapping[int, Child]) -> tuple[list[End], list[int]]:
+    """Collect every child that has ended: (ends of those in `children`, pids of strays). Does not block.
+
+    What is left of the process group of a known child is killed while its zombie still holds the number; then
+    it is reaped and marked as ended.
+    """
+    ends: list[End] = []
+    strays: list[int] = []
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            break
+        if found is None:
+            break
+        child = children.get(found.si_pid)
+        if child is not None:
+            child._kill_group()
+        os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+        if child is None:
+            strays.append(found.si_pid)
+        else:
+            child.ended = True
+            ends.append(End(found.si_pid, _CODES.get(found.si_code, "exited"), found.si_status))
+    return ends, strays
