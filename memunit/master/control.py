@@ -1,0 +1,196 @@
+"""The control socket: one line in, an exit code and a text out. Both ends; needs nothing but the standard
+library.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+from memunit.master.system import prepare_socket_path
+
+MAX_REQUEST = 1024
+MAX_CLIENTS = 64
+_MAX_REPLY = 16 * 1024 * 1024
+_EX_NOPERM = 77
+_EX_USAGE = 64
+_PEERCRED = struct.Struct("3i")
+
+
+@dataclass(slots=True)
+class _Client:
+    connection: socket.socket
+    token: int
+    received: bytes = b""
+    asked: bool = False
+    to_send: bytes = b""
+
+
+class ControlServer:
+    """Answers local clients of our own user and root. Never blocks, whatever a client does or fails to do."""
+
+    def __init__(self, path: str) -> None:
+        """Listen at `path`, whose directory is made with mode 0700 if it is missing. Raises OSError."""
+        prepare_socket_path(path)
+        self.path = path
+        self._listener = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            self._listener.bind(path)
+            os.chmod(path, 0o600)
+            self._listener.listen(MAX_CLIENTS)
+            self._epoll = select.epoll()
+        except BaseException:
+            self._listener.close()
+            raise
+        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._clients: dict[int, _Client] = {}
+        self._last_token = 0
+
+    def fileno(self) -> int:
+        """One descriptor for all: it is readable whenever requests() has something to do, also for a slow
+        client.
+        """
+        return self._epoll.fileno()
+
+    def requests(self) -> list[tuple[int, str]]:
+        """Serve whoever is ready; the requests that are complete now, as (token, line). Each wants one
+        reply().
+        """
+        complete: list[tuple[int, str]] = []
+        for descriptor, events in self._epoll.poll(0):
+            if descriptor == self._listener.fileno():
+                self._accept()
+                continue
+            client = self._clients[descriptor]
+            if events & (select.EPOLLHUP | select.EPOLLERR):
+                self._drop(client)
+            elif events & select.EPOLLOUT:
+                self._flush(client)
+            elif events & select.EPOLLIN and (line := self._receive(client)) is not None:
+                complete.append((client.token, line))
+        return complete
+
+    def reply(self, token: int, exit_code: int, text: str) -> None:
+        """Answer a request and hang up. A client that is gone already misses it."""
+        for client in self._clients.values():
+            if client.token == token:
+                client.to_send = f"{exit_code}\n{text}".encode("utf-8", "replace")
+                self._flush(client)
+                return
+
+    def close(self) -> None:
+        """Hang up on everybody and take the path away. Replies that were not read yet are lost."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        if self._listener.fileno() >= 0:
+            self._epoll.close()
+            self._listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def _accept(self) -> None:
+        for _ in range(MAX_CLIENTS):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            if len(self._clients) >= MAX_CLIENTS:
+                # The one that has been silent the longest makes room; those that wait for a reply do not.
+                silent = next((client for client in self._clients.values() if not client.asked), None)
+                if silent is None:
+                    connection.close()
+                    continue
+                self._drop(silent)
+            self._last_token += 1
+            client = _Client(connection, self._last_token)
+            self._clients[connection.fileno()] = client
+            self._epoll.register(connection.fileno(), select.EPOLLIN)
+            if _peer_uid(connection) not in (0, os.geteuid()):
+                client.asked = True
+                self.reply(client.token, _EX_NOPERM, "only root and the service's own user may ask")
+
+    def _receive(self, client: _Client) -> str | None:
+        try:
+            block = client.connection.recv(MAX_REQUEST)
+        except BlockingIOError:
+            return None
+        except OSError:
+            block = b""
+        client.received += block
+        line, end, _ = client.received.partition(b"\n")
+        if end and len(line) < MAX_REQUEST:
+            client.asked = True
+            # From now on only its hanging up is of interest, and that is always reported.
+            self._epoll.modify(client.connection.fileno(), 0)
+            return line.decode("utf-8", "replace").strip()
+        if len(client.received) >= MAX_REQUEST:
+            client.asked = True
+            self.reply(client.token, _EX_USAGE, f"a request is one line of at most {MAX_REQUEST} bytes")
+        elif not block:
+            self._drop(client)
+        return None
+
+    def _flush(self, client: _Client) -> None:
+        try:
+            while client.to_send:
+                client.to_send = client.to_send[client.connection.send(client.to_send) :]
+        except BlockingIOError:
+            self._epoll.modify(client.connection.fileno(), select.EPOLLOUT)
+            return
+        except OSError:
+            pass
+        self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        descriptor = client.connection.fileno()
+        del self._clients[descriptor]
+        # By hand: a child that is between fork and exec may hold the connection a moment longer, and with it
+        # the event.
+        self._epoll.unregister(descriptor)
+        client.connection.close()
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    return int(_PEERCRED.unpack(credentials)[1])
+
+
+def request(path: str, command: str, timeout: float) -> tuple[int, str]:
+    """Send one line to the master at `path` and return its (exit code, text), within `timeout` seconds in
+    all.
+
+    Raises OSError that says what to look at: FileNotFoundError or ConnectionRefusedError when no master is
+    there, PermissionError, TimeoutError, ConnectionResetError when it ended before it answered.
+    """
+    deadline = time.monotonic() + timeout
+    answer = b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.settimeout(timeout)
+            connection.connect(path)
+            connection.sendall(command.encode() + b"\n")
+            while len(answer) < _MAX_REPLY:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                block = connection.recv(65536)
+                if not block:
+                    break
+                answer += block
+        except TimeoutError:
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"no answer to {command!r} within {timeout:g} s", path
+            ) from None
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise OSError(error.errno, "no memunit listens here; is the service running?", path) from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), path) from None
+    code, end, text = answer.partition(b"\n")
+    if not end or not code.isdigit():
+        raise ConnectionResetError(errno.ECONNRESET, f"the master ended before it answered {command!r}", path)
+    return int(code), text.decode("utf-8", "replace")

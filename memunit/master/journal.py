@@ -1,0 +1,117 @@
+"""One entry an event: native where the journal listens, else one line on stderr. Nothing here raises or
+blocks.
+"""
+
+import os
+import select
+import socket
+import sys
+from types import FrameType
+
+IDENTIFIER = "memunit"
+_JOURNAL = "/run/systemd/journal/socket"
+_LEVELS = ("emergency", "alert", "critical", "error", "warning")
+
+
+class Log:
+    """Where the master tells what happened in `instance`."""
+
+    def __init__(self, instance: str, *, native: bool | None = None) -> None:
+        """`native` is found out from JOURNAL_STREAM if it is not given."""
+        self.instance = instance
+        self.native = stderr_is_journal() if native is None else native
+        self._probe: socket.socket | None = None
+
+    def send(self, message: str, message_id: str | None = None, priority: int = 6, **fields: object) -> None:
+        """Write one entry. `fields` are upper-case as the journal wants them; numbers become decimal text.
+
+        MEMUNIT_INSTANCE, PRIORITY (syslog(3): 0 emergency to 7 debug), SYSLOG_IDENTIFIER and the place in the
+        code are always there. An entry that the journal does not take at once becomes a line on stderr; one
+        that stderr does not take either is dropped, for a master that waits for its log serves nobody.
+        """
+        if not (self.native and self._native(message, message_id, priority, fields, sys._getframe(1))):
+            _line(message, priority)
+
+    def _native(
+        self,
+        message: str,
+        message_id: str | None,
+        priority: int,
+        fields: dict[str, object],
+        caller: FrameType,
+    ) -> bool:
+        if not self._journal_has_room():
+            return False
+        try:
+            from systemd import journal  # noqa: PLC0415  in the foreground it is not needed, nor need be installed
+
+            journal.send(
+                _encodable(message),
+                MESSAGE_ID=message_id,
+                CODE_FILE=caller.f_code.co_filename,
+                CODE_LINE=caller.f_lineno,
+                CODE_FUNC=caller.f_code.co_name,
+                PRIORITY=str(priority),
+                SYSLOG_IDENTIFIER=IDENTIFIER,
+                MEMUNIT_INSTANCE=self.instance,
+                **{name: _encodable(str(value)) for name, value in fields.items() if value is not None},
+            )
+        except (OSError, ValueError, TypeError, ImportError):
+            return False
+        return True
+
+    def _journal_has_room(self) -> bool:
+        """Whether a datagram would be taken now: sd_journal_sendv(3) blocks for as long as a stuck journald
+        is full.
+        """
+        for _ in range(2):
+            try:
+                if self._probe is None:
+                    self._probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                    self._probe.connect(_JOURNAL)
+                poll = select.poll()
+                poll.register(self._probe, select.POLLOUT)
+                events = dict(poll.poll(0)).get(self._probe.fileno(), 0)
+            except OSError:
+                events = select.POLLHUP
+            if not events & (select.POLLHUP | select.POLLERR):
+                return bool(events & select.POLLOUT)
+            # The socket was made anew since.
+            self.close()
+        return False
+
+    def close(self) -> None:
+        """Close what was opened; send() opens it again."""
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+
+
+def stderr_is_journal() -> bool:
+    """Whether stderr is the stream that JOURNAL_STREAM names by device and inode (systemd.exec(5))."""
+    try:
+        device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+        found = os.fstat(2)
+        return (int(device), int(inode)) == (found.st_dev, found.st_ino)
+    except (OSError, ValueError):
+        return False
+
+
+def _line(message: str, priority: int) -> None:
+    """A line that a person reads. A reader that has stopped reading, or gone, must not stop us."""
+    level = f"{_LEVELS[priority]}: " if 0 <= priority < len(_LEVELS) else ""
+    text = f"{IDENTIFIER}: {level}{' '.join(message.split())}".encode("utf-8", "backslashreplace")
+    # A pipe that polls as writable takes PIPE_BUF bytes without blocking.
+    line = text[: select.PIPE_BUF - 1] + b"\n"
+    try:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        if any(events & select.POLLOUT for _, events in poll.poll(0)):
+            os.write(2, line)
+    except OSError:
+        return
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which come from file names in other encodings."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
