@@ -1,0 +1,147 @@
+"""What the loop has learned since the last pass. Facts carry no behaviour; transitions.py decides on each."""
+
+from dataclasses import dataclass
+
+from memunit.core.model import Headroom, Policy, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFact:
+    """A fact about one worker; one about a worker that is gone already is dropped."""
+
+    id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned(WorkerFact):
+    """fork(2) gave it a pid."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed(WorkerFact):
+    """fork, chdir or exec failed: there is no process, or it never became the app."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(WorkerFact):
+    """execve(2) succeeded: what `ready = "exec"` takes for READY=1, as systemd's Type=exec does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(WorkerFact):
+    """It said READY=1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(WorkerFact):
+    """It said WATCHDOG=1."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogTrigger(WorkerFact):
+    """It said WATCHDOG=trigger: it asks to be treated as hung."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(WorkerFact):
+    """It said STOPPING=1."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusText(WorkerFact):
+    """It said STATUS=text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendTimeout(WorkerFact):
+    """It said EXTEND_TIMEOUT_USEC; here in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled(WorkerFact):
+    """Its memory, in bytes by `metric`."""
+
+    memory: int
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited(WorkerFact):
+    """It ended and was reaped: code is "exited", "killed" or "dumped" as in waitid(2), status the number with it."""
+
+    code: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecycleRequested(WorkerFact):
+    """Somebody asked for its replacement."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """SIGTERM or SIGINT; `force` when the person asked a second time and does not want to wait."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """A reload whose new configuration was read and is valid. `tokens` name who waits for the result."""
+
+    tokens: tuple[int, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """A reload whose new configuration is not valid; the old one goes on."""
+
+    tokens: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """SIGTTIN (+1) or SIGTTOU (-1)."""
+
+    delta: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAvailable:
+    """The memory that this instance may use, measured with each round of samples."""
+
+    headroom: Headroom
+
+
+@dataclass(frozen=True, slots=True)
+class DumpState:
+    """SIGUSR1: write the state to the journal."""
+
+
+InstanceFact = StopRequested | Reload | ReloadRefused | Scale | MemoryAvailable | DumpState
+Fact = WorkerFact | InstanceFact
+
+WORKER_FACTS: tuple[type[WorkerFact], ...] = (
+    Spawned,
+    SpawnFailed,
+    Executed,
+    Ready,
+    Ping,
+    WatchdogTrigger,
+    Stopping,
+    StatusText,
+    ExtendTimeout,
+    Sampled,
+    Exited,
+    RecycleRequested,
+)

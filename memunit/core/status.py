@@ -1,0 +1,74 @@
+"""The sentence of `systemctl status`, and the longer account that SIGUSR1 asks for. ASCII alone: see protocol."""
+
+from collections.abc import Iterable
+
+from memunit.core.model import Phase, Slot, State, Worker
+from memunit.core.quantity import format_size
+from memunit.core.wording import seconds
+
+
+def sentence(state: State, now: float) -> str:
+    """What a person wants to read first: how many serve, how near the limit, what was recycled, what is wrong."""
+    parts = [_headline(state)]
+    memory = _memory(state)
+    if memory:
+        parts.append(memory)
+    total = sum(state.ended.values())
+    if total:
+        causes = sorted(state.ended.items(), key=lambda item: (-item[1], item[0]))
+        parts.append(f"{total} recycled ({', '.join(f'{n} {cause}' for cause, n in causes)})")
+    text = ", ".join(parts)
+    if state.trouble and not state.stopping:
+        text += f"; {state.trouble}{_next_try(state, now)}"
+    if state.reload_trouble:
+        text += f"; the last reload failed: {state.reload_trouble}"
+    return text.encode("ascii", "replace").decode("ascii")
+
+
+def _headline(state: State) -> str:
+    running = state.running()
+    if state.stopping:
+        return f"stopping, {len(state.workers)} workers left" if state.workers else "stopping"
+    if state.rollout is not None:
+        new = sum(w.phase is Phase.RUNNING and w.revision == state.revision for w in state.workers.values())
+        return f"reloading, {new}/{state.count} workers of the new configuration, {running} serve"
+    return f"{running}/{state.count} workers"
+
+
+def _memory(state: State) -> str:
+    measured = [(w.memory, w.limit) for w in state.workers.values() if w.memory is not None]
+    if not measured:
+        return ""
+    most = max(memory for memory, _ in measured)
+    limit = state.policy.limit
+    return f"{format_size(most)} of {format_size(limit)} at most" if limit is not None else f"{format_size(most)} at most"
+
+
+def _next_try(state: State, now: float) -> str:
+    if state.running() == 0:
+        at = state.gate.retry_at
+    else:
+        at = max((slot.retry_at for slot in state.slots), default=now)
+    return f", next try in {at - now:.0f} s" if at - now >= 1 else ""
+
+
+def dump(state: State, workers: Iterable[Worker], slots: Iterable[Slot], now: float) -> str:
+    """Every worker and slot in a line each."""
+    lines = [sentence(state, now)]
+    for worker in sorted(workers, key=lambda w: w.id):
+        memory = format_size(worker.memory) if worker.memory is not None else "not measured"
+        limit = format_size(worker.limit) if worker.limit is not None else "no limit"
+        lines.append(
+            f"worker {worker.id.slot}.{worker.id.generation} pid {worker.pid} {worker.phase.value} for "
+            f"{seconds(now - worker.since)}, memory {memory} of {limit}, configuration {worker.revision}"
+            + (f", to be replaced: {worker.wants}" if worker.wants else "")
+            + (f", status: {worker.status}" if worker.status else "")
+        )
+    for slot in slots:
+        if slot.failures or slot.futile:
+            wait = f", next try in {seconds(slot.retry_at - now)}" if slot.retry_at > now else ""
+            lines.append(f"slot {slot.index}: {slot.failures} failures in a row{wait}")
+    if state.headroom is not None:
+        room = state.headroom
+        lines.append(f"memory: {format_size(room.available)} free of {format_size(room.total)} ({room.source})")
+    return "\n".join(lines)

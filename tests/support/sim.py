@@ -1,0 +1,117 @@
+"""A world for the pure core: a clock that moves when told, workers that do what a test says.
+
+It keeps no rules of its own about policy; it carries actions out and reports facts, as the master would.
+"""
+
+import math
+
+from memunit.core import facts as f
+from memunit.core.actions import Action, Finish, Journal, ReloadResult, Send, Signal, Spawn
+from memunit.core.model import Gate, Phase, Policy, State, Worker, WorkerId, initial
+from memunit.core.policy import step
+
+M = 1024 * 1024
+
+
+class Sim:
+    """Drives `step` with a fake clock and remembers every action with its time."""
+
+    def __init__(self, policy: Policy, *, gate: Gate | None = None, seed: int = 7) -> None:
+        self.now = 1000.0
+        self.state: State = initial(policy, now=self.now, seed=seed, gate=gate)
+        self.history: list[tuple[float, Action]] = []
+        self.alive: dict[WorkerId, int] = {}
+        self.deadline = self.now
+        self._pid = 100
+        self._pending: list[f.Fact] = []
+        self.step()
+
+    def step(self, *facts: f.Fact) -> list[Action]:
+        """One pass now, and further ones as long as actions report facts at once."""
+        done: list[Action] = []
+        todo = list(facts)
+        while True:
+            self.state, actions, self.deadline = step(self.state, self._pending + todo, self.now)
+            todo, self._pending = [], []
+            for action in actions:
+                self.history.append((self.now, action))
+                if isinstance(action, Spawn):
+                    self._pid += 1
+                    self.alive[action.id] = self._pid
+                    self._pending.append(f.Spawned(action.id, self._pid))
+            done += actions
+            if not self._pending:
+                return done
+
+    def advance(self, seconds: float) -> list[Action]:
+        """Let time pass, with a pass of policy at each deadline on the way."""
+        end, done = self.now + seconds, list[Action]()
+        for _ in range(10_000):
+            if self.deadline > end:
+                break
+            assert self.deadline >= self.now
+            self.now = self.deadline
+            done += self.step()
+        else:
+            raise AssertionError("policy spins: ten thousand deadlines in one stretch of time")
+        self.now = end
+        return done
+
+    def workers(self, phase: Phase | None = None) -> list[Worker]:
+        """The workers of policy's state in a phase, by name."""
+        found = [w for w in self.state.workers.values() if phase is None or w.phase is phase]
+        return sorted(found, key=lambda w: w.id)
+
+    def ready(self, *ids: WorkerId) -> list[Action]:
+        """These workers say READY=1; all that start, if none is named."""
+        names = ids or tuple(w.id for w in self.workers(Phase.STARTING))
+        return self.step(*[f.Ready(i) for i in names])
+
+    def exit(self, who: WorkerId, code: str = "exited", status: int = 0) -> list[Action]:
+        """This worker's process ends."""
+        del self.alive[who]
+        return self.step(f.Exited(who, code, status))
+
+    def sample(self, who: WorkerId, size: int) -> list[Action]:
+        """This worker's memory is measured, in bytes."""
+        return self.step(f.Sampled(who, size, "uss"))
+
+    def up(self) -> None:
+        """Bring every starting worker up with a small baseline."""
+        for worker in self.workers(Phase.STARTING):
+            self.ready(worker.id)
+            self.sample(worker.id, 10 * M)
+
+
+def spawned(actions: list[Action]) -> list[WorkerId]:
+    """Who was started."""
+    return [a.id for a in actions if isinstance(a, Spawn)]
+
+
+def sent(actions: list[Action], signal: Signal) -> list[WorkerId]:
+    """Who was sent this signal."""
+    return [a.id for a in actions if isinstance(a, Send) and a.signal is signal]
+
+
+def entries(actions: list[Action], kind: str) -> list[Journal]:
+    """The journal entries of a kind ("ENDED" for all ends)."""
+    return [a for a in actions if isinstance(a, Journal) and a.kind.partition(":")[0] == kind]
+
+
+def causes(actions: list[Action]) -> list[str]:
+    """The causes of the ends among these actions."""
+    return [str(e.fields["MEMUNIT_CAUSE"]) for e in entries(actions, "ENDED")]
+
+
+def finished(actions: list[Action]) -> int | None:
+    """The exit code, if the master is to leave."""
+    codes = [a.exit_code for a in actions if isinstance(a, Finish)]
+    return codes[0] if codes else None
+
+
+def results(actions: list[Action]) -> list[ReloadResult]:
+    """How reloads went."""
+    return [a for a in actions if isinstance(a, ReloadResult)]
+
+
+NEVER = math.inf

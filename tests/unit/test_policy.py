@@ -1,0 +1,563 @@
+"""Policy by example: each rule of DESIGN.md in a few facts."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+
+from memunit.core import facts as f
+from memunit.core.actions import ClearGate, NotifyReady, NotifyReloading, NotifyStopping, SaveGate, Signal
+from memunit.core.model import Cause, Gate, Headroom, Phase, Policy, WorkerId
+from memunit.core.policy import healthy, step
+from memunit.core.status import sentence
+from memunit.core.transitions import TABLE
+from tests.support.sim import M, Sim, causes, entries, finished, results, sent, spawned
+
+LIMIT = 100 * M
+POLICY = Policy(count=2, limit=LIMIT, ceiling=300 * M, patience=2.0, min_lifetime=10.0, grace=30.0)
+A, B = WorkerId(0, 1), WorkerId(1, 1)
+A2, B2 = WorkerId(0, 2), WorkerId(1, 2)
+
+
+def serving(policy: Policy = POLICY) -> Sim:
+    """Two workers that have served for a minute."""
+    sim = Sim(policy)
+    sim.up()
+    sim.advance(60)
+    return sim
+
+
+def test_every_phase_decides_on_every_fact() -> None:
+    assert set(TABLE) == set(itertools.product(Phase, f.WORKER_FACTS))
+
+
+def test_ready_goes_up_when_all_are_ready_and_not_before() -> None:
+    sim = Sim(POLICY)
+    assert spawned([a for _, a in sim.history]) == [A, B]
+    assert NotifyReady() not in sim.ready(A)
+    assert NotifyReady() in sim.ready(B)
+
+
+def test_replacement_is_ready_before_the_old_is_told() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    assert spawned(sim.advance(1.9)) == []
+    done = sim.advance(0.2)
+    assert spawned(done) == [A2]
+    assert sent(done, Signal.TERM) == []
+    assert sent(sim.ready(A2), Signal.TERM) == [A]
+    done = sim.exit(A)
+    assert causes(done) == ["memory-limit"]
+    entry = entries(done, "ENDED")[0]
+    assert entry.replacement == A2
+    assert entry.fields["MEMUNIT_MEMORY_BYTES"] == LIMIT
+    assert "MEMUNIT_STOP_REASON" not in entry.fields
+    assert spawned(done) == []
+
+
+def test_a_spike_is_not_a_leak() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT * 2)
+    sim.advance(1.5)
+    sim.sample(A, LIMIT // 2)
+    assert spawned(sim.advance(60)) == []
+
+
+def test_a_value_that_flutters_about_the_limit_does_not_escape_patience() -> None:
+    sim = serving()
+    bound = sim.state.workers[A].limit
+    assert bound is not None
+    sim.sample(A, bound)
+    sim.advance(1)
+    sim.sample(A, bound - 1000)
+    assert spawned(sim.advance(1.1)) == [A2]
+
+
+def test_one_surge_at_a_time_and_the_biggest_first() -> None:
+    sim = serving()
+    sim.step(f.Sampled(A, LIMIT + 1, "uss"), f.Sampled(B, LIMIT * 2, "uss"))
+    assert spawned(sim.advance(3)) == [B2]
+    assert spawned(sim.ready(B2)) == []
+    assert spawned(sim.exit(B)) == [A2]
+
+
+def test_one_that_falls_below_while_it_waits_for_its_turn_is_spared() -> None:
+    sim = serving()
+    sim.step(f.Sampled(A, LIMIT + 1, "uss"), f.Sampled(B, LIMIT * 2, "uss"))
+    sim.advance(3)
+    sim.sample(A, 10 * M)
+    sim.ready(B2)
+    assert spawned(sim.exit(B)) == []
+
+
+def test_a_replacement_that_fails_leaves_the_old_serving_and_is_tried_again_with_backoff() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    sim.advance(2.1)
+    starts = []
+    for generation in range(2, 14):
+        who = WorkerId(0, generation)
+        assert who in sim.alive
+        starts.append(sim.now)
+        assert causes(sim.exit(who, "exited", 1)) == ["start-failed"]
+        assert sim.state.workers[A].phase is Phase.RUNNING
+        while WorkerId(0, generation + 1) not in sim.alive:
+            sim.advance(sim.deadline - sim.now)
+    gaps = [b - a for a, b in itertools.pairwise(starts)]
+    assert gaps[0] == 0
+    assert gaps == sorted(gaps)
+    assert 25 <= gaps[-1] <= 37.5
+    assert sent([a for _, a in sim.history], Signal.TERM) == []
+
+
+def test_kill_timer_and_its_cause() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    sim.advance(2.1)
+    sim.ready(A2)
+    assert sent(sim.advance(29.9), Signal.KILL) == []
+    assert sent(sim.advance(0.2), Signal.KILL) == [A]
+    done = sim.exit(A, "killed", 9)
+    assert causes(done) == ["grace-expired"]
+    assert entries(done, "ENDED")[0].fields["MEMUNIT_STOP_REASON"] == "memory-limit"
+
+
+def test_one_that_made_it_just_before_the_sigkill_was_not_killed() -> None:
+    sim = serving()
+    sim.step(f.RecycleRequested(A))
+    sim.ready(A2)
+    sim.advance(31)
+    assert causes(sim.exit(A, "exited", 0)) == ["requested"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "cause"),
+    [("exited", 0, "crash-exit"), ("exited", 3, "crash-exit"), ("killed", 9, "crash-signal"), ("dumped", 11, "crash-signal")],
+)
+def test_an_accident_is_replaced_once_and_at_once(code: str, status: int, cause: str) -> None:
+    sim = serving()
+    done = sim.exit(A, code, status)
+    assert causes(done) == [cause]
+    assert spawned(done) == [A2]
+    assert entries(done, "ENDED")[0].replacement == A2
+    assert spawned(sim.ready(A2)) == []
+    assert spawned(sim.advance(300)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "cause", "reason"),
+    [
+        ("exited", 0, "memory-limit", None),
+        ("killed", 15, "memory-limit", None),
+        ("exited", 143, "memory-limit", None),
+        ("exited", 1, "crash-exit", "memory-limit"),
+        ("killed", 11, "crash-signal", "memory-limit"),
+        ("killed", 9, "crash-signal", "memory-limit"),
+    ],
+)
+def test_how_a_drain_ends_decides_the_cause(code: str, status: int, cause: str, reason: str | None) -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    sim.advance(2.1)
+    sim.ready(A2)
+    done = sim.exit(A, code, status)
+    assert causes(done) == [cause]
+    assert entries(done, "ENDED")[0].fields.get("MEMUNIT_STOP_REASON") == reason
+    assert spawned(done) == []
+
+
+def test_start_timeout_aborts_and_then_kills() -> None:
+    sim = serving()
+    sim.exit(A, "killed", 9)
+    done = sim.advance(30.1)
+    assert sent(done, Signal.ABRT) == [A2]
+    assert sent(sim.advance(10.1), Signal.KILL) == [A2]
+    assert causes(sim.exit(A2, "killed", 9)) == ["start-timeout"]
+
+
+def test_a_worker_may_ask_for_time_to_start() -> None:
+    sim = Sim(replace(POLICY, count=1))
+    sim.advance(29)
+    sim.step(f.ExtendTimeout(A, 20.0))
+    assert sent([a for _, a in sim.history], Signal.ABRT) == []
+    assert sim.state.workers[A].timer == pytest.approx(1049.0)
+
+
+def test_the_watchdog_is_armed_by_the_first_ping() -> None:
+    sim = serving()
+    assert sent(sim.advance(1000), Signal.ABRT) == []
+    sim.step(f.Ping(A))
+    sim.advance(29)
+    sim.step(f.Ping(A))
+    assert sent(sim.advance(29.9), Signal.ABRT) == []
+    assert sent(sim.advance(0.2), Signal.ABRT) == [A]
+    assert spawned(sim.step()) == [] or A2 in sim.alive
+    assert causes(sim.exit(A, "dumped", 6)) == ["watchdog"]
+
+
+def test_a_drain_longer_than_the_watchdog_goes_on_while_it_pings() -> None:
+    sim = serving(replace(POLICY, grace=300.0))
+    sim.step(f.Ping(A), f.RecycleRequested(A))
+    sim.ready(A2)
+    for _ in range(10):
+        sim.advance(20)
+        sim.step(f.Ping(A))
+    assert sim.state.workers[A].phase is Phase.STOP_SIGTERM
+    done = sim.advance(31)
+    assert sent(done, Signal.ABRT) == [A]
+    done = sim.exit(A, "dumped", 6)
+    assert causes(done) == ["watchdog"]
+    assert entries(done, "ENDED")[0].fields["MEMUNIT_STOP_REASON"] == "requested"
+
+
+def test_nobody_is_blamed_for_the_time_that_the_master_did_not_run() -> None:
+    sim = serving()
+    sim.step(f.Ping(A), f.Ping(B))
+    sim.now += 3600
+    assert sent(sim.step(), Signal.ABRT) == []
+    assert sent(sim.advance(29), Signal.ABRT) == []
+    assert set(sent(sim.advance(2), Signal.ABRT)) == {A, B}
+
+
+def test_max_age_is_spread_and_replaces_first() -> None:
+    sim = Sim(replace(POLICY, max_age=1000.0))
+    sim.up()
+    assert spawned(sim.advance(899)) == []
+    while not (done := spawned(sim.advance(1))):
+        assert sim.now < 1000.0 + 1001
+    assert len(done) == 1
+    sim.ready()
+    old = sim.workers(Phase.STOP_SIGTERM)[0]
+    assert causes(sim.exit(old.id)) == ["max-age"]
+
+
+def test_too_young_for_its_memory() -> None:
+    sim = Sim(POLICY)
+    sim.up()
+    sim.sample(A, LIMIT * 2)
+    assert spawned(sim.advance(9.9)) == []
+    assert spawned(sim.advance(0.2)) == [A2]
+
+
+def test_the_ceiling_kills_at_once_also_during_a_drain() -> None:
+    sim = serving()
+    done = sim.sample(A, POLICY.ceiling or 0)
+    assert sent(done, Signal.KILL) == [A]
+    done = sim.exit(A, "killed", 9)
+    assert causes(done) == ["memory-ceiling"]
+    assert "MEMUNIT_STOP_REASON" not in entries(done, "ENDED")[0].fields
+    sim.ready(A2)
+    sim.step(f.RecycleRequested(A2))
+    sim.ready(WorkerId(0, 3))
+    assert sent(sim.sample(A2, 400 * M), Signal.KILL) == [A2]
+    done = sim.exit(A2, "killed", 9)
+    assert causes(done) == ["memory-ceiling"]
+    assert entries(done, "ENDED")[0].fields["MEMUNIT_STOP_REASON"] == "requested"
+
+
+def test_a_limit_under_the_baseline_is_said_once_and_bounded() -> None:
+    sim = Sim(POLICY)
+    starts = 0
+    for worker in sim.workers(Phase.STARTING):
+        sim.ready(worker.id)
+        sim.sample(worker.id, LIMIT * 2)
+    for _ in range(24 * 3600 // 10):
+        starts += len(spawned(sim.advance(10)))
+        for worker in sim.workers(Phase.STARTING):
+            sim.ready(worker.id)
+            sim.sample(worker.id, LIMIT * 2)
+        for worker in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(worker.id)
+    said = entries([a for _, a in sim.history], "BASELINE_OVER_LIMIT")
+    assert len(said) == 1
+    assert "raise memory.limit" in said[0].message
+    assert starts <= 2 * (24 + 10)
+
+
+def test_a_worker_that_stops_by_itself_is_replaced_at_once_and_is_no_crash() -> None:
+    sim = serving()
+    done = sim.step(f.Stopping(A))
+    assert spawned(done) == [A2]
+    assert sent(done, Signal.TERM) == []
+    sim.ready(A2)
+    assert causes(sim.exit(A)) == ["requested"]
+
+
+def test_stop_reaches_all_and_finishes_when_the_last_is_gone() -> None:
+    sim = serving()
+    done = sim.step(f.StopRequested())
+    assert sent(done, Signal.TERM) == [A, B]
+    assert NotifyStopping() in done
+    assert finished(sim.exit(A)) is None
+    done = sim.exit(B, "killed", 15)
+    assert finished(done) == 0
+    assert causes([a for _, a in sim.history]) == ["stop", "stop"]
+
+
+def test_an_exit_in_the_same_pass_as_the_stop_is_part_of_it() -> None:
+    sim = serving()
+    del sim.alive[A]
+    done = sim.step(f.Exited(A, "exited", 0), f.StopRequested())
+    assert spawned(done) == []
+    assert causes(done) == ["stop"]
+
+
+def test_stop_is_bounded_by_grace_even_with_an_unkillable_worker() -> None:
+    sim = serving()
+    sim.step(f.StopRequested())
+    done = sim.advance(30.1 + 10.1)
+    assert sent(done, Signal.KILL) == [A, B]
+    assert finished(done) == 0
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    sim = serving()
+    sim.step(f.StopRequested())
+    assert sent(sim.step(f.StopRequested(force=True)), Signal.KILL) == [A, B]
+
+
+def test_reload_replaces_all_one_by_one_and_reports() -> None:
+    sim = serving()
+    done = sim.step(f.Reload((5,), POLICY))
+    assert NotifyReloading() in done
+    first = spawned(done)
+    assert len(first) == 1
+    for _ in range(2):
+        sim.ready()
+        assert len(sim.workers(Phase.RUNNING)) == 2
+        old = sim.workers(Phase.STOP_SIGTERM)[0]
+        sim.exit(old.id)
+    history = [a for _, a in sim.history]
+    assert [r.ok for r in results(history)] == [True]
+    assert causes(history) == ["reload", "reload"]
+    assert history.count(NotifyReady()) == 2
+    assert all(w.revision == 2 for w in sim.workers())
+
+
+def test_a_broken_reload_leaves_the_old_generation_serving() -> None:
+    sim = serving()
+    sim.step(f.Reload((5,), replace(POLICY, count=1, limit=50 * M)))
+    for generation in (2, 3):
+        new = WorkerId(0, generation)
+        assert new in sim.alive
+        sim.exit(new, "exited", 78)
+        sim.advance(0.01)
+    assert [r.ok for r in results([a for _, a in sim.history])] == [False]
+    assert {w.id for w in sim.workers(Phase.RUNNING)} == {A, B}
+    assert sent([a for _, a in sim.history], Signal.TERM) == []
+    assert sim.state.policy.limit == LIMIT
+    assert spawned(sim.advance(300)) == []
+    assert "reload failed" in sentence(sim.state, sim.now)
+
+
+def test_a_reload_that_hangs_fails_at_its_start_timeout() -> None:
+    sim = serving()
+    sim.step(f.Reload((5,), POLICY))
+    new = sim.workers(Phase.STARTING)[0].id
+    sim.advance(40.2)
+    sim.exit(new, "killed", 9)
+    assert [r.ok for r in results([a for _, a in sim.history])] == [False]
+    assert {w.id for w in sim.workers(Phase.RUNNING)} == {A, B}
+
+
+def test_a_reload_that_breaks_half_way_is_rolled_back() -> None:
+    sim = serving()
+    sim.step(f.Reload((5,), POLICY))
+    sim.ready()
+    sim.exit(sim.workers(Phase.STOP_SIGTERM)[0].id)
+    for _ in range(2):
+        sim.exit(sim.workers(Phase.STARTING)[0].id, "exited", 1)
+        sim.advance(0.01)
+    assert [r.ok for r in results([a for _, a in sim.history])] == [False]
+    sim.advance(1)
+    sim.ready()
+    assert {w.revision for w in sim.workers(Phase.RUNNING)} == {1}
+
+
+def test_a_later_reload_supersedes_the_one_on_its_way() -> None:
+    sim = serving()
+    sim.step(f.Reload((1,), POLICY))
+    sim.step(f.Reload((2,), POLICY))
+    for _ in range(10):
+        sim.ready()
+        for worker in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(worker.id)
+    assert [(r.tokens, r.ok) for r in results([a for _, a in sim.history])] == [((1,), False), ((2,), True)]
+    assert {w.revision for w in sim.workers()} == {3}
+
+
+def test_reload_during_recycle_and_stop_during_both() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    sim.advance(2.1)
+    sim.step(f.Reload((1,), POLICY))
+    done = sim.step(f.StopRequested())
+    assert [r.ok for r in results(done)] == [False]
+    assert done.index(NotifyReady()) < done.index(NotifyStopping())
+    for who in list(sim.alive):
+        done = sim.exit(who, "killed", 15)
+    assert finished(done) == 0
+
+
+def test_a_refused_reload_is_answered_and_changes_nothing() -> None:
+    sim = serving()
+    done = sim.step(f.ReloadRefused((3,), "app.toml: memory.limt: unknown key"))
+    assert [(r.tokens, r.ok) for r in results(done)] == [((3,), False)]
+    assert done.count(NotifyReady()) == 1
+    assert spawned(done) == []
+
+
+def test_scaling() -> None:
+    sim = serving()
+    assert spawned(sim.step(f.Scale(+1))) == [WorkerId(2, 1)]
+    sim.ready()
+    assert sent(sim.step(f.Scale(-1)), Signal.TERM) == [WorkerId(2, 1)]
+    assert causes(sim.exit(WorkerId(2, 1))) == ["scale-down"]
+    assert sent(sim.step(f.Scale(-1)), Signal.TERM) == [B]
+    assert sent(sim.step(f.Scale(-1)), Signal.TERM) == []
+    sim.step(f.MemoryAvailable(Headroom(150 * M, 100 * M, "the machine")))
+    assert spawned(sim.step(f.Scale(+1))) == []
+
+
+@pytest.mark.parametrize("surge", [0, 1])
+def test_without_room_the_order_is_reversed_one_slot_at_a_time(surge: int) -> None:
+    sim = serving(replace(POLICY, surge=surge))
+    if surge:
+        sim.step(f.MemoryAvailable(Headroom(1000 * M, 5 * M, "the machine")))
+    sim.step(f.Sampled(A, LIMIT + 1, "uss"), f.Sampled(B, LIMIT * 2, "uss"))
+    done = sim.advance(2.1)
+    assert spawned(done) == []
+    assert sent(done, Signal.TERM) == [B]
+    assert spawned(sim.exit(B)) == [B2]
+    assert sent(sim.advance(1), Signal.TERM) == []
+    assert sent(sim.ready(B2), Signal.TERM) == [A]
+    assert len(entries([a for _, a in sim.history], "SURGE_REVERSED")) == surge
+
+
+def test_an_app_that_never_starts_costs_two_tries_a_minute_and_ends_with_69() -> None:
+    sim = Sim(POLICY)
+    while finished([a for _, a in sim.history]) is None:
+        for who in list(sim.alive):
+            sim.exit(who, "exited", 1)
+        if finished([a for _, a in sim.history]) is None:
+            sim.advance(max(0.001, min(sim.deadline - sim.now, 5.0)))
+    assert finished([a for _, a in sim.history]) == 69
+    assert 29.9 <= sim.now - 1000.0 <= 30.1
+    saved = [a for _, a in sim.history if isinstance(a, SaveGate)]
+    assert [s.failures for s in saved] == list(range(1, len(saved) + 1))
+
+
+def test_successors_of_a_failed_master_keep_to_two_tries_a_minute() -> None:
+    """An hour of masters that each end with 69 and are started again a second later."""
+    tries: list[float] = []
+    gate, clock = None, 1000.0
+    while clock < 4600.0:
+        sim = Sim.__new__(Sim)
+        Sim.__init__(sim, POLICY, gate=gate)
+        offset = clock - 1000.0
+        gate = None if gate is None else gate
+        while finished([a for _, a in sim.history]) is None:
+            for who in list(sim.alive):
+                sim.exit(who, "exited", 1)
+            if finished([a for _, a in sim.history]) is None:
+                sim.advance(max(0.001, min(sim.deadline - sim.now, 5.0)))
+        tries += [offset + at for at, a in sim.history if spawned([a])]
+        clock += sim.now - 1000.0 + 1.0
+        last = sim.state.gate
+        gate = Gate(failures=last.failures, retry_at=last.retry_at - (sim.now + 1.0) + 1000.0)
+    after = [t for t in tries if t > 1000.0 + 60]
+    assert len(after) > 60
+    for start in after:
+        assert sum(start <= t < start + 60 for t in after) <= 2
+
+
+def test_a_person_or_a_ready_worker_opens_the_gate() -> None:
+    sim = Sim(replace(POLICY, count=1), gate=Gate(failures=9, retry_at=1020.0))
+    assert spawned([a for _, a in sim.history]) == []
+    assert ClearGate() in sim.step(f.StopRequested())
+    sim = Sim(replace(POLICY, count=2), gate=Gate(failures=9, retry_at=1020.0))
+    assert spawned(sim.advance(20.1)) == [A]
+    done = sim.ready(A)
+    assert ClearGate() in done
+    assert spawned(done) == [B]
+
+
+def test_healthy_slots_serve_on_while_one_crashes() -> None:
+    sim = serving()
+    for _ in range(20):
+        broken = [w for w in sim.alive if w.slot == 0]
+        for who in broken:
+            sim.exit(who, "exited", 1)
+        sim.advance(5)
+    assert sim.state.workers[B].phase is Phase.RUNNING
+    assert not sim.state.stopping
+    assert healthy(sim.state, sim.now)
+
+
+def test_a_master_whose_workers_are_all_gone_gives_up_and_says_why() -> None:
+    sim = serving(replace(POLICY, count=1))
+    sim.exit(A, "killed", 11)
+    while finished([a for _, a in sim.history]) is None:
+        for who in list(sim.alive):
+            sim.step(f.StatusText(who, "cannot import shop: No module named 'x'"))
+            sim.exit(who, "exited", 78)
+        sim.advance(1)
+    assert finished([a for _, a in sim.history]) == 69
+    said = entries([a for _, a in sim.history], "NOTHING_READY")
+    assert len(said) == 1
+    assert "No module named 'x'" in said[0].message
+
+
+def test_ready_in_part_at_the_start_timeout_is_ready() -> None:
+    sim = Sim(POLICY)
+    sim.ready(A)
+    done = sim.advance(29)
+    assert NotifyReady() not in done
+    assert NotifyReady() in sim.advance(1.1)
+
+
+def test_exec_counts_as_ready_where_asked() -> None:
+    sim = Sim(replace(POLICY, count=1, ready_on_exec=True))
+    assert NotifyReady() in sim.step(f.Executed(A))
+    sim = Sim(replace(POLICY, count=1))
+    assert NotifyReady() not in sim.step(f.Executed(A))
+
+
+def test_a_fork_that_fails_is_an_accident_with_backoff_and_no_end() -> None:
+    sim = serving()
+    sim.sample(A, LIMIT)
+    sim.advance(2.1)
+    done = sim.step(f.SpawnFailed(A2, "Cannot allocate memory"))
+    assert causes(done) == []
+    assert "Cannot allocate memory" in entries(done, "LAUNCH_FAILED")[0].message
+    assert sim.state.workers[A].phase is Phase.RUNNING
+
+
+def test_the_sentence() -> None:
+    sim = serving()
+    sim.exit(A, "killed", 9)
+    sim.ready()
+    sim.sample(B, LIMIT)
+    sim.advance(2.1)
+    sim.ready()
+    sim.exit(B)
+    sim.sample(A2, 20 * M)
+    text = sentence(sim.state, sim.now)
+    assert text == "2/2 workers, 20M of 100M at most, 2 recycled (1 crash-signal, 1 memory-limit)"
+
+
+def test_state_is_a_value() -> None:
+    sim = serving()
+    before = sim.state
+    copy = replace(before, workers=dict(before.workers))
+    step(before, [f.Exited(A, "killed", 9), f.StopRequested()], sim.now)
+    assert before == copy
+
+
+def test_sampling_never_recycles_without_a_limit() -> None:
+    sim = serving(replace(POLICY, limit=None, ceiling=None))
+    sim.sample(A, 10**12)
+    assert spawned(sim.advance(1000)) == []
+    assert math.isinf(sim.state.workers[A].watchdog_at)
+    assert Cause.MEMORY_LIMIT not in sim.state.ended
