@@ -1,0 +1,202 @@
+"""An instance's settings: what /etc/memunit/<instance>.toml or the flags of `memunit run` say, checked.
+
+Sizes are bytes, times are seconds; None and `math.inf` mean no bound. The keys are listed in schema.py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from memunit.core.address import Address
+from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
+from memunit.core.schema import BY_PATH, KEYS, TABLES, Key
+from memunit.core.settings_rules import check_rules
+from memunit.core.settings_values import ValueProblem, convert, nearest, shown
+
+__all__ = [
+    "COMMAND_LINE",
+    "App",
+    "Memory",
+    "Parsed",
+    "Problem",
+    "Settings",
+    "SettingsError",
+    "Socket",
+    "Stop",
+    "Workers",
+    "parse",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """What a worker is: `run` under `server`, or `command`; never both, never neither."""
+
+    run: str | None = None
+    command: tuple[str, ...] | None = None
+    server: str = "asgi"
+    python: str | None = None
+    directory: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    preload: bool = False
+    ready: str = "notify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """Where to listen; empty where the .socket unit or whoever starts `memunit run` decides."""
+
+    listen: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """How many workers, and their times in seconds. `count` None is "auto": the CPUs this unit may use.
+
+    `surge` 0 is allowed: the old worker then always stops before its replacement starts. A `watchdog` of 0 is
+    infinite, as in systemd.
+    """
+
+    count: int | None = None
+    surge: int = 1
+    start_timeout: float = 30.0
+    watchdog: float = 30.0
+    min_lifetime: float = 10.0
+    max_age: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The bounds in bytes, None for none; `patience` and `interval` in seconds."""
+
+    limit: int | None = None
+    ceiling: int | None = None
+    patience: float = 2.0
+    metric: str = "auto"
+    interval: float = 1.0
+
+    @property
+    def measured(self) -> str:
+        """What is sampled: "uss", "pss" or "rss"; "auto" is uss."""
+        return "uss" if self.metric == "auto" else self.metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """`grace`: seconds from SIGTERM to SIGKILL."""
+
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One instance's settings, in the shape of its file."""
+
+    app: App
+    socket: Socket = Socket()
+    workers: Workers = Workers()
+    memory: Memory = Memory()
+    stop: Stop = Stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Usable settings, and what a person should hear about them all the same."""
+
+    settings: Settings
+    warnings: tuple[Problem, ...] = ()
+
+
+def label(source: str, path: str) -> str:
+    """How a key is named to whoever wrote it: "memory.limit" in a file, "--limit" on the command line."""
+    if source != COMMAND_LINE:
+        return path
+    option = BY_PATH[path].option if path in BY_PATH else path
+    return "COMMAND" if option == "--" else option
+
+
+def parse(document: Mapping[str, Any], source: str) -> Parsed:
+    """Read a document in the shape of an instance's file, as tomllib gives it.
+
+    `source` is the file's path, or COMMAND_LINE, and begins every error. Raises SettingsError with all that
+    is wrong.
+    """
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    unusable: set[str] = set()
+    complete = True
+    for table, content in document.items():
+        if table not in TABLES:
+            complete = False
+            problems.append(_unknown_table(source, table, content))
+        elif not isinstance(content, Mapping):
+            complete = complete and table != "app"
+            remedy = f"write [{table}] on a line of its own, and its keys below"
+            problems.append(Problem(source, table, f"{shown(content)} is not a table", remedy))
+        else:
+            for name, value in content.items():
+                path = f"{table}.{name}"
+                if path not in BY_PATH:
+                    complete = complete and table != "app"
+                    problems.append(_unknown_key(source, table, name))
+                    continue
+                try:
+                    values[path] = convert(BY_PATH[path], value)
+                except ValueProblem as error:
+                    unusable.add(path)
+                    problems.append(Problem(source, label(source, path), error.message, error.remedy))
+    broken, warnings = check_rules(
+        values, source, label=lambda path: label(source, path), unusable=unusable, complete=complete
+    )
+    problems += broken
+    if problems:
+        raise SettingsError(problems)
+    return Parsed(_assemble(values), tuple(warnings))
+
+
+def _unknown_table(source: str, table: str, content: Any) -> Problem:
+    if isinstance(content, Mapping):
+        guess = nearest(table, TABLES)
+        remedy = (
+            f"did you mean [{guess}]?" if guess else f"the tables are {', '.join(f'[{t}]' for t in TABLES)}"
+        )
+        return Problem(source, f"[{table}]", "unknown table", remedy)
+    home = _home_of(table)
+    remedy = (
+        f'did you mean "{home.name}" in [{home.table}]?' if home else "every key stands in a table, as [app]"
+    )
+    return Problem(source, table, "unknown key", remedy)
+
+
+def _unknown_key(source: str, table: str, name: str) -> Problem:
+    names = tuple(key.name for key in KEYS if key.table == table)
+    guess, home = nearest(name, names), _home_of(name)
+    if home and (home.name == name or not guess):
+        remedy = f'did you mean "{home.name}" in [{home.table}]?'
+    elif guess:
+        remedy = f'did you mean "{guess}"?'
+    else:
+        remedy = f"the keys of [{table}] are {', '.join(names)}"
+    return Problem(source, f"{table}.{name}", "unknown key", remedy)
+
+
+def _home_of(name: str) -> Key | None:
+    guess = nearest(name, tuple(key.name for key in KEYS))
+    return next((key for key in KEYS if key.name == guess), None)
+
+
+def _assemble(values: Mapping[str, Any]) -> Settings:
+    def of(table: str) -> dict[str, Any]:
+        return {key.name: values[key.path] for key in KEYS if key.table == table and key.path in values}
+
+    workers = of("workers")
+    if workers.get("watchdog") == 0:
+        workers["watchdog"] = math.inf
+    return Settings(
+        app=App(**of("app")),
+        socket=Socket(**of("socket")),
+        workers=Workers(**workers),
+        memory=Memory(**of("memory")),
+        stop=Stop(**of("stop")),
+    )
