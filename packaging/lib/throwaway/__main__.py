@@ -1,0 +1,64 @@
+"""python3 -m throwaway: build an image, or run a payload on a throwaway machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from throwaway import image, machine, nspawn, payload, qemu
+from throwaway.host import HarnessError
+
+# As env(1) and timeout(1) say that they, and not what they ran, failed.
+EXIT_HARNESS = 125
+
+
+def main() -> int:
+    """Entry point; returns the payload's exit status, 125 if the harness failed."""
+    parser = argparse.ArgumentParser(prog="throwaway", description=__doc__)
+    parser.add_argument("--suite", default="bookworm", choices=image.SUITES)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("image", help="build the image if the cache has none and print its folder")
+    run = commands.add_parser("run", help="run FOLDER/run in a throwaway machine")
+    run.add_argument("folder", type=Path)
+    run.add_argument("--with", dest="backend", choices=("auto", "nspawn", "qemu"), default="qemu")
+    run.add_argument("--deadline", type=float, default=600.0, metavar="SECONDS")
+    run.add_argument("--memory", type=int, default=1024, metavar="MIB", help="QEMU only")
+    run.add_argument("--cpus", type=int, default=2, help="QEMU only")
+    run.add_argument("--results", type=Path, help="where what the payload leaves in /results goes")
+    arguments = parser.parse_args()
+    try:
+        made = image.ensure(arguments.suite)
+        if arguments.command == "image":
+            print(made.root.parent)
+            return 0
+        return _run(arguments, made)
+    except HarnessError as error:
+        print(f"throwaway: {error}", file=sys.stderr)
+        return EXIT_HARNESS
+    except machine.Interrupted as interrupted:
+        return 128 + interrupted.signum
+
+
+def _run(arguments: argparse.Namespace, made: image.Image) -> int:
+    folder: Path = arguments.folder
+    if not (folder / "run").exists():
+        raise HarnessError(f"{folder} has no `run`")
+    with tempfile.TemporaryDirectory(prefix="memunit-payload-") as scratch:
+        packed = Path(scratch) / "payload.tar"
+        payload.pack({entry.name: entry for entry in sorted(folder.iterdir())}, packed)
+        backend = arguments.backend
+        if backend == "auto":
+            backend = "nspawn" if nspawn.works(made) else "qemu"
+        boot: machine.Boot = (
+            partial(nspawn.boot, made, packed)
+            if backend == "nspawn"
+            else partial(qemu.boot, made, packed, cpus=arguments.cpus, memory=arguments.memory)
+        )
+        return machine.follow(boot, deadline=arguments.deadline, results=arguments.results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""The root file system of the throwaway machine: mmdebstrap, then mke2fs from the tree, kept in the cache.
+
+An image is named by a hash of its recipe (this file and what is copied into the guest), is built beside its
+place and renamed into it, and is never written to afterwards: every boot works on a throwaway layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from throwaway import host
+
+SUITES = ("bookworm", "trixie")
+_PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "curl",
+    "procps",
+    "python3",
+    "python3-systemd",
+    "python3-psutil",
+    "python3-sdnotify",
+    "python3-uvicorn",
+    "python3-pytest",
+)
+# Nobody logs in, nothing is fetched, and the initrd has loaded every driver that the machine needs.
+_MASKED = (
+    "getty@.service",
+    "serial-getty@.service",
+    "console-getty.service",
+    "getty-static.service",
+    "systemd-udev-trigger.service",
+    "modprobe@.service",
+    "kmod-static-nodes.service",
+    "dev-hugepages.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-logind.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-networkd-wait-online.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-pcrphase.service",
+    "systemd-pcrphase-sysinit.service",
+)
+_KEPT_SECONDS = 14 * 86400
+_ROOM_MIB = 1024
+
+# $1 the tree, $2 the folder of the image, $3 the owner of what comes out, $4 mke2fs. The machine identity and
+# the stamps make this not a first boot, which would apply presets and rebuild caches.
+_FINISH = r"""
+tree=$1 out=$2 owner=$3 mke2fs=$4
+od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$tree/etc/machine-id"
+echo >>"$tree/etc/machine-id"
+echo throwaway >"$tree/etc/hostname"
+printf '127.0.0.1 localhost\n127.0.1.1 throwaway\n::1 localhost\n' >"$tree/etc/hosts"
+rm -f "$tree/etc/resolv.conf" "$tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$tree/etc/apt/apt.conf.d/99mmdebstrap"
+mkdir -p "$tree/memunit-host" "$tree/var/log/journal"
+cp "$tree"/boot/vmlinuz-* "$out/vmlinuz"
+cp "$tree"/boot/initrd.img-* "$out/initrd"
+touch "$tree/etc/.updated" "$tree/var/.updated"
+"$mke2fs" -q -F -t ext4 -O ^has_journal -E lazy_itable_init=1 -d "$tree" "$out/root.img"
+chown -R "$owner" "$out"
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Paths of a built image."""
+
+    root: Path
+    kernel: Path
+    initrd: Path
+
+
+def ensure(suite: str) -> Image:
+    """The image of `suite`, built if the cache has none of this recipe.
+
+    Raises HarnessError with the builder's words.
+    """
+    if suite not in SUITES:
+        raise host.HarnessError(f"no image for {suite!r}: one of {', '.join(SUITES)}")
+    images = host.cache() / "images"
+    images.mkdir(exist_ok=True)
+    overlay = _overlay()
+    recipe = hashlib.sha256(Path(__file__).read_bytes() + overlay).hexdigest()[:12]
+    place = images / f"{suite}-{host.architecture().debian}-{recipe}"
+    with _lock(images / f"{place.name}.lock"):
+        if not (place / "root.img").exists():
+            _build(suite, place, overlay)
+        os.utime(place)
+    _forget_old(images, place)
+    return Image(place / "root.img", place / "vmlinuz", place / "initrd")
+
+
+def _overlay() -> bytes:
+    """The guest's own files as a tar, the same bytes for the same contents whatever the checkout's umask."""
+    guest = Path(__file__).parent / "guest"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path in sorted(guest.rglob("*")):
+            if path.is_dir():
+                continue
+            info = tarfile.TarInfo(str(path.relative_to(guest)))
+            info.size = path.stat().st_size
+            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            with path.open("rb") as stream:
+                tar.addfile(info, stream)
+    return buffer.getvalue()
+
+
+def _build(suite: str, place: Path, overlay: bytes) -> None:
+    started = time.monotonic()
+    print(f"building the {suite} image (once; it stays in {place.parent})", file=sys.stderr, flush=True)
+    arch = host.architecture()
+    with _workshop(place) as (work, log):
+        (work / "guest.tar").write_bytes(overlay)
+        out = work / "image"
+        out.mkdir()
+        chroot = 'chroot "$1" '
+        command = [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--format=directory",
+            f"--include={','.join((*_PACKAGES, arch.kernel))}",
+            '--aptopt=APT::Install-Recommends "false"',
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/info/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            # After the essential packages, before the kernel's: its initrd is made by this configuration.
+            f"--essential-hook=tar-in {work}/guest.tar /",
+            f"--customize-hook={chroot}systemctl mask {' '.join(_MASKED)}",
+            f"--customize-hook={chroot}systemctl enable throwaway-payload.service",
+            f"--customize-hook={chroot}systemctl set-default throwaway.target",
+            suite,
+            str(work / "tree"),
+            *host.mirrors(suite),
+        ]
+        host.find("mmdebstrap")
+        _run(host.as_root("env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", *command), log)
+        used = subprocess.run(
+            host.as_root("du", "-sm", str(work / "tree")), check=True, capture_output=True, text=True
+        ).stdout
+        with (out / "root.img").open("wb") as image:
+            image.truncate((int(used.split()[0]) + _ROOM_MIB) << 20)
+        owner = f"{os.getuid()}:{os.getgid()}"
+        finish = ["sh", "-euc", _FINISH, "finish", str(work / "tree"), str(out), owner, host.find("mke2fs")]
+        _run(host.as_root(*finish), log)
+        if place.exists():
+            shutil.rmtree(place)
+        out.rename(place)
+    print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _workshop(place: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder beside the image for the tree (root's) and the log; gone afterwards, whatever happened."""
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
+    # mmdebstrap's apt drops to its own user, which must be able to come here.
+    work.chmod(0o755)
+    try:
+        yield work, work / "log"
+    finally:
+        subprocess.run(host.as_root("rm", "-rf", "--one-file-system", str(work)), check=False)
+
+
+def _run(command: list[str], log: Path) -> None:
+    with log.open("ab") as stream:
+        code = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+        ).returncode
+    if code != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise host.HarnessError(f"the image was not built (exit status {code}):\n{tail}")
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _forget_old(images: Path, current: Path) -> None:
+    """Images of older recipes go when nobody has booted them for two weeks."""
+    for other in images.iterdir():
+        if other.is_dir() and other != current and not other.name.startswith("."):
+            with contextlib.suppress(OSError):
+                if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
+                    shutil.rmtree(other)
+                    other.with_name(f"{other.name}.lock").unlink(missing_ok=True)

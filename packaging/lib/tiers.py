@@ -1,0 +1,263 @@
+"""What tests/run does once its environment is there: run the tiers, count, and say it.
+
+Host tiers are pytest runs here; booted tiers are a pytest run in a throwaway machine that has installed the
+.deb. While the light tiers run, the machine's image is built beside them; the tiers that measure time have the
+processors for themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+from throwaway import host, image, machine, payload, qemu
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_LIGHT = ("lint", "unit", "properties")
+_SUITES = {"booted": "bookworm", "booted-trixie": "trixie"}
+_DEADLINES = {"lint": 180.0, "unit": 180.0, "properties": 240.0, "process": 480.0, "packaging": 480.0}
+_BOOTED_SECONDS = 900.0
+_BUILD_SECONDS = 420.0
+
+_PAYLOAD = """#!/bin/sh
+set -u
+export MEMUNIT_DEB=/payload/memunit.deb PYTHONDONTWRITEBYTECODE=1
+echo "installing the package"
+if ! dpkg -i memunit.deb; then
+    echo "the package cannot be installed"
+    exit 70
+fi
+exec python3 -m pytest -v -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
+"""
+
+
+@dataclass
+class Count:
+    """Tests of one tier by their result, and what went wrong beside them."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    trouble: str = ""
+
+
+class Tiers:
+    """The tiers of one call, and the .deb that they share."""
+
+    def __init__(self, names: list[str], arguments: list[str]) -> None:
+        self.names = names
+        self.arguments = arguments
+        self._deb: Path | None = None
+
+    def run(self) -> int:
+        """Run all tiers; 0 if each ran tests and none failed."""
+        counts: dict[str, Count] = {}
+        images = [_build_image(_SUITES[name]) for name in self.names if name in _SUITES]
+        try:
+            for name in sorted(self.names, key=lambda name: name not in _LIGHT):
+                if name not in _LIGHT:
+                    _settle(images)
+                print(f"== {name}", flush=True)
+                started = time.monotonic()
+                try:
+                    count = self._tier(name)
+                except (host.HarnessError, OSError) as error:
+                    count = Count(failed=1, trouble=str(error))
+                if not count.passed and not count.failed and not count.trouble:
+                    count.trouble = "no test ran"
+                counts[name] = count
+                _say(name, count, time.monotonic() - started)
+        finally:
+            for builder in images:
+                builder.terminate()
+                builder.wait()
+        print()
+        for name, count in counts.items():
+            _say(name, count)
+        passed = sum(count.passed for count in counts.values())
+        failed = sum(count.failed for count in counts.values())
+        print(f"{passed} passed, {failed} failed")
+        return 1 if any(count.failed or count.trouble for count in counts.values()) else 0
+
+    def _tier(self, name: str) -> Count:
+        if name == "lint":
+            return _lint()
+        if name in _SUITES:
+            return self._booted(_SUITES[name])
+        environment = dict(os.environ)
+        if name == "packaging":
+            environment["MEMUNIT_DEB"] = str(self._package())
+        with tempfile.TemporaryDirectory(prefix="memunit-tier-") as folder:
+            report = Path(folder) / "junit.xml"
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                f"tests/{name}",
+                f"--junitxml={report}",
+                *self.arguments,
+            ]
+            code = _finish(command, _DEADLINES[name], environment)
+            return _count(report, code)
+
+    def _booted(self, suite: str) -> Count:
+        package = self._package()
+        made = image.ensure(suite)
+        chosen = [word for word in self.arguments if word.startswith("tests/")]
+        arguments = shlex.join(self.arguments if chosen else ["tests/booted", *self.arguments])
+        with tempfile.TemporaryDirectory(prefix="memunit-tier-") as folder:
+            packed = Path(folder) / "payload.tar"
+            payload.pack(
+                {
+                    "run": _PAYLOAD.format(arguments=arguments),
+                    "memunit.deb": package,
+                    "pyproject.toml": ROOT / "pyproject.toml",
+                    "tests": ROOT / "tests",
+                },
+                packed,
+            )
+            results = Path(folder) / "results"
+            boot = partial(qemu.boot, made, packed)
+            code = machine.follow(boot, deadline=_BOOTED_SECONDS, results=results)
+            return _count(results / "junit.xml", code)
+
+    def _package(self) -> Path:
+        """The .deb, built once a call."""
+        if self._deb is None:
+            started = time.monotonic()
+            built = subprocess.run(
+                [ROOT / "packaging" / "build-deb"],
+                check=False,
+                stdout=subprocess.PIPE,
+                timeout=_BUILD_SECONDS,
+            )
+            lines = built.stdout.decode(errors="replace").strip().splitlines()
+            if built.returncode != 0 or not lines or not Path(lines[-1]).is_file():
+                tail = "\n".join(lines[-30:])
+                raise host.HarnessError(f"packaging/build-deb ended with {built.returncode}\n{tail}")
+            self._deb = Path(lines[-1])
+            print(f"built {self._deb.name} in {time.monotonic() - started:.0f} s", flush=True)
+        return self._deb
+
+
+def _build_image(suite: str) -> subprocess.Popen[bytes]:
+    """Fill the cache beside the light tiers; whoever needs the image asks for it again and finds it."""
+    library = str(ROOT / "packaging" / "lib")
+    return subprocess.Popen(
+        [sys.executable, "-m", "throwaway", "--suite", suite, "image"],
+        env={**os.environ, "PYTHONPATH": library},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _settle(builders: list[subprocess.Popen[bytes]]) -> None:
+    for builder in builders:
+        builder.wait()
+
+
+def _lint() -> Count:
+    """Each checker counts as one test."""
+    tool = Path(sys.executable).parent
+    scripts = [
+        name
+        for name in _tracked()
+        if (ROOT / name).is_file()
+        and (ROOT / name).read_bytes()[:20].startswith((b"#!/bin/sh", b"#!/bin/bash"))
+    ]
+    checks: dict[str, list[str | Path]] = {
+        "ruff check": [tool / "ruff", "check", "."],
+        "ruff format": [tool / "ruff", "format", "--check", "."],
+        "mypy": [tool / "mypy"],
+        "mypy of the harness": [tool / "mypy", "packaging/lib"],
+        "shellcheck": ["shellcheck", "-x", *scripts],
+    }
+    count = Count()
+    for title, command in checks.items():
+        print(f"-- {title}", flush=True)
+        if _finish([str(word) for word in command], _DEADLINES["lint"], dict(os.environ)) == 0:
+            count.passed += 1
+        else:
+            count.failed += 1
+            count.trouble = f"{count.trouble}, {title}".lstrip(", ")
+    return count
+
+
+def _tracked() -> list[str]:
+    """The files of the checkout; a copy without its history has all its files looked at."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True)
+    if listing.returncode == 0 and listing.stdout:
+        return listing.stdout.decode().rstrip("\0").split("\0")
+    return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if ".git" not in path.parts]
+
+
+def _finish(command: list[str], deadline: float, environment: dict[str, str]) -> int:
+    """Run to the end, or kill it with everything it started; the exit status, 124 if it took too long."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(deadline)
+    except subprocess.TimeoutExpired:
+        print(f"not done after {deadline:.0f} s", flush=True)
+        return 124
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _count(report: Path, code: int) -> Count:
+    """What pytest's own report says; a missing one, or a status that contradicts it, is trouble."""
+    if not report.exists():
+        return Count(failed=1, trouble=f"pytest left no count (exit status {code})")
+    count = Count()
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  # written by our own pytest
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            count.failed += 1
+        elif "skipped" in kinds:
+            count.skipped += 1
+        else:
+            count.passed += 1
+    # 5 is pytest's "no tests were collected", which the caller reports in its own words.
+    if code not in (0, 5) and not count.failed:
+        count.trouble = f"pytest ended with {code}"
+    return count
+
+
+def _say(name: str, count: Count, seconds: float | None = None) -> None:
+    line = f"{name}: {count.passed} passed, {count.failed} failed"
+    if count.skipped:
+        line += f", {count.skipped} skipped"
+    if seconds is not None:
+        line += f" in {seconds:.0f} s"
+    if count.trouble:
+        line += f" ({count.trouble})"
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Entry point: TIER... -- PYTEST-ARGUMENT..."""
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    names = list(dict.fromkeys(words[:cut]))
+    try:
+        return Tiers(names, words[cut + 1 :]).run()
+    except machine.Interrupted as interrupted:
+        return 128 + interrupted.signum
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
