@@ -1,7 +1,7 @@
 """The booted tier: tests that run inside a throwaway Debian with real systemd and the installed .deb.
 
-`tests/run booted` boots the machine and runs this folder there; elsewhere nothing of it is collected. A test that
-fails shows what the journal got while it ran.
+`tests/run booted` boots the machine and runs this folder there; elsewhere nothing of it is
+collected. A test that fails shows what the journal got while it ran.
 """
 
 from __future__ import annotations
