@@ -3,7 +3,6 @@
 An ID is part of the interface: scripts match on it. It never changes, and is never used for another kind.
 """
 
-
 # The master and its configuration.
 MASTER_STARTED = "566b268204814027bb9b334c13350348"
 MASTER_STOPPING = "a3ab5a2adfec40e281a71811ba12b949"
