@@ -169,7 +169,7 @@ def _machine(proc: str) -> Headroom | None:
 
 
 class _Files(NamedTuple):
-    """The names that a version of cgroups has for the same things; the limits with what systemd calls them."""
+    """What a version of cgroups calls the same things; each limit with the name that systemd has for it."""
 
     limits: tuple[tuple[str, str], ...]
     usage: str

@@ -1,0 +1,67 @@
+"""The record that outlives a master that fails to start."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memunit.master.startlog import Record, StartLog
+
+
+def test_what_one_master_saves_the_next_one_loads(tmp_path: Path) -> None:
+    record = Record(failures=3, retry_at=1234.5, exited_at=1200.25)
+    assert StartLog(str(tmp_path)).load() is None
+    assert StartLog(str(tmp_path)).save(record)
+    assert StartLog(str(tmp_path)).load() == record
+    assert [path.name for path in tmp_path.iterdir()] == ["starts.json"]
+    StartLog(str(tmp_path)).clear()
+    assert StartLog(str(tmp_path)).load() is None
+    StartLog(str(tmp_path)).clear()
+
+
+def test_without_a_directory_nothing_is_kept() -> None:
+    log = StartLog(None)
+    assert not log.save(Record(1, 0.0, 0.0))
+    assert log.load() is None
+    log.clear()
+
+
+def test_a_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    log = StartLog(str(tmp_path / "gone"))
+    assert not log.save(Record(1, 0.0, 0.0))
+    assert log.load() is None
+    log.clear()
+
+
+def test_a_failed_replace_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "starts.json").mkdir()
+    log = StartLog(str(tmp_path))
+    assert not log.save(Record(1, 0.0, 0.0))
+    assert log.load() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["starts.json"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"failures": "many"},
+        {"failures": -1},
+        {"failures": None},
+        {"retry_at": "NaN"},
+        {"exited_at": 1e999},
+        {"boot_id": "another boot"},
+    ],
+)
+def test_a_record_that_makes_no_sense_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    log = StartLog(str(tmp_path))
+    log.save(Record(1, 2.0, 3.0))
+    path = tmp_path / "starts.json"
+    sound = json.loads(path.read_text())
+    path.write_text(json.dumps(sound | change))
+    assert log.load() is None
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 4000, b'{"boot_id": 1}'])
+def test_a_corrupt_file_is_none(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "starts.json").write_bytes(text)
+    assert StartLog(str(tmp_path)).load() is None
