@@ -1,0 +1,106 @@
+"""The file of an instance: its name, its path, and its text read into Settings."""
+
+import errno
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memunit.core.problems import Problem, SettingsError
+from memunit.core.settings import Parsed, parse
+
+DIRECTORY = "/etc/memunit"
+_LARGEST_FILE = 1 << 20
+_MANUAL = "see memunit.toml(5)"
+# What systemd takes as an instance's name (systemd.unit(5)), less a leading dot or dash.
+_NAME = re.compile(r"[A-Za-z0-9:_\\@][A-Za-z0-9:_.\\@-]{0,199}")
+_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
+
+
+def instance_path(name: str, environment: Mapping[str, str] | None = None) -> Path:
+    """The file of an instance: /etc/memunit/NAME.toml.
+
+    Where systemd says $CONFIGURATION_DIRECTORY (ConfigurationDirectory=, systemd.exec(5)), it is that one.
+    Raises SettingsError for a name that can't be an instance's.
+    """
+    if not _NAME.fullmatch(name):
+        problem = Problem(
+            "",
+            "",
+            f'"{name}" can\'t be the name of an instance',
+            'say the part between @ and the dot of its unit, as "app" of memunit@app.service',
+        )
+        raise SettingsError([problem])
+    env = os.environ if environment is None else environment
+    directory = env.get("CONFIGURATION_DIRECTORY", "").split(":")[0] or DIRECTORY
+    return Path(directory) / f"{name}.toml"
+
+
+def load_file(path: Path | str) -> Parsed:
+    """Read and check one file. Raises SettingsError with all that is wrong; reads regular files alone."""
+    source = str(path)
+    return parse(_document(source, _read(source)), source)
+
+
+def _read(source: str) -> bytes:
+    try:
+        # O_NONBLOCK, or a FIFO in its place would hold a reload for ever.
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, error) from None
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise _refusal(source, "is a directory", "name the file in it")
+        if not stat.S_ISREG(mode):
+            raise _refusal(source, "is not a regular file", _MANUAL)
+        try:
+            content = file.read(_LARGEST_FILE + 1)
+        except OSError as error:
+            raise _unreadable(source, error) from None
+    if len(content) > _LARGEST_FILE:
+        raise _refusal(source, "has more than 1M", _MANUAL)
+    return content
+
+
+def _document(source: str, content: bytes) -> dict[str, Any]:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _refusal(source, f"line {line} is not UTF-8", "save it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise _refusal(source, "begins with a byte order mark", "save it as UTF-8 without one")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        place = _POSITION.search(said)
+        message = _POSITION.sub("", said).strip()
+        message = message[:1].lower() + message[1:]
+        raise _refusal(
+            source, f"{place[1]}: {message}" if place else message, f"is it TOML? {_MANUAL}"
+        ) from None
+    except RecursionError:
+        raise _refusal(source, "is nested too deeply", _MANUAL) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise _refusal(source, str(error), _MANUAL) from None
+
+
+def _unreadable(source: str, error: OSError | ValueError) -> SettingsError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT:
+        return _refusal(source, "there is no such file", f"create {source}, {_MANUAL}")
+    if number in (errno.EACCES, errno.EPERM):
+        return _refusal(source, "may not be read", f"let it be read: chmod a+r {source}")
+    if number == errno.ENOTDIR:
+        return _refusal(source, "a part of its path is not a directory", "correct the path")
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return _refusal(source, f"can't be read: {said}", "correct the path")
+
+
+def _refusal(source: str, message: str, remedy: str) -> SettingsError:
+    return SettingsError([Problem(source, "", message, remedy)])

@@ -1,0 +1,36 @@
+"""Paths that ProtectHome= keeps from a unit (systemd.exec(5)): how to see it, and what to say."""
+
+import os
+from pathlib import Path
+
+_HOMES = ("/home", "/root", "/run/user")
+
+
+def home_of(path: str) -> str | None:
+    """The folder of those that ProtectHome= hides which `path`, or what its links lead to, lies in."""
+    for seen in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100  pathlib keeps ".."
+        for home in _HOMES:
+            if seen == home or seen.startswith(home + "/"):
+                return home
+    return None
+
+
+def is_sealed(home: str) -> bool:
+    """Whether ProtectHome=yes has put its own folder, mode 0000, over `home` (for sure: nobody else does)."""
+    try:
+        return Path(home).stat().st_mode & 0o777 == 0
+    except OSError:
+        return False
+
+
+def message(path: str, home: str, unit: str) -> str:
+    """What is wrong with a path that can't be seen from `unit`."""
+    return f"{path} can't be seen from {unit}: its ProtectHome= hides {home}"
+
+
+def remedy(path: str, unit: str) -> str:
+    """The drop-in to write, in a line."""
+    return (
+        f'write a drop-in with "systemctl edit {unit}" that says, under [Service], ProtectHome=read-only; or '
+        f"to show no more than is needed, ProtectHome=tmpfs and BindReadOnlyPaths={path}; or move it to /srv"
+    )

@@ -1,0 +1,70 @@
+"""`memunit COMMAND ...`: find the command and hand over. Imports nothing before it knows which one.
+
+Each command is a module with main(arguments) -> exit code. `memunit reload` runs at every `systemctl reload`,
+and must not pay for what only a master needs.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from memunit import __version__
+from memunit.core.exitcodes import EX_USAGE, OK
+
+_COMMANDS = {
+    "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
+    "serve": ("memunit.cli.serve", "serve INSTANCE from /etc/memunit/INSTANCE.toml, as its unit does"),
+    "reload": ("memunit.cli.reload", "let a running INSTANCE read its file again, and wait for the result"),
+    "check": ("memunit.cli.check", "check the settings of INSTANCE, or of a FILE"),
+}
+_HELP = "\n".join(
+    [
+        "usage: memunit COMMAND [ARGUMENT]...",
+        "",
+        "Memory-bounded workers for a socket-activated service, replaced without losing a request.",
+        "",
+        "commands:",
+        *(f"  {name:9}{text}" for name, (_, text) in _COMMANDS.items()),
+        "",
+        "  memunit COMMAND --help says more; memunit --version prints the version.",
+        "",
+        "exit codes: 64 wrong command line, 69 nothing became ready, 71 a port in use and the like,",
+        "77 may not bind, 78 wrong configuration.",
+        "",
+    ]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those of this process unless given. Returns the exit code.
+
+    Without a command, or with an unknown one, that is 64 (EX_USAGE). May raise SystemExit with such a code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        sys.stderr.write(_HELP)
+        return EX_USAGE
+    name, *rest = words
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(_HELP)
+        return OK
+    if name in ("-V", "--version"):
+        sys.stdout.write(f"memunit {__version__}\n")
+        return OK
+    if name not in _COMMANDS:
+        sys.stderr.write(f"memunit: {_unknown(name)}; see memunit --help\n")
+        return EX_USAGE
+    code: int = importlib.import_module(_COMMANDS[name][0]).main(rest)
+    return code
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  only an error needs it
+
+    what = "option" if name.startswith("-") else "command"
+    guess = get_close_matches(name, _COMMANDS, n=1)
+    return f"unknown {what} {name!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

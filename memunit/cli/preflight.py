@@ -1,0 +1,220 @@
+"""What can be found out before a worker is started: that the app, its interpreter and its folder are there.
+
+Shared by check, serve, run and reload. Nothing of the app is imported or executed.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from memunit.cli import hiding
+from memunit.cli.modules import missing_module
+from memunit.core.budget import Budget, check_budget
+from memunit.core.problems import COMMAND_LINE, Problem
+from memunit.core.settings import Settings, label
+
+
+def preflight(
+    settings: Settings, source: str, *, unit: str | None = None, environment: Mapping[str, str] | None = None
+) -> list[Problem]:
+    """Everything that would keep a worker from starting, as far as can be seen from here.
+
+    `unit` is the unit that we run in ("memunit@app.service"), None for a command that a person typed.
+    `environment` is ours unless given; the app's own variables are added to it.
+    """
+    return _Preflight(settings, source, unit, os.environ if environment is None else environment).run()
+
+
+def worker_count(settings: Settings) -> int:
+    """How many workers `count` means here: "auto" is the CPUs that this process may use."""
+    return settings.workers.count or len(os.sched_getaffinity(0))
+
+
+def budget_of(settings: Settings, total: int, source: str) -> Budget:
+    """The budget of these settings in `total` bytes, the bound of `source` (see check_budget)."""
+    return check_budget(
+        count=worker_count(settings),
+        limit=settings.memory.limit,
+        surge=settings.workers.surge,
+        total=total,
+        source=source,
+    )
+
+
+def budget_problem(budget: Budget, source: str) -> Problem | None:
+    """The problem of a budget that is too small; None if the workers fit."""
+    if budget.kind != "too-small":
+        return None
+    return Problem(source, label(source, "memory.limit"), budget.text, budget.remedy)
+
+
+class _Preflight:
+    def __init__(
+        self, settings: Settings, source: str, unit: str | None, environment: Mapping[str, str]
+    ) -> None:
+        self._app = settings.app
+        self._source = source
+        self._unit = unit
+        self._in_unit = "INVOCATION_ID" in environment
+        self._environment = {**environment, **settings.app.environment}
+        self._problems: list[Problem] = []
+        # A file that is checked from a shell is for a unit, which starts in / unless it is told otherwise.
+        here = source == COMMAND_LINE or unit is not None
+        self._base = settings.app.directory or (_working_directory() if here else "/")
+
+    def run(self) -> list[Problem]:
+        """All problems, the folder's first."""
+        folder_fine = self._app.directory is None or self._directory(self._app.directory)
+        if self._app.python is not None:
+            self._program("app.python", self._app.python)
+        if self._app.command is not None:
+            self._command(self._app.command[0], folder_fine=folder_fine)
+        elif self._app.run is not None and folder_fine:
+            self._module(self._app.run)
+        return self._problems
+
+    def _problem(self, path: str, message: str, remedy: str) -> None:
+        self._problems.append(Problem(self._source, label(self._source, path), message, remedy))
+
+    def _stat(self, path: str, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(name)  # noqa: PTH116  also for text that pathlib would change
+        except (OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else errno.EINVAL
+            self._invisible(path, name, number)
+            return None
+
+    def _invisible(self, path: str, name: str, number: int | None) -> None:
+        """A problem for a path that is not there, or may not be reached."""
+        home = hiding.home_of(name)
+        missing = number in (errno.ENOENT, errno.ENOTDIR)
+        if home and self._in_unit and (hiding.is_sealed(home) or (missing and self._unit is not None)):
+            unit = self._unit or "this unit"
+            # What has to be seen is the whole virtualenv, PATH/bin/python, and the folder of a command.
+            depth = {"app.python": 1, "app.command": 0}.get(path)
+            needed = name if depth is None else str(Path(name).parents[depth])
+            self._problem(path, hiding.message(name, home, unit), hiding.remedy(needed, unit))
+        elif missing and not Path(name).exists() and Path(name).is_symlink():
+            self._problem(
+                path, f"{name} leads to {os.path.realpath(name)}, which does not exist", "mend the link"
+            )
+        elif missing:
+            self._problem(path, f"{name} does not exist", "correct the path, or create it")
+        elif number in (errno.EACCES, errno.EPERM):
+            self._problem(
+                path,
+                f"{name} may not be reached by uid {os.geteuid()}",
+                f"let it search every folder of the path (namei -l {name} shows them)",
+            )
+        else:
+            said = os.strerror(number) if number else "unknown error"
+            self._problem(path, f"{name} can't be used: {said}", "correct the path")
+
+    def _directory(self, name: str) -> bool:
+        status = self._stat("app.directory", name)
+        if status is None:
+            return False
+        if not stat.S_ISDIR(status.st_mode):
+            parent = str(Path(name).parent)
+            self._problem("app.directory", f"{name} is not a directory", f'say the folder, as "{parent}"')
+            return False
+        # Python lists the folder to import from it; a command only has to enter it.
+        need, bits = (os.X_OK, "x") if self._app.command is not None else (os.R_OK | os.X_OK, "rx")
+        if os.access(name, need):
+            return True
+        home = hiding.home_of(name)
+        if home and self._in_unit and hiding.is_sealed(home):
+            self._invisible("app.directory", name, errno.EACCES)
+            return False
+        self._problem(
+            "app.directory",
+            f"{name} may not be {'entered' if bits == 'x' else 'read'} by uid {os.geteuid()}",
+            f"chmod o+{bits} {name}, or run as a user who may (User= in a drop-in)",
+        )
+        return False
+
+    def _program(self, path: str, name: str) -> None:
+        status = self._stat(path, name)
+        if status is None:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            inner = Path(name) / "bin" / "python"
+            is_environment = path == "app.python" and inner.exists()
+            self._problem(
+                path,
+                f"{name} is a directory",
+                f'say "{inner}"' if is_environment else "say the program in it",
+            )
+        elif not stat.S_ISREG(status.st_mode):
+            self._problem(path, f"{name} is not a program", "correct the path")
+        elif not os.access(name, os.X_OK):
+            self._problem(path, f"{name} may not be executed by uid {os.geteuid()}", f"chmod a+x {name}")
+        else:
+            self._interpreter(path, name)
+
+    def _interpreter(self, path: str, name: str) -> None:
+        """A script whose "#!" names nothing fails with the script's own name: execve(2) says no more."""
+        try:
+            with Path(name).open("rb") as file:
+                first = file.readline(256)
+        except OSError:
+            return
+        if not first.startswith(b"#!") or not first[2:].split():
+            return
+        interpreter = os.fsdecode(first[2:].split()[0])
+        if interpreter.startswith("/") and not Path(interpreter).exists():
+            self._problem(
+                path, f"{name} is a script for {interpreter}, which does not exist", "mend its first line"
+            )
+
+    def _command(self, name: str, *, folder_fine: bool) -> None:
+        if "/" in name:
+            if name.startswith("/") or folder_fine:
+                self._program("app.command", os.path.join(self._base, name))  # noqa: PTH118  keeps "./" as it is
+            return
+        search = self._environment.get("PATH", os.defpath)
+        if shutil.which(name, path=search) is None:
+            self._problem(
+                "app.command",
+                f"there is no program {name} in PATH ({search})",
+                "install it, or say its whole path",
+            )
+
+    def _module(self, target: str) -> None:
+        added = self._environment.get("PYTHONPATH", "").split(":")
+        folders = (self._base, *(os.path.join(self._base, folder) for folder in added if folder))  # noqa: PTH118
+        ours = self._app.python is None and not self._file_may_add_paths()
+        wrong = missing_module(target.partition(":")[0], folders, ours=ours)
+        if wrong is None:
+            return
+        home = next((h for folder in folders if (h := hiding.home_of(folder))), None)
+        if home and self._in_unit and hiding.is_sealed(home):
+            unit = self._unit or "this unit"
+            self._problem("app.run", hiding.message(self._base, home, unit), hiding.remedy(self._base, unit))
+            return
+        says = label(self._source, "app.directory")
+        remedy = (
+            f"correct the name, or {says}"
+            if self._app.directory
+            else f"say in {says} which folder it is found from"
+        )
+        self._problem("app.run", wrong, remedy)
+
+    def _file_may_add_paths(self) -> bool:
+        """The unit reads /etc/memunit/INSTANCE.env; from a shell, what it says of PYTHONPATH is not known."""
+        if self._unit is not None or self._source == COMMAND_LINE:
+            return False
+        try:
+            return b"PYTHONPATH" in Path(self._source).with_suffix(".env").read_bytes()
+        except (OSError, ValueError):
+            return False
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  a text is what is needed
+    except OSError:
+        return "/"

@@ -1,0 +1,79 @@
+"""Whether the workers fit in the memory there is: limit x workers against a total, with the arithmetic."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memunit.core.quantity import exact_size, format_size
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The verdict.
+
+    "fits": also with a surge. "no-surge": only if each worker stops before its replacement starts.
+    "too-small": the workers can't all reach their limit, so that the kernel would kill before memunit
+    recycles; `remedy` then says what to change. `text` is a sentence without its full stop.
+    """
+
+    kind: Literal["fits", "no-surge", "too-small"]
+    text: str
+    remedy: str = ""
+
+
+def check_budget(*, count: int, limit: int | None, surge: int, total: int, source: str) -> Budget:
+    """Compare `count` workers of `limit` bytes, and `surge` more, with the `total` bytes of `source`.
+
+    `source` names whose bound it is, as in "MemoryMax= of memunit@app.service" or "the machine". A total
+    of 0 is not known, and then everything fits.
+    """
+    if limit is None:
+        return Budget(kind="fits", text="without a limit nothing is recycled for its memory")
+    if total <= 0:
+        return Budget(kind="fits", text="how much memory there is could not be found out")
+    need = count * limit
+    product, bound = _apart(need, total)
+    workers = f"{count} worker{'s' if count > 1 else ''} x {format_size(limit)} = {product}"
+    if need > total:
+        text = f"{workers}, more than the {bound} of {source}"
+        return Budget(kind="too-small", text=text, remedy=_remedy(count, limit, need, total, source))
+    if surge == 0:
+        text = f"{workers} of the {bound} of {source}; surge is 0: each stops before its replacement starts"
+        return Budget(kind="fits", text=text)
+    if need + limit > total:
+        more, bound = _apart(need + limit, total)
+        return Budget(
+            kind="no-surge",
+            text=f"{workers}, but {count + 1} are {more}, more than the {bound} of {source}: no room for one "
+            "more during replacement, so each worker stops before its replacement starts, one at a time",
+        )
+    room = min(surge, (total - need) // limit)
+    return Budget(kind="fits", text=f"{workers} of the {bound} of {source}, with room for {room} more")
+
+
+def _remedy(count: int, limit: int, need: int, total: int, source: str) -> str:
+    ways = []
+    share = total // count // _MIB * _MIB
+    if share >= _MIB:
+        ways.append(f"lower the limit to {exact_size(share)}")
+    if count > 1 and total >= limit:
+        fewer = total // limit
+        ways.append(f"run {fewer} worker{'s' if fewer > 1 else ''}")
+    if "MemoryMax=" in source:
+        ways.append(f"raise MemoryMax= to {exact_size(-(-need // _MIB) * _MIB)} or more")
+    if not ways:
+        return "no worker has room here"
+    return ", ".join(ways[:-1]) + f" or {ways[-1]}" if len(ways) > 1 else ways[0]
+
+
+def _apart(one: int, other: int) -> tuple[str, str]:
+    """Both sizes, as exact as it takes to tell them apart."""
+    for form in (format_size, _mebibytes, exact_size):
+        if form(one) != form(other):
+            return form(one), form(other)
+    return format_size(one), format_size(other)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / _MIB:.0f}M"

@@ -1,0 +1,461 @@
+"""What an instance's file may say, and what it is told where it may not."""
+# ruff: noqa: E501  each message is quoted whole
+
+import math
+import tomllib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memunit.core.address import Address
+from memunit.core.schema import BY_PATH, KEYS, Kind
+from memunit.core.settings import App, Memory, Settings, SettingsError, Socket, Stop, Workers, parse
+from memunit.core.settings_values import convert
+
+SOURCE = "/etc/memunit/app.toml"
+M = 1 << 20
+
+WHOLE = """
+[app]
+run = "shop.web:app"
+server = "asgi"
+python = "/srv/shop/venv/bin/python"
+directory = "/srv/shop"
+environment = { DJANGO_SETTINGS_MODULE = "shop.settings" }
+preload = false
+ready = "notify"
+[socket]
+listen = ["127.0.0.1:8000"]
+[workers]
+count = 4
+surge = 2
+start_timeout = "20s"
+watchdog = "1min"
+min_lifetime = "5s"
+max_age = "1d"
+[memory]
+limit = "400M"
+ceiling = "600M"
+patience = "3s"
+metric = "pss"
+interval = "500ms"
+[stop]
+grace = "10s"
+"""
+
+
+def problems_of(text: str, source: str = SOURCE) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        parse(tomllib.loads(text), source)
+    return [str(problem).removeprefix(f"{source}: ") for problem in refused.value.problems]
+
+
+def app(more: str = "") -> str:
+    return f'[app]\nrun = "a:b"\n{more}'
+
+
+def test_a_whole_file() -> None:
+    parsed = parse(tomllib.loads(WHOLE), SOURCE)
+    assert parsed.warnings == ()
+    assert parsed.settings == Settings(
+        app=App(
+            run="shop.web:app",
+            server="asgi",
+            python="/srv/shop/venv/bin/python",
+            directory="/srv/shop",
+            environment={"DJANGO_SETTINGS_MODULE": "shop.settings"},
+        ),
+        socket=Socket(listen=(Address(kind="tcp", host="127.0.0.1", port=8000),)),
+        workers=Workers(
+            count=4, surge=2, start_timeout=20.0, watchdog=60.0, min_lifetime=5.0, max_age=86400.0
+        ),
+        memory=Memory(limit=400 * M, ceiling=600 * M, patience=3.0, metric="pss", interval=0.5),
+        stop=Stop(grace=10.0),
+    )
+
+
+def test_the_whole_file_has_every_key() -> None:
+    document = tomllib.loads(WHOLE)
+    said = {f"{table}.{name}" for table, content in document.items() for name in content}
+    assert said == set(BY_PATH) - {"app.command"}
+
+
+def test_defaults() -> None:
+    parsed = parse({"app": {"run": "a:b"}}, SOURCE)
+    assert parsed.warnings == ()
+    assert parsed.settings == Settings(app=App(run="a:b"))
+    assert parsed.settings.memory == Memory(
+        limit=None, ceiling=None, patience=2.0, metric="auto", interval=1.0
+    )
+    assert parsed.settings.workers == Workers(
+        count=None, surge=1, start_timeout=30.0, watchdog=30.0, min_lifetime=10.0, max_age=math.inf
+    )
+    assert parsed.settings.stop.grace == 30.0
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_the_table_and_the_settings_agree_on_each_key_and_default(key: Any) -> None:
+    table = getattr(Settings(app=App()), key.table)
+    assert is_dataclass(table)
+    assert key.name in {field.name for field in fields(table)}
+    if key.default is None:
+        assert getattr(table, key.name) is None
+    else:
+        assert getattr(table, key.name) == convert(key, key.default)
+
+
+def test_every_field_of_the_settings_is_a_key() -> None:
+    empty = Settings(app=App())
+    said = {f"{table.name}.{f.name}" for table in fields(empty) for f in fields(getattr(empty, table.name))}
+    assert said == set(BY_PATH)
+
+
+def test_auto_is_uss() -> None:
+    assert Memory().measured == "uss"
+    assert Memory(metric="rss").measured == "rss"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        (
+            '[app]\ncommand = ["node", "server.js"]\nready = "exec"',
+            App(command=("node", "server.js"), ready="exec"),
+        ),
+        ('[app]\nrun = "shop:make()"\nserver = "callable"', App(run="shop:make()", server="callable")),
+        ('[app]\nrun = "a.b_1:c.d"', App(run="a.b_1:c.d")),
+        ('[app]\nrun = "a:b"\n[app.environment]\nA = ""', App(run="a:b", environment={"A": ""})),
+    ],
+)
+def test_apps(text: str, settings: App) -> None:
+    assert parse(tomllib.loads(text), SOURCE).settings.app == settings
+
+
+def test_a_ceiling_needs_no_limit() -> None:
+    parsed = parse(tomllib.loads(app('[memory]\nceiling = "600M"')), SOURCE)
+    assert parsed.warnings == ()
+    assert (parsed.settings.memory.limit, parsed.settings.memory.ceiling) == (None, 600 * M)
+
+
+def test_infinity_is_no_bound() -> None:
+    parsed = parse(tomllib.loads(app('[memory]\nlimit = "infinity"\nceiling = "1M"')), SOURCE)
+    assert parsed.settings.memory.limit is None
+
+
+@pytest.mark.parametrize("value", ['"0"', "0", '"infinity"'])
+def test_no_watchdog(value: str) -> None:
+    parsed = parse(tomllib.loads(app(f"[workers]\nwatchdog = {value}")), SOURCE)
+    assert parsed.settings.workers.watchdog == math.inf
+
+
+def test_surge_0_is_allowed() -> None:
+    assert parse(tomllib.loads(app("[workers]\nsurge = 0")), SOURCE).settings.workers.surge == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        # names
+        ('[memory]\nlimt = "4M"', 'memory.limt: unknown key; did you mean "limit"?'),
+        ('[memory]\nLIMIT = "4M"', 'memory.LIMIT: unknown key; did you mean "limit"?'),
+        ('[workers]\nmin-lifetime = "4s"', 'workers.min-lifetime: unknown key; did you mean "min_lifetime"?'),
+        ('[workers]\nlimit = "4M"', 'workers.limit: unknown key; did you mean "limit" in [memory]?'),
+        ("[stop]\nzzz = 1", "stop.zzz: unknown key; the keys of [stop] are grace"),
+        ("[worker]\ncount = 4", "[worker]: unknown table; did you mean [workers]?"),
+        (
+            "[zzz]\ncount = 4",
+            "[zzz]: unknown table; the tables are [app], [socket], [workers], [memory], [stop]",
+        ),
+        # types
+        ("[memory]\nlimit = true", 'memory.limit: true is not a size as in "400M"'),
+        ("[memory]\nlimit = 1.5", 'memory.limit: 1.5 is not a size as in "400M"'),
+        ('[memory]\nlimit = ["4M"]', 'memory.limit: a list is not a size as in "400M"'),
+        ("[stop]\ngrace = {}", 'stop.grace: a table is not a time as in "30s"'),
+        ('[workers]\ncount = "4"', 'workers.count: "4" is a text; without quotes: 4'),
+        (
+            '[workers]\ncount = "many"',
+            'workers.count: "many" is not a whole number from 1 to 1024, or "auto"',
+        ),
+        ("[workers]\ncount = 1.5", 'workers.count: 1.5 is not a whole number from 1 to 1024, or "auto"'),
+        ("[workers]\ncount = true", 'workers.count: true is not a whole number from 1 to 1024, or "auto"'),
+        ("[workers]\nsurge = -1", "workers.surge: -1 is not a whole number from 0 to 1024"),
+        ("[workers]\nsurge = 1979-05-27", "workers.surge: 1979-05-27 is not a whole number from 0 to 1024"),
+        ('preload = "yes"', 'app.preload: "yes" is not true or false, without quotes'),
+        ("directory = 4", 'app.directory: 4 is not an absolute path as in "/srv/shop"'),
+        ("environment = 4", 'app.environment: 4 is not a table of texts as in { LANG = "C" }'),
+        # values
+        ("[memory]\nlimit = 400", 'memory.limit: 400 bytes; say "400M"'),
+        ('[memory]\nlimit = "400"', 'memory.limit: 400 bytes; say "400M"'),
+        ('[memory]\nlimit = "400MB"', "memory.limit: '400MB' is not a size; say \"400M\""),
+        (
+            "[memory]\nlimit = 0",
+            'memory.limit: no process runs in 0 bytes; say a size such as "400M", or "infinity" for no bound',
+        ),
+        (
+            f"[memory]\nlimit = 0x{'f' * 5000}",
+            'memory.limit: a number of more than 64 bits; say "infinity" for no bound',
+        ),
+        (f"[stop]\ngrace = 0x{'f' * 5000}", 'stop.grace: a number of more than 64 bits; say "30s"'),
+        (
+            f"[workers]\ncount = 0x{'f' * 5000}",
+            'workers.count: a number of more than 64 bits is not a whole number from 1 to 1024, or "auto"',
+        ),
+        (
+            "[workers]\ncount = 0",
+            "workers.count: 0 workers serve nobody; say 1 or more; to serve nobody, stop the .socket unit",
+        ),
+        ("[workers]\ncount = 1025", 'workers.count: 1025 is not a whole number from 1 to 1024, or "auto"'),
+        (
+            "[memory]\npatience = nan",
+            'memory.patience: nan is not a time; say a time such as "30s", or "infinity" in quotes',
+        ),
+        (
+            '[memory]\npatience = "infinity"',
+            'memory.patience: this one has to end, so it can\'t be infinity; say a time such as "2s"',
+        ),
+        (
+            '[workers]\nstart_timeout = "infinity"',
+            'workers.start_timeout: this one has to end, so it can\'t be infinity; say a time such as "30s"',
+        ),
+        (
+            "[workers]\nstart_timeout = 0",
+            'workers.start_timeout: 0 is too short; say "100ms" at least; "30s" is usual',
+        ),
+        ("[memory]\ninterval = 0", 'memory.interval: 0 is too short; say "10ms" at least; "1s" is usual'),
+        ("[workers]\nmax_age = 0", 'workers.max_age: 0 is too short; say "1s" at least; "infinity" is usual'),
+        (
+            '[memory]\nmetric = "ussr"',
+            'memory.metric: "ussr" is not "auto" or "uss" or "pss" or "rss"; did you mean "uss"?',
+        ),
+        (
+            '[memory]\nmetric = "cgroup"',
+            (
+                'memory.metric: cgroup needs the cgroup sensor, which comes with a later version; say "auto", '
+                "which is uss now"
+            ),
+        ),
+        ('ready = "soon"', 'app.ready: "soon" is not "notify" or "exec"; say one of these'),
+        (
+            'server = "wsgi"',
+            (
+                "app.server: wsgi is not in this version; it comes with the next release; until then wrap the app, as "
+                'with a2wsgi, and say server = "asgi"'
+            ),
+        ),
+        ('server = "asgj"', 'app.server: "asgj" is not "asgi" or "callable"; did you mean "asgi"?'),
+        (
+            'directory = "srv"',
+            'app.directory: "srv" is not an absolute path; write the whole path, from / on',
+        ),
+        (
+            'directory = "~/a"',
+            'app.directory: "~/a": nobody\'s home is known here; write the whole path, from / on',
+        ),
+        (
+            'directory = ""',
+            'app.directory: is empty; say an absolute path as in "/srv/shop", or leave the key out',
+        ),
+        ('directory = "/a\\u0000"', "app.directory: has a NUL character in it; remove it"),
+        ("environment = { PORT = 80 }", 'app.environment: PORT: 80 is not a text; in quotes: PORT = "80"'),
+        ("environment = { X = true }", 'app.environment: X: true is not a text; in quotes: X = "true"'),
+        (
+            'environment = { "A=B" = "" }',
+            'app.environment: "A=B" is not a variable\'s name; a name is without = in it',
+        ),
+        (
+            'environment = { LISTEN_FDS = "3" }',
+            "app.environment: LISTEN_FDS is what memunit itself tells each worker; leave it out",
+        ),
+        (
+            '[socket]\nlisten = "8000"',
+            'socket.listen: is one address and not a list; in brackets: ["8000"]',
+        ),
+        ("[socket]\nlisten = [8000]", 'socket.listen: 8000 in it is not a text; in quotes: ["8000"]'),
+        (
+            '[socket]\nlisten = ["8000", "[::]:8000"]',
+            "socket.listen: [::]:8000 stands there twice; once is enough",
+        ),
+        (
+            '[socket]\nlisten = ["localhost:80"]',
+            (
+                "socket.listen: 'localhost:80': 'localhost' is not an IP address; say the address itself, as in "
+                '"127.0.0.1:80"'
+            ),
+        ),
+        # contradictions
+        (
+            '[memory]\nlimit = "600M"\nceiling = "400M"',
+            (
+                "memory.limit: 600M is over the memory.ceiling of 400M, which kills first; set the limit below 400M, or "
+                "the ceiling above 600M"
+            ),
+        ),
+        (
+            'command = ["x"]',
+            "app.run: stands beside app.command, and a worker is only one; remove one of them",
+        ),
+        (
+            'ready = "exec"',
+            "app.ready: exec is for commands: a Python worker says itself when it is ready; remove it",
+        ),
+    ],
+)
+def test_one_problem(more: str, problem: str) -> None:
+    assert problems_of(app(more)) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "",
+            'app: nothing to run; in [app] say run = "module:app" or command = ["program"]; see memunit.toml(5)',
+        ),
+        (
+            '[app]\nserver = "asgi"',
+            (
+                'app: nothing to run; in [app] say run = "module:app" or command = ["program"]; '
+                "see memunit.toml(5)"
+            ),
+        ),
+        ('[app]\nrum = "a:b"', 'app.rum: unknown key; did you mean "run"?'),
+        ('[ap]\nrun = "a:b"', "[ap]: unknown table; did you mean [app]?"),
+        ("app = 4", "app: 4 is not a table; write [app] on a line of its own, and its keys below"),
+        ('run = "a:b"', 'run: unknown key; did you mean "run" in [app]?'),
+        (
+            '[app]\nrun = "shop"',
+            'app.run: "shop" names no attribute; say which object of it is the app: "shop:app"',
+        ),
+        (
+            '[app]\nrun = "shop/web.py"',
+            (
+                'app.run: "shop/web.py" is a file, not a module and an attribute; say '
+                '"shop.web:app" with `directory` as the folder that it is found from'
+            ),
+        ),
+        (
+            '[app]\nrun = "shop web:app"',
+            'app.run: "shop web:app" is not module:attribute; say it as in "shop.web:app"',
+        ),
+        ("[app]\nrun = 4", 'app.run: 4 is not an app as in "shop.web:app"'),
+        (
+            '[app]\ncommand = "node server.js"',
+            ('app.command: is a text, and no shell is there to take it apart; say ["node", "server.js"]'),
+        ),
+        ("[app]\ncommand = []", 'app.command: names no program; say it as in ["node", "server.js"]'),
+        ('[app]\ncommand = ["node", 80]', 'app.command: 80 in it is not a text; say "80"'),
+        ("[app]\ncommand = 4", 'app.command: 4 is not a list of texts as in ["node", "server.js"]'),
+        (
+            '[app]\ncommand = ["x"]\nserver = "asgi"',
+            "app.server: goes with app.run, not with a command; remove it",
+        ),
+        (
+            '[app]\ncommand = ["x"]\npython = "/x"',
+            "app.python: goes with app.run, not with a command; remove it",
+        ),
+        ('[app]\ncommand = ["x"]\npreload = true', "app.preload: a command can't be imported; remove it"),
+    ],
+)
+def test_one_problem_of_the_app(text: str, problem: str) -> None:
+    assert problems_of(text) == [problem]
+
+
+def test_all_problems_at_once() -> None:
+    text = """
+    [app]
+    server = "wsgi"
+    python = "python3"
+    [memory]
+    limt = "1M"
+    limit = 400
+    [workers]
+    count = "no"
+    [stop]
+    grace = "soon"
+    """
+    keys = [line.split(": ")[0] for line in problems_of(text)]
+    assert keys == [
+        "app.server",
+        "app.python",
+        "memory.limt",
+        "memory.limit",
+        "workers.count",
+        "stop.grace",
+        "app",
+    ]
+
+
+def test_the_error_is_a_line_a_problem() -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse({"app": {"run": "a:b", "x\n\x1by": 1}, "memory": {"limit": "4\nX"}}, SOURCE)
+    lines = str(refused.value).split("\n")
+    assert len(lines) == 2
+    assert lines[0] == (
+        f"{SOURCE}: app.x??y: unknown key; the keys of [app] are run, command, server, python, directory, "
+        "environment, preload, ready"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "warning"),
+    [
+        ("preload = true", "app.preload: not yet: each worker imports the app itself"),
+        (
+            '[stop]\ngrace = "6min"',
+            (
+                "stop.grace: 6min is more than the 5min of TimeoutStopSec= in memunit@.service, after which systemd kills "
+                "the workers at a stop; say 5min at most, or raise TimeoutStopSec= in a drop-in (systemctl edit)"
+            ),
+        ),
+        (
+            '[memory]\nlimit = "4M"\nceiling = "4M"',
+            (
+                "memory.limit: is the same as the memory.ceiling: a worker is killed there before it can be replaced; "
+                "leave room between them, as 400M and 600M"
+            ),
+        ),
+        (
+            '[workers]\nmax_age = "5s"',
+            (
+                "workers.max_age: 5s is less than the workers.min_lifetime of 10s, so the memory limit is never applied; "
+                "raise max_age or lower min_lifetime"
+            ),
+        ),
+    ],
+)
+def test_warnings(more: str, warning: str) -> None:
+    parsed = parse(tomllib.loads(app(more)), SOURCE)
+    assert [str(each) for each in parsed.warnings] == [f"{SOURCE}: {warning}"]
+
+
+def test_five_minutes_of_grace_are_fine() -> None:
+    assert parse(tomllib.loads(app('[stop]\ngrace = "5min"')), SOURCE).warnings == ()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(KEYS), VALUES)
+def test_no_value_breaks_the_parser(key: Any, value: Any) -> None:
+    try:
+        parse({key.table: {key.name: value}}, SOURCE)
+    except SettingsError as refused:
+        said = [str(problem) for problem in refused.problems]
+    else:
+        assert key.kind in (Kind.TARGET, Kind.WORDS)
+        return
+    assert said
+    assert all(line.isprintable() and line.startswith(SOURCE) and len(line) < 600 for line in said)
+
+
+@given(st.dictionaries(st.text(max_size=12), VALUES, max_size=4))
+def test_no_document_breaks_the_parser(document: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        parse(document, SOURCE)
