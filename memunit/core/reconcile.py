@@ -43,7 +43,7 @@ def _timer(turn: Turn, worker: Worker) -> None:
         # Still there after SIGKILL: in an uninterruptible sleep. It must not hold up the stop of the unit.
         turn.put(worker, timer=math.inf)
         if turn.state.stopping:
-            turn.end(worker, "killed", 9)
+            turn.end(worker, "stuck", 9)
 
 
 def _judge(turn: Turn, worker: Worker) -> None:
@@ -229,6 +229,8 @@ def begin_stop(turn: Turn, exit_code: int, *, force: bool) -> None:
             turn.kill(turn.put(worker, reason=worker.reason or Cause.STOP), Cause.GRACE_EXPIRED)
         elif worker.serving:
             turn.stop(worker, Cause.STOP)
+        elif math.isinf(worker.timer):
+            turn.end(worker, "stuck", 9)
 
 
 def scale(turn: Turn, delta: int) -> None:

@@ -28,6 +28,8 @@ def usage(worker: Worker) -> str:
 
 def how(code: str, status: int) -> str:
     """"exited with status 3", "killed by SIGSEGV"."""
+    if code == "stuck":
+        return "not gone after SIGKILL (it is in an uninterruptible sleep)"
     if code == "exited":
         return f"exited with status {status}{_EXITS.get(status, '')}"
     return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (" (core dumped)" if code == "dumped" else "")
