@@ -15,10 +15,10 @@ import socket
 import sys
 import time
 from email.utils import formatdate
-from typing import Any, Coroutine, List, Optional
+from typing import Any, Coroutine, List, Optional, Set
 
 from memunit.worker import inherited, options, target
-from memunit.worker.draining import Application, Connections
+from memunit.worker.draining import Application, Connections, forgotten
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
@@ -73,6 +73,12 @@ class _Worker:
         self._quiet = asyncio.Event()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop)
+        self._acceptor = Acceptor(
+            self._listeners,
+            self._make_protocol,
+            keep_alive=self._config.timeout_keep_alive,
+            changed=self._changed,
+        )
         lifespan = self._config.lifespan_class(self._config)
         if not await self._start_up(lifespan):
             return 0 if self._stopping.is_set() else EX_SOFTWARE
@@ -80,23 +86,15 @@ class _Worker:
         self._arguments = {"config": self._config, "server_state": self._state}
         if hasattr(lifespan, "state"):
             self._arguments["app_state"] = lifespan.state
-        acceptor = Acceptor(
-            self._listeners,
-            self._make_protocol,
-            keep_alive=self._config.timeout_keep_alive,
-            changed=self._changed,
-        )
-        self._acceptor = acceptor
-        acceptor.start()
+        self._acceptor.start()
         self._notify.send("READY=1")
         if self._notify.watchdog is not None:
             self._ping(self._notify.watchdog / 2)
         await self._stopping.wait()
 
-        acceptor.stop()
         self._app.drain()
         self._connections.on_empty = self._changed
-        self._changed()
+        self._sweep(set())
         while self._open():
             self._quiet.clear()
             await self._quiet.wait()
@@ -126,7 +124,15 @@ class _Worker:
     def _stop(self) -> None:
         if not self._stopping.is_set():
             self._stopping.set()
+            self._acceptor.stop()
             self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+
+    def _sweep(self, seen: Set[Any]) -> None:
+        """Close the connections that the server has forgotten for a whole keep-alive time."""
+        idle = {connection for connection in self._connections if forgotten(connection)}
+        for connection in idle & seen:
+            connection.transport.close()
+        self._loop.call_later(max(self._config.timeout_keep_alive, 1.0), self._sweep, idle - seen)
 
     def _open(self) -> bool:
         return self._acceptor.busy or bool(self._connections)

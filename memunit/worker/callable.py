@@ -147,7 +147,7 @@ def _adapt(found: Callable[..., Any], name: str) -> Run:
         return run
     if fits(1):
         return found
-    raise Unusable(f"{name}{signature} can be called neither as serve(sockets, stopping) nor as run(worker)")
+    raise Unusable(f"{name} can be called neither as serve(sockets, stopping) nor as run(worker)")
 
 
 def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> int:

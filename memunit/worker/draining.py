@@ -121,6 +121,24 @@ def may_close(scope: Message, send: Send) -> bool:
     return not (trailing and trailing[0])
 
 
+def forgotten(connection: Any) -> bool:
+    """Whether an HTTP connection waits for a request, and no timer of the server's is going to close it.
+
+    uvicorn takes the timer away at each byte. A body that comes after its answer leaves a connection so.
+    """
+    if not hasattr(connection, "timeout_keep_alive_task") or not hasattr(connection, "cycle"):
+        return False
+    timer, cycle = connection.timeout_keep_alive_task, connection.cycle
+    if (timer is not None and not timer.cancelled()) or (cycle is not None and not cycle.response_complete):
+        return False
+    trailing = getattr(getattr(connection, "conn", None), "trailing_data", None)
+    if trailing is not None:  # h11
+        half_a_request = bool(trailing[0])
+    else:  # httptools: a scope is made when a request begins, a cycle when its head is complete
+        half_a_request = connection.scope is not (cycle and cycle.scope)
+    return not half_a_request and not unread(connection.transport)
+
+
 class _Gone(OSError):
     """The app sends on a WebSocket that the drain has closed (ASGI asks for an OSError then)."""
 

@@ -51,4 +51,5 @@ def _print_traceback(error: BaseException) -> None:
         if not (name.startswith((ours, "<frozen importlib")) or "/importlib/" in name):
             break
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace)
+    if trace is not None or isinstance(error, SyntaxError):  # else the one line says it all
+        traceback.print_exception(type(error), error, trace)

@@ -29,7 +29,9 @@ WORKER = ROOT / "memunit" / "worker"
 class Stage:
     """A listening socket and a notify socket in `directory`, and the workers that are started on them."""
 
-    def __init__(self, directory: Path, *, unix: bool = False, sockets: tuple[socket.socket, ...] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, unix: bool = False, sockets: tuple[socket.socket, ...] = ()
+    ) -> None:
         self._directory = directory
         self._own = () if sockets else (_listener(directory, unix=unix),)
         self.sockets = sockets or self._own
@@ -60,7 +62,11 @@ class Stage:
         child = launch(
             Launch(
                 argv=("/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out" 2>&1', "sh", str(output), *command),
-                environment={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
+                environment={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    **(environment or {}),
+                },
                 directory=str(directory),
                 sockets=tuple((f"s{place}.socket", each.fileno()) for place, each in enumerate(self.sockets)),
                 notify_path=self.notify.path,
@@ -155,7 +161,15 @@ class LoadProcess:
 
     def __init__(self, directory: Path, target: str, *arguments: str) -> None:
         self._stop_file = directory / f"stop-{os.urandom(4).hex()}"
-        command = [sys.executable, str(LOAD), "--target", target, "--json", "--stop-file", str(self._stop_file)]
+        command = [
+            sys.executable,
+            str(LOAD),
+            "--target",
+            target,
+            "--json",
+            "--stop-file",
+            str(self._stop_file),
+        ]
         self._process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE)
 
     def finish(self, timeout: float = 60.0) -> dict[str, Any]:

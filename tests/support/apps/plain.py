@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from telling import tell
+
 _kept: list[bytearray] = []
 
 
@@ -22,7 +24,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     path = scope["path"]
     query = {key: values[0] for key, values in parse_qs(scope["query_string"].decode()).items()}
-    if path == "/slow":
+    if path in ("/slow", "/told"):
+        if path == "/told":
+            tell("slow")
         await asyncio.sleep(float(query.get("s", "0.1")))
     elif path == "/leak":
         _kept.append(bytearray(int(query.get("kb", "64")) * 1024))
@@ -40,8 +44,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     elif path == "/error":
         raise RuntimeError("asked for")
-    elif path == "/block":
-        await asyncio.get_running_loop().run_in_executor(None, _block_for_ever)
+    elif path == "/stuck":
+        _stuck()
     await _answer(send, f"ok {os.getpid()}".encode())
 
 
@@ -51,7 +55,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
-            print("app: shut down", flush=True)
+            tell("shut down")
             await send({"type": "lifespan.shutdown.complete"})
             return
 
@@ -66,7 +70,7 @@ async def _websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
             continue
         message = await receive()
         if message["type"] == "websocket.disconnect":
-            print(f"app: websocket closed with {message.get('code')}", flush=True)
+            tell(f"websocket closed with {message.get('code')}")
             return
         await send({"type": "websocket.send", "text": "ok " + (message.get("text") or "")})
 
@@ -78,7 +82,7 @@ async def _answer(send: Any, body: bytes) -> None:
 
 
 async def _stream(send: Any, count: int, pause: float) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     for number in range(count):
         await send({"type": "http.response.body", "body": f"{number}\n".encode(), "more_body": True})
         await asyncio.sleep(pause)
@@ -110,6 +114,7 @@ def _nodelay(client: tuple[str, int]) -> int:
     raise LookupError(client)
 
 
-def _block_for_ever() -> None:
+def _stuck() -> None:
+    tell("stuck")
     read, _write = os.pipe()
     os.read(read, 1)

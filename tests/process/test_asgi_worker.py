@@ -1,0 +1,213 @@
+"""ASGI workers: start, serving, errors. Their stop is in test_asgi_drain.py."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import interpreters
+from tests.support.http import Client
+from tests.support.interpreters import DEBIAN
+from tests.support.workers import ROOT, Stage, stage
+
+pytest_plugins = ["tests.support.stacks"]
+
+
+def test_serves_what_it_inherits(stack: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """TCP and Unix sockets at once, with TCP_NODELAY on what it accepts."""
+    python, environment = stack
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    tcp = socket.socket()
+    with unix, tcp:
+        unix.bind(str(tmp_path / "app.sock"))
+        tcp.bind(("127.0.0.1", 0))
+        for each in (unix, tcp):
+            each.listen()
+        with stage(tmp_path, sockets=(unix, tcp)) as here:
+            worker = here.start(python, "plain:app", environment=environment).ready()
+            for target in (str(tmp_path / "app.sock"), f"127.0.0.1:{tcp.getsockname()[1]}"):
+                with Client(target) as client:
+                    response = client.get()
+                    assert (response.status, response.body) == (200, b"ok %d" % worker.pid)
+                    assert not response.closes
+                    assert "date" in response.headers
+                    if "/" not in target:
+                        assert client.get("/nodelay").body == b"1"
+            worker.stop()
+            assert worker.wait() == 0
+            assert here.said(worker.pid) == ["STATUS=finishing open requests", "STATUS=shut down"]
+            assert worker.output == ""  # nothing to fill a journal with
+
+
+def test_app_sees_its_own_world(here: Stage) -> None:
+    """The working directory comes first, nothing of ours is on the path, no variable is left to mislead."""
+    here.start(DEBIAN, "notify:app").ready()
+    with Client(here.target) as client:
+        seen = json.loads(client.get().body)
+    assert seen["path"][0] == str(ROOT / "tests" / "support" / "apps")
+    assert not any(entry.startswith(str(ROOT / "memunit")) or entry == str(ROOT) for entry in seen["path"])
+    assert not seen["start"]
+    assert not seen["units"]
+    assert seen["version"]
+    assert not {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} & set(seen["variables"])
+    assert seen["inheritable"] == []
+
+
+def test_factory(here: Stage) -> None:
+    here.start(DEBIAN, "failing:create_app()").ready()
+    with Client(here.target) as client:
+        assert client.get().body == b"made"
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (
+            "broken.web:app",
+            "cannot import broken.web: ModuleNotFoundError: No module named 'no_such_dependency'",
+        ),
+        (
+            "nowhere.web:app",
+            "cannot import nowhere.web: ModuleNotFoundError: No module named 'nowhere' (looked in ",
+        ),
+        ("failing:nothing", "failing has no attribute 'nothing'"),
+        ("failing:number", "failing:number is not callable: it is an int, not an app"),
+        (
+            "failing:create_app",
+            "failing:create_app takes no arguments, so it is not an app but makes one; write ",
+        ),
+        ("failing:broken_factory()", "failing:broken_factory() failed: LookupError: no settings"),
+        ("failing", "'failing' does not name an app; write module:attribute"),
+        ("failing:app:more", "'failing:app:more' does not name an app"),
+    ],
+)
+def test_no_app(here: Stage, target: str, says: str) -> None:
+    """One line in STATUS, the same on stderr, a traceback where the app raised, status 78 and no READY."""
+    worker = here.start(DEBIAN, target)
+    assert worker.wait() == 78
+    status = here.hear(worker.pid, "STATUS=")
+    assert status.startswith("STATUS=" + says)
+    assert status.removeprefix("STATUS=") in worker.output
+    assert here.said(worker.pid) == []
+    assert ("Traceback" in worker.output) == ("no_such_dependency" in says or "LookupError" in says)
+    assert "worker/target.py" not in worker.output  # the app's frames, not ours
+
+
+def test_traceback_names_the_line(here: Stage) -> None:
+    worker = here.start(DEBIAN, "broken.web:app")
+    worker.wait()
+    assert "import no_such_dependency" in worker.output
+    assert "broken/web.py" in worker.output
+
+
+def test_syntax_error(here: Stage, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def app(:\n")
+    worker = here.start(DEBIAN, "bad:app", directory=tmp_path)
+    assert worker.wait() == 78
+    assert here.hear(worker.pid, "STATUS=").startswith("STATUS=cannot import bad: SyntaxError: ")
+    assert "def app(:" in worker.output
+
+
+def test_no_uvicorn(here: Stage, tmp_path: Path) -> None:
+    python = interpreters.bare(tmp_path / "bare")
+    worker = here.start(python, "plain:app")
+    assert worker.wait() == 78
+    assert f"{python} -m pip install uvicorn" in here.hear(worker.pid, "STATUS=")
+
+
+def test_start_up_fails(here: Stage) -> None:
+    worker = here.start(DEBIAN, "failing:no_start")
+    assert worker.wait() == 70
+    assert here.hear(worker.pid, "STATUS=") == r"STATUS=the app's start-up failed: OSError: no d\xe4tabase"
+    assert here.said(worker.pid) == []
+    assert "Application startup failed" in worker.output
+
+
+def test_stop_during_start_up(here: Stage) -> None:
+    """An app that hangs in its start-up is cancelled, and gets to clean up."""
+    worker = here.start(DEBIAN, "failing:slow_start")
+    here.hear(worker.pid, "STATUS=starting")
+    worker.stop()
+    assert worker.wait() == 0
+    assert "cleaned up" in worker.output
+    assert not any(line.startswith("READY") for line in here.said(worker.pid))
+
+
+def test_shutdown_fails(here: Stage) -> None:
+    worker = here.start(DEBIAN, "failing:bad_end").ready()
+    worker.stop()
+    assert worker.wait() == 70
+    assert "disk full" in worker.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("datagram", "descriptor 3 (s0.socket) is a datagram socket"),
+        ("idle", "descriptor 3 (s0.socket) does not listen"),
+        ("none", "no listening socket was passed"),
+    ],
+)
+def test_unfit_sockets(tmp_path: Path, kind: str, says: str) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as unfit:
+        unfit.bind(("127.0.0.1", 0))
+        with stage(tmp_path, sockets=(unfit,)) as here:
+            if kind == "none":
+                here.sockets = ()
+            worker = here.start(DEBIAN, "plain:app")
+            assert worker.wait() == 78
+            assert here.hear(worker.pid, "STATUS=").startswith("STATUS=" + says)
+
+
+def test_settings_of_uvicorn(here: Stage) -> None:
+    worker = here.start(DEBIAN, "plain:app", environment={"UVICORN_TIMEOUT_KEEP_ALIVE": "soon"})
+    assert worker.wait() == 78
+    assert (
+        here.hear(worker.pid, "STATUS=") == "STATUS=UVICORN_TIMEOUT_KEEP_ALIVE=soon: a whole number is needed"
+    )
+
+
+def test_errors_are_logged(here: Stage) -> None:
+    worker = here.start(DEBIAN, "plain:app").ready()
+    with Client(here.target) as client:
+        assert client.get("/error").status == 500
+    worker.stop()
+    worker.wait()
+    assert "RuntimeError: asked for" in worker.output
+
+
+def test_pings_until_the_end(stack: tuple[Path, dict[str, str]], here: Stage) -> None:
+    """From READY on, and while it drains too."""
+    python, environment = stack
+    worker = here.start(python, "plain:app", environment=environment, watchdog_usec=100_000).ready()
+    for _ in range(3):
+        here.hear(worker.pid, "WATCHDOG=1")
+    with Client(here.target) as client:
+        client.ask("/told?s=0.5")
+        here.hear(worker.pid, "STATUS=slow")
+        worker.stop()
+        here.said(worker.pid).clear()
+        for _ in range(3):
+            here.hear(worker.pid, "WATCHDOG=1")
+        assert client.read().closes
+    assert worker.wait() == 0
+
+
+def test_blocked_loop_does_not_ping(here: Stage) -> None:
+    """A worker that is stopped dead is not kept alive by any thread; SIGABRT writes every thread's stack."""
+    worker = here.start(DEBIAN, "plain:app", watchdog_usec=100_000).ready()
+    here.hear(worker.pid, "WATCHDOG=1")
+    with Client(here.target) as client:
+        client.ask("/stuck")
+        here.hear(worker.pid, "STATUS=stuck")
+        here.said(worker.pid).clear()
+        with pytest.raises(TimeoutError):
+            here.hear(worker.pid, "WATCHDOG=1", timeout=0.3)
+        worker.signal(signal.SIGABRT)
+        assert worker.wait() == -signal.SIGABRT
+    assert "in _stuck" in worker.output
+    assert "most recent call first" in worker.output

@@ -1,0 +1,123 @@
+"""A client that does exactly what a test says, byte by byte."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from types import TracebackType
+
+from tests.support.wait import DEADLINE
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response, whole."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def closes(self) -> bool:
+        """Whether it announces the end of the connection."""
+        return self.headers.get("connection") == "close"
+
+
+class Client:
+    """One connection to "host:port" or "/path". Each read has a deadline."""
+
+    def __init__(self, target: str) -> None:
+        if target.startswith("/"):
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.settimeout(DEADLINE)
+            self.socket.connect(target)
+        else:
+            host, _, port = target.rpartition(":")
+            self.socket = socket.create_connection((host, int(port)), timeout=DEADLINE)
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, text: str | bytes) -> None:
+        """Send bytes as they are."""
+        self.socket.sendall(text.encode() if isinstance(text, str) else text)
+
+    def ask(self, path: str = "/", *more: str) -> None:
+        """Send a GET with `more` header lines."""
+        self.send("\r\n".join((f"GET {path} HTTP/1.1", "Host: test", *more, "", "")))
+
+    def get(self, path: str = "/") -> Response:
+        """GET `path` and read the response."""
+        self.ask(path)
+        return self.read()
+
+    def read(self) -> Response:
+        """The next response; EOFError when there is none, ConnectionError when it is reset."""
+        line = self._line()
+        status = int(line.split(" ")[1])
+        headers = {}
+        while line := self._line():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip().lower()
+        if status == 101:
+            return Response(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(self._line(), 16):
+                body += self._exactly(size)
+                self._line()
+            self._line()
+        else:
+            body = self._exactly(int(headers["content-length"]))
+        return Response(status, headers, body)
+
+    def at_end(self) -> bool:
+        """Wait for the end of the stream; False if there is a byte instead. ConnectionError when it is reset."""
+        return self._file.read(1) == b""
+
+    def upgrade(self, path: str) -> Response:
+        """Ask for a WebSocket."""
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.ask(
+            path,
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {key}",
+        )
+        return self.read()
+
+    def send_frame(self, opcode: int, payload: bytes) -> None:
+        """Send one masked WebSocket frame (RFC 6455) of less than 126 bytes."""
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+        self.send(bytes((0x80 | opcode, 0x80 | len(payload))) + mask + masked)
+
+    def read_frame(self) -> tuple[int, bytes]:
+        """The next WebSocket frame: (opcode, payload)."""
+        first, length = self._exactly(2)
+        if length == 126:
+            (length,) = struct.unpack("!H", self._exactly(2))
+        return first & 0x0F, self._exactly(length)
+
+    def _line(self) -> str:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise EOFError(f"the stream ended at {line!r}")
+        return line[:-2].decode("latin-1")
+
+    def _exactly(self, count: int) -> bytes:
+        block = self._file.read(count)
+        if len(block) < count:
+            raise EOFError(f"the stream ended {count - len(block)} bytes early")
+        return block

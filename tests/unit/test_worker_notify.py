@@ -1,0 +1,87 @@
+"""The worker's sd_notify client against a real socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from memunit.worker.notify import Notify
+
+
+def _server(address: str) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    server.bind(address)
+    server.settimeout(5)
+    return server
+
+
+def test_file_and_abstract_addresses(tmp_path: Path) -> None:
+    name = f"memunit-test-{os.getpid()}"
+    for shown, real in ((str(tmp_path / "n"), str(tmp_path / "n")), (f"@{name}", f"\0{name}")):
+        with _server(real) as server:
+            assert Notify({"NOTIFY_SOCKET": shown}).send("READY=1", "STATUS=up")
+            assert server.recv(4096) == b"READY=1\nSTATUS=up"
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("two\nREADY=1", b"STATUS=two READY=1"),
+        ("no d\u00e4tabase \u2603", rb"STATUS=no d\xe4tabase \u2603"),
+        ("\udcff", rb"STATUS=\udcff"),
+        ("x" * 9000, b"STATUS=" + b"x" * 1993),
+        ("\u2603" * 9000, None),
+    ],
+)
+def test_status_is_one_short_ascii_line(tmp_path: Path, text: str, sent: bytes | None) -> None:
+    with _server(str(tmp_path / "n")) as server:
+        assert Notify({"NOTIFY_SOCKET": str(tmp_path / "n")}).status(text)
+        received = server.recv(8192)
+    assert received.isascii()
+    assert len(received) <= 4096
+    assert sent is None or received == sent
+
+
+@pytest.mark.parametrize(
+    "address", ["", "/nonexistent/n", "@memunit-nobody", "relative", "/" + "x" * 200, "\0bad"]
+)
+def test_nobody_there(address: str) -> None:
+    assert not Notify({"NOTIFY_SOCKET": address}).send("READY=1")
+    assert not Notify({}).ping()
+
+
+def test_full_queue_costs_a_ping_and_no_time(tmp_path: Path) -> None:
+    """A master that does not read: pings are dropped at once, and send() gives up after its time."""
+    with _server(str(tmp_path / "n")) as server:
+        notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "n")})
+        sent = 0
+        while notify.ping():
+            sent += 1
+            assert sent < 10_000
+        began = time.monotonic()
+        assert not notify.ping()
+        assert time.monotonic() - began < 1
+        assert not notify.send("STOPPING=1", wait=0.1)
+        assert time.monotonic() - began < 2
+        server.recv(16)
+        assert notify.send("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 3.0),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}, 0.5),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "-5"}, None),
+        ({"WATCHDOG_USEC": "\u0663"}, None),
+    ],
+)
+def test_watchdog(environment: dict[str, str], seconds: float | None) -> None:
+    assert Notify(environment).watchdog == seconds
