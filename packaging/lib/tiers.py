@@ -214,9 +214,8 @@ def _finish(command: list[str], deadline: float, environment: dict[str, str]) ->
         print(f"not done after {deadline:.0f} s", flush=True)
         return 124
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # SIGINT first: pytest then takes its fixtures down, and with them what they started.
+        host.end(process, signal.SIGINT, signal.SIGKILL)
 
 
 def _count(report: Path, code: int) -> Count:
@@ -261,5 +260,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    with machine.interruptible():
+        sys.exit(main())

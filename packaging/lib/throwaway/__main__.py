@@ -20,7 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="throwaway", description=__doc__)
     parser.add_argument("--suite", default="bookworm", choices=image.SUITES)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("image", help="build the image if the cache has none and print its folder")
+    built = commands.add_parser("image", help="build the image if the cache has none and print its folder")
+    built.add_argument("--cached", action="store_true", help="build nothing: status 1 if there is none")
     run = commands.add_parser("run", help="run FOLDER/run in a throwaway machine")
     run.add_argument("folder", type=Path)
     run.add_argument("--with", dest="backend", choices=("auto", "nspawn", "qemu"), default="qemu")
@@ -30,6 +31,10 @@ def main() -> int:
     run.add_argument("--results", type=Path, help="where what the payload leaves in /results goes")
     arguments = parser.parse_args()
     try:
+        if arguments.command == "image" and arguments.cached:
+            folder = image.cached(arguments.suite)
+            print(folder or "")
+            return 0 if folder else 1
         made = image.ensure(arguments.suite)
         if arguments.command == "image":
             print(made.root.parent)
@@ -61,4 +66,5 @@ def _run(arguments: argparse.Namespace, made: image.Image) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with machine.interruptible():
+        sys.exit(main())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+_END_SECONDS = 15.0
 
 
 class HarnessError(Exception):
@@ -43,6 +46,16 @@ def architecture() -> Architecture:
 def as_root(*command: str) -> list[str]:
     """The command as root: through sudo unless this is root already."""
     return list(command) if os.geteuid() == 0 else ["sudo", "--", *command]
+
+
+def end(process: subprocess.Popen[bytes], *signals: int) -> None:
+    """Send each signal in turn to a process group that was started as root, until its leader has ended."""
+    for signum in signals:
+        if process.poll() is not None:
+            return
+        subprocess.run(as_root("kill", f"-{signum}", "--", f"-{process.pid}"), check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
 
 
 def cache() -> Path:

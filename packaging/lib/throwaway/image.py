@@ -1,7 +1,7 @@
 """The root file system of the throwaway machine: mmdebstrap, then mke2fs from the tree, kept in the cache.
 
-An image is named by a hash of its recipe (this file and what is copied into the guest), is built beside its
-place and renamed into it, and is never written to afterwards: every boot works on a throwaway layer.
+An image is named by a hash of its recipe (the steps below and what is copied into the guest), is built
+beside its place and renamed into it, and is never written to afterwards: each boot has its own layer above.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -93,24 +94,35 @@ class Image:
     initrd: Path
 
 
+def cached(suite: str) -> Path | None:
+    """The folder of the image of `suite` if the cache has one of this recipe."""
+    place, _ = _place(suite)
+    return place if (place / "root.img").exists() else None
+
+
 def ensure(suite: str) -> Image:
     """The image of `suite`, built if the cache has none of this recipe.
 
     Raises HarnessError with the builder's words.
     """
-    if suite not in SUITES:
-        raise host.HarnessError(f"no image for {suite!r}: one of {', '.join(SUITES)}")
-    images = host.cache() / "images"
-    images.mkdir(exist_ok=True)
-    overlay = _overlay()
-    recipe = hashlib.sha256(Path(__file__).read_bytes() + overlay).hexdigest()[:12]
-    place = images / f"{suite}-{host.architecture().debian}-{recipe}"
-    with _lock(images / f"{place.name}.lock"):
+    place, overlay = _place(suite)
+    place.parent.mkdir(exist_ok=True)
+    with _lock(place.with_name(f"{place.name}.lock")):
         if not (place / "root.img").exists():
             _build(suite, place, overlay)
         os.utime(place)
-    _forget_old(images, place)
+    _forget_old(place.parent, place)
     return Image(place / "root.img", place / "vmlinuz", place / "initrd")
+
+
+def _place(suite: str) -> tuple[Path, bytes]:
+    """Where the image belongs, and the guest's files that its name stands for."""
+    if suite not in SUITES:
+        raise host.HarnessError(f"no image for {suite!r}: one of {', '.join(SUITES)}")
+    overlay = _overlay()
+    steps = "\n".join([*_bootstrap("WORK"), _FINISH])
+    recipe = hashlib.sha256(steps.encode() + overlay).hexdigest()[:12]
+    return host.cache() / "images" / f"{suite}-{host.architecture().debian}-{recipe}", overlay
 
 
 def _overlay() -> bytes:
@@ -132,46 +144,49 @@ def _overlay() -> bytes:
 def _build(suite: str, place: Path, overlay: bytes) -> None:
     started = time.monotonic()
     print(f"building the {suite} image (once; it stays in {place.parent})", file=sys.stderr, flush=True)
-    arch = host.architecture()
     with _workshop(place) as (work, log):
         (work / "guest.tar").write_bytes(overlay)
         out = work / "image"
         out.mkdir()
-        chroot = 'chroot "$1" '
-        command = [
-            "mmdebstrap",
-            "--mode=root",
-            "--variant=minbase",
-            "--format=directory",
-            f"--include={','.join((*_PACKAGES, arch.kernel))}",
-            '--aptopt=APT::Install-Recommends "false"',
-            "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/info/*",
-            "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "--dpkgopt=path-exclude=/usr/share/doc/*",
-            # After the essential packages, before the kernel's: its initrd is made by this configuration.
-            f"--essential-hook=tar-in {work}/guest.tar /",
-            f"--customize-hook={chroot}systemctl mask {' '.join(_MASKED)}",
-            f"--customize-hook={chroot}systemctl enable throwaway-payload.service",
-            f"--customize-hook={chroot}systemctl set-default throwaway.target",
-            suite,
-            str(work / "tree"),
-            *host.mirrors(suite),
-        ]
+        tree = str(work / "tree")
         host.find("mmdebstrap")
+        command = [*_bootstrap(str(work)), suite, tree, *host.mirrors(suite)]
         _run(host.as_root("env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", *command), log)
         used = subprocess.run(
-            host.as_root("du", "-sm", str(work / "tree")), check=True, capture_output=True, text=True
+            host.as_root("du", "-sm", tree), check=True, capture_output=True, text=True
         ).stdout
         with (out / "root.img").open("wb") as image:
             image.truncate((int(used.split()[0]) + _ROOM_MIB) << 20)
         owner = f"{os.getuid()}:{os.getgid()}"
-        finish = ["sh", "-euc", _FINISH, "finish", str(work / "tree"), str(out), owner, host.find("mke2fs")]
+        finish = ["sh", "-euc", _FINISH, "finish", tree, str(out), owner, host.find("mke2fs")]
         _run(host.as_root(*finish), log)
         if place.exists():
             shutil.rmtree(place)
         out.rename(place)
     print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _bootstrap(work: str) -> list[str]:
+    """mmdebstrap's words, all but the suite, the tree and the mirrors."""
+    chroot = 'chroot "$1" '
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        f"--include={','.join((*_PACKAGES, host.architecture().kernel))}",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Retries "3"',
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/info/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        # After the essential packages, before the kernel's: its initrd is made by this configuration.
+        f"--essential-hook=tar-in {work}/guest.tar /",
+        f"--customize-hook={chroot}systemctl mask {' '.join(_MASKED)}",
+        f"--customize-hook={chroot}systemctl enable throwaway-payload.service",
+        f"--customize-hook={chroot}systemctl set-default throwaway.target",
+    ]
 
 
 @contextlib.contextmanager
@@ -188,9 +203,14 @@ def _workshop(place: Path) -> Iterator[tuple[Path, Path]]:
 
 def _run(command: list[str], log: Path) -> None:
     with log.open("ab") as stream:
-        code = subprocess.run(
-            command, check=False, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
-        ).returncode
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+        try:
+            code = process.wait()
+        finally:
+            # Interrupted: mmdebstrap unmounts what it mounted when it is asked to end.
+            host.end(process, signal.SIGTERM, signal.SIGKILL)
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
         raise host.HarnessError(f"the image was not built (exit status {code}):\n{tail}")

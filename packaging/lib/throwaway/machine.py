@@ -102,7 +102,7 @@ def follow(boot: Boot, *, deadline: float, results: Path | None = None) -> int:
 
     started = time.monotonic()
     stream = _Stream(show)
-    with _interruptible(), boot() as running, selectors.DefaultSelector() as selector:
+    with interruptible(), boot() as running, selectors.DefaultSelector() as selector:
         # Level-triggered on the channel would spin at end of file: the process's end is the other event.
         selector.register(running.channel, selectors.EVENT_READ)
         end = os.pidfd_open(running.process.pid)
@@ -165,7 +165,9 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """While it lasts, SIGINT, SIGTERM and SIGHUP raise Interrupted, so that every `finally` is run."""
+
     def stop(signum: int, _frame: FrameType | None) -> None:
         raise Interrupted(signum)
 

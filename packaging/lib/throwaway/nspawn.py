@@ -21,7 +21,6 @@ from throwaway.image import Image
 from throwaway.machine import Running
 
 _PROBE_SECONDS = 30.0
-_END_SECONDS = 10.0
 
 # $1 the image, $2 the folder of the channel and the payload, $3 the place of the mounts.
 _START = r"""
@@ -82,16 +81,7 @@ def boot(image: Image, payload: Path) -> Iterator[Running]:
             try:
                 yield Running(process, channel, receive, console)
             finally:
-                _end(process)
+                # A poweroff, then the end at once (nspawn's second SIGTERM), then the kill.
+                host.end(process, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
         finally:
             os.close(channel)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask for a poweroff, then for the end at once (nspawn's second SIGTERM), then kill."""
-    for signum in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        subprocess.run(host.as_root("kill", f"-{signum}", "--", f"-{process.pid}"), check=False)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_SECONDS)
