@@ -51,16 +51,18 @@ def _read(source: str) -> bytes:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise _refusal(source, "is a directory", "name the file in it")
         if not stat.S_ISREG(mode):
             raise _refusal(source, "is not a regular file", _MANUAL)
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST_FILE + 1)
-        except OSError as error:
-            raise _unreadable(source, error) from None
+    except OSError as error:
+        raise _unreadable(source, error) from None
+    finally:
+        os.close(descriptor)
     if len(content) > _LARGEST_FILE:
         raise _refusal(source, "has more than 1M", _MANUAL)
     return content

@@ -1,0 +1,189 @@
+"""The flags of `memunit run`: the file's keys, typed."""
+# ruff: noqa: E501  each message is quoted whole
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memunit.cli.flags import parse_flags
+from memunit.core.address import Address
+from memunit.core.schema import KEYS, Key
+from memunit.core.settings import App, Memory, Settings, SettingsError, Socket, Stop, Workers
+
+M = 1 << 20
+
+# Each key of an instance's file with a value that is not its default, and the words that say the same.
+EACH: dict[str, tuple[list[str], Any]] = {
+    "app.run": (["--app", "x:y"], "x:y"),
+    "app.command": (["--", "node", "--limit", "3", "--", "x"], ("node", "--limit", "3", "--", "x")),
+    "app.server": (["--server", "callable"], "callable"),
+    "app.python": (["--python", "/opt/venv/bin/python"], "/opt/venv/bin/python"),
+    "app.directory": (["--directory", "/srv/shop"], "/srv/shop"),
+    "app.environment": (["--environment", "A=1", "--environment", "B=x=y"], {"A": "1", "B": "x=y"}),
+    "app.preload": (["--preload"], True),
+    "app.ready": (["--ready", "exec", "--", "x"], "exec"),
+    "socket.listen": (
+        ["--listen", "8000", "--listen", "/run/x.sock"],
+        (Address(kind="tcp", host="::", port=8000), Address(kind="unix", path="/run/x.sock")),
+    ),
+    "workers.count": (["--workers", "3"], 3),
+    "workers.surge": (["--surge", "0"], 0),
+    "workers.start_timeout": (["--start-timeout", "5s"], 5.0),
+    "workers.watchdog": (["--watchdog", "infinity"], math.inf),
+    "workers.min_lifetime": (["--min-lifetime", "1min"], 60.0),
+    "workers.max_age": (["--max-age", "1h"], 3600.0),
+    "memory.limit": (["--limit", "400M"], 400 * M),
+    "memory.ceiling": (["--ceiling=600M"], 600 * M),
+    "memory.patience": (["--patience", "0"], 0.0),
+    "memory.metric": (["--metric", "rss"], "rss"),
+    "memory.interval": (["--interval", "0.5"], 0.5),
+    "stop.grace": (["--grace", "5"], 5.0),
+}
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_each_key_is_a_flag(key: Key) -> None:
+    words, value = EACH[key.path]
+    said = [key.option == word or word.startswith(key.option + "=") for word in words]
+    assert any(said)
+    needs_app = key.path != "app.run" and "--" not in words
+    settings = parse_flags((["--app", "a:b"] if needs_app else []) + words).settings
+    assert getattr(getattr(settings, key.table), key.name) == value
+    assert getattr(getattr(Settings(app=App()), key.table), key.name) != value
+
+
+def test_the_flags_are_named_like_the_keys() -> None:
+    named = {key.path: key.option for key in KEYS if key.option != "--" + key.name.replace("_", "-")}
+    assert named == {"app.run": "--app", "app.command": "--", "workers.count": "--workers"}
+
+
+def test_names_of_the_file_are_understood_too() -> None:
+    settings = parse_flags(["--run", "a:b", "--count", "7"]).settings
+    assert (settings.app.run, settings.workers.count) == ("a:b", 7)
+
+
+def test_a_whole_command_line() -> None:
+    words = [
+        "--listen",
+        "127.0.0.1:8000",
+        "--workers",
+        "4",
+        "--limit",
+        "400M",
+        "--ceiling",
+        "600M",
+        "--metric",
+        "pss",
+        "--interval",
+        "500ms",
+    ]
+    parsed = parse_flags([*words, "--patience", "1min 1s", "--grace", "10s", "--app", "shop.web:app"])
+    assert parsed.warnings == ()
+    assert parsed.settings == Settings(
+        app=App(run="shop.web:app"),
+        socket=Socket(listen=(Address(kind="tcp", host="127.0.0.1", port=8000),)),
+        workers=Workers(count=4),
+        memory=Memory(limit=400 * M, ceiling=600 * M, metric="pss", interval=0.5, patience=61.0),
+        stop=Stop(grace=10.0),
+    )
+
+
+def test_auto_and_no_preload() -> None:
+    settings = parse_flags(["--app", "a:b", "--workers", "auto", "--no-preload"]).settings
+    assert (settings.workers.count, settings.app.preload) == (None, False)
+
+
+def test_paths_are_found_as_a_shell_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "python").symlink_to(sys.executable)
+    settings = parse_flags(
+        ["--app", "a:b", "--directory", "real/../real", "--python", "real/python", "--listen", "./x.sock"]
+    ).settings
+    assert settings.app.directory == str(real)
+    assert settings.app.python == str(real / "python")
+    assert settings.socket.listen == (Address(kind="unix", path=str(tmp_path / "x.sock")),)
+    monkeypatch.setenv("PATH", f"/nowhere{os.pathsep}{real}")
+    assert parse_flags(["--app", "a:b", "--python", "python"]).settings.app.python == str(real / "python")
+
+
+def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
+    assert parse_flags(["--app", "a:b", "--grace", "1h"]).warnings == ()
+
+
+def test_preload_warns_and_names_its_flag() -> None:
+    warnings = parse_flags(["--app", "a:b", "--preload"]).warnings
+    assert [str(each) for each in warnings] == [
+        "command line: --preload: not yet: each worker imports the app itself"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "problems"),
+    [
+        ([], ["nothing to run; say --app MODULE:ATTR, or a program after --"]),
+        (["--"], ['COMMAND: names no program; say it as in ["node", "server.js"]']),
+        (["--app", "shop"], ['--app: "shop" names no attribute; say which object of it is the app: "shop:app"']),
+        (["--app", "a:b", "--limit", "400"], ['--limit: 400 bytes; say "400M"']),
+        (["--app", "a:b", "--limit=-4M"], ['--limit: -4M is less than nothing; say a size such as "400M"']),
+        (["--app", "a:b", "--workers", "0"], ["--workers: 0 workers serve nobody; say 1 or more; to serve nobody, stop the .socket unit"]),
+        (["--app", "a:b", "--workers", "x"], ['--workers: "x" is not a whole number from 1 to 1024, or "auto"']),
+        (["--app", "a:b", "--min-lifetime", "infinity"], ['--min-lifetime: this one has to end, so it can\'t be infinity; say a time such as "10s"']),
+        (["--app", "a:b", "--metric", "cgroup"], ['--metric: cgroup needs the cgroup sensor, which comes with a later version; say "auto", which is uss now']),
+        (["--app", "a:b", "--server", "wsgi"], ["--server: wsgi is not in this version; it comes with the next release; until then wrap the app, as with a2wsgi, and say server = \"asgi\""]),
+        (["--app", "a:b", "--environment", "A"], ['--environment: "A" has no value; say A=VALUE']),
+        (["--app", "a:b", "--environment", "NOTIFY_SOCKET=x"], ["--environment: NOTIFY_SOCKET is what memunit itself tells each worker; leave it out"]),
+        (["--app", "a:b", "--listen", "localhost:80"], ["--listen: 'localhost:80': 'localhost' is not an IP address; say the address itself, as in \"127.0.0.1:80\""]),
+        (["--app", "a:b", "--directory", ""], ['--directory: is empty; say an absolute path as in "/srv/shop", or leave the key out']),
+        (["--app", "a:b", "--limit", "2M", "--ceiling", "1M"], ["--limit: 2M is over the --ceiling of 1M, which kills first; set the limit below 1M, or the ceiling above 2M"]),
+        (["--app", "a:b", "--", "x"], ["--app: stands beside COMMAND, and a worker is only one; remove one of them"]),
+        (["--python", "/x", "--", "x"], ["--python: goes with --app, not with a command; remove it"]),
+        (
+            ["--environment", "A", "--limit", "400", "--grace", "soon"],
+            [
+                '--environment: "A" has no value; say A=VALUE',
+                '--limit: 400 bytes; say "400M"',
+                '--grace: \'soon\' is not a time; say a time such as "30s", or "infinity"',
+                "nothing to run; say --app MODULE:ATTR, or a program after --",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_bad_values(words: list[str], problems: list[str]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_flags(words)
+    assert [str(each) for each in refused.value.problems] == [f"command line: {each}" for each in problems]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["node", "server.js"], "a command comes after --, as in -- node server.js"),
+        (["--app", "a:b", "--limt", "4M"], "unknown option --limt, did you mean --limit?"),
+        (["--limt=4M"], "unknown option --limt, did you mean --limit?"),
+        (["--zzz"], "unknown option --zzz"),
+        (["--lim", "4M"], "unknown option --lim, did you mean --limit?"),
+        (["--app", "a:b", "--limit"], "argument --limit: expected one argument"),
+    ],
+)
+def test_bad_usage_is_64(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_flags(words)
+    assert ended.value.code == 64
+    assert capsys.readouterr().err == f"memunit run: {message}; see memunit run --help\n"
+
+
+def test_help_names_every_flag_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_flags(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for key in KEYS:
+        assert f" {key.option} " in text or f" {key.option}, " in text
+        if isinstance(key.default, str | int) and not isinstance(key.default, bool):
+            assert f"{key.help} [{key.default}]" in text
