@@ -23,14 +23,15 @@ def is_sealed(home: str) -> bool:
         return False
 
 
-def message(path: str, home: str, unit: str) -> str:
-    """What is wrong with a path that can't be seen from `unit`."""
-    return f"{path} can't be seen from {unit}: its ProtectHome= hides {home}"
+def message(path: str, home: str, unit: str | None) -> str:
+    """What is wrong with a path that can't be seen from `unit`, None where its name is not known."""
+    return f"{path} can't be seen from {unit or 'this unit'}: its ProtectHome= hides {home}"
 
 
-def remedy(path: str, unit: str) -> str:
+def remedy(path: str, unit: str | None) -> str:
     """The drop-in to write, in a line."""
+    name = unit or "UNIT"
     return (
-        f'write a drop-in with "systemctl edit {unit}" that says, under [Service], ProtectHome=read-only; or '
+        f'write a drop-in with "systemctl edit {name}" that says, under [Service], ProtectHome=read-only; or '
         f"to show no more than is needed, ProtectHome=tmpfs and BindReadOnlyPaths={path}; or move it to /srv"
     )

@@ -92,11 +92,10 @@ class _Preflight:
         home = hiding.home_of(name)
         missing = number in (errno.ENOENT, errno.ENOTDIR)
         if home and self._in_unit and (hiding.is_sealed(home) or (missing and self._unit is not None)):
-            unit = self._unit or "this unit"
             # What has to be seen is the whole virtualenv, PATH/bin/python, and the folder of a command.
             depth = {"app.python": 1, "app.command": 0}.get(path)
             needed = name if depth is None else str(Path(name).parents[depth])
-            self._problem(path, hiding.message(name, home, unit), hiding.remedy(needed, unit))
+            self._problem(path, hiding.message(name, home, self._unit), hiding.remedy(needed, self._unit))
         elif missing and not Path(name).exists() and Path(name).is_symlink():
             self._problem(
                 path, f"{name} leads to {os.path.realpath(name)}, which does not exist", "mend the link"
@@ -192,8 +191,8 @@ class _Preflight:
             return
         home = next((h for folder in folders if (h := hiding.home_of(folder))), None)
         if home and self._in_unit and hiding.is_sealed(home):
-            unit = self._unit or "this unit"
-            self._problem("app.run", hiding.message(self._base, home, unit), hiding.remedy(self._base, unit))
+            says, todo = hiding.message(self._base, home, self._unit), hiding.remedy(self._base, self._unit)
+            self._problem("app.run", says, todo)
             return
         says = label(self._source, "app.directory")
         remedy = (

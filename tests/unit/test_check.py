@@ -329,6 +329,32 @@ def test_a_home_that_is_hidden_from_the_unit() -> None:
     assert "BindReadOnlyPaths=/run/user/1/x;" in problem.remedy
 
 
+def test_a_home_that_is_sealed_with_a_mount(folder: Path) -> None:
+    """As ProtectHome=yes does it: a folder of mode 0000 is mounted over /home, and ENOENT becomes EACCES."""
+    sealed = folder / "sealed"
+    sealed.mkdir(mode=0)
+    code = (
+        "from memunit.cli.preflight import preflight; from memunit.core.settings import *;"
+        "app = App(command=('./serve',), directory='/home/ann/shop');"
+        "print(*preflight(Settings(app=app), COMMAND_LINE), sep='\\n')"
+    )
+    script = (
+        'mount --bind "$1" /home || exit 99; '
+        f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$2" -c "$3"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(sealed), sys.executable, code],
+        cwd=ROOT, env={**os.environ, **IN_UNIT}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 99 or done.stderr.startswith("unshare: "):
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert done.stdout == (
+        "command line: --directory: /home/ann/shop can't be seen from this unit: its ProtectHome= hides /home; "
+        'write a drop-in with "systemctl edit UNIT" that says, under [Service], ProtectHome=read-only; or to '
+        "show no more than is needed, ProtectHome=tmpfs and BindReadOnlyPaths=/home/ann/shop; or move it to /srv\n"
+    )
+
+
 def test_a_link_into_a_hidden_home(tmp_path: Path) -> None:
     link = tmp_path / "shop"
     link.symlink_to("/home/no-such-user/shop")
