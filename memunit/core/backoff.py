@@ -20,5 +20,5 @@ def delay(failures: int, *, seed: int, slot: int) -> float:
     """
     if failures <= 1:
         return 0.0
-    exponent = min(failures - 2, 16)
-    return min(CAP, FIRST * 2**exponent) * (1 + SPREAD * jitter(seed, slot, failures))
+    doubled = FIRST * float(2 ** min(failures - 2, 16))
+    return min(CAP, doubled) * (1 + SPREAD * jitter(seed, slot, failures))

@@ -49,7 +49,7 @@ def least_age(policy: Policy, slot: Slot) -> float:
     """
     if slot.futile == 0:
         return policy.min_lifetime
-    return max(policy.min_lifetime, min(FUTILE_CAP, FUTILE_FIRST * 2 ** min(slot.futile, 16)))
+    return max(policy.min_lifetime, min(FUTILE_CAP, FUTILE_FIRST * float(2 ** min(slot.futile, 16))))
 
 
 def recycle_at(policy: Policy, slot: Slot, worker: Worker) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from memunit.core import memory, reconcile, status, transitions
-from memunit.core.actions import Action, NotifyReady, NotifyReloading, ReloadResult
+from memunit.core.actions import Action, NotifyExtend, NotifyReady, NotifyReloading, ReloadResult
 from memunit.core.facts import (
     DumpState,
     Fact,
@@ -76,7 +76,9 @@ def _instance(turn: Turn, fact: Fact) -> None:
         case MemoryAvailable(headroom):
             turn.change(headroom=headroom)
         case DumpState():
-            turn.journal("STATE_DUMP", NOTICE, status.dump(turn.state, turn.workers.values(), turn.slots, turn.now))
+            turn.journal(
+                "STATE_DUMP", NOTICE, status.dump(turn.state, turn.workers.values(), turn.slots, turn.now)
+            )
         case _:
             raise AssertionError(f"undecided fact {fact!r}")
 
@@ -106,6 +108,7 @@ def _reload(turn: Turn, fact: Reload) -> None:
         baseline_reported=False,
         reload_trouble="",
     )
+    turn.do(NotifyExtend(fact.policy.count * (fact.policy.start_timeout + fact.policy.grace) + 60))
     # A person has acted: whatever waits is tried at once.
     turn.slots[:] = [replace(slot, failures=0, retry_at=-math.inf, futile=0) for slot in turn.slots]
     turn.open_gate()

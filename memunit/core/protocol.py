@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from memunit.core import facts as f
+from memunit.core.model import WorkerId
+
 USEC = 1_000_000
 
 
@@ -32,6 +35,25 @@ def parse(payload: bytes) -> Notification:
         status=_printable(fields["STATUS"]) if "STATUS" in fields else None,
         extend=_usec(fields.get("EXTEND_TIMEOUT_USEC", "")),
     )
+
+
+def facts_of(who: WorkerId, payload: bytes) -> list[f.Fact]:
+    """What a datagram of this worker means to policy, in the order in which it should be heard."""
+    said = parse(payload)
+    facts: list[f.Fact] = []
+    if said.status is not None:
+        facts.append(f.StatusText(who, said.status))
+    if said.extend is not None:
+        facts.append(f.ExtendTimeout(who, said.extend))
+    if said.ready:
+        facts.append(f.Ready(who))
+    if said.watchdog:
+        facts.append(f.Ping(who))
+    if said.watchdog_trigger:
+        facts.append(f.WatchdogTrigger(who))
+    if said.stopping:
+        facts.append(f.Stopping(who))
+    return facts
 
 
 def _printable(text: str) -> str:

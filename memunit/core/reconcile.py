@@ -9,6 +9,7 @@ limit is there to prevent.
 """
 
 import math
+
 from memunit.core import memory
 from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult, UseRevision
 from memunit.core.backoff import jitter

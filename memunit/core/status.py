@@ -41,7 +41,11 @@ def _memory(state: State) -> str:
         return ""
     most = max(memory for memory, _ in measured)
     limit = state.policy.limit
-    return f"{format_size(most)} of {format_size(limit)} at most" if limit is not None else f"{format_size(most)} at most"
+    return (
+        f"{format_size(most)} of {format_size(limit)} at most"
+        if limit is not None
+        else f"{format_size(most)} at most"
+    )
 
 
 def _next_try(state: State, now: float) -> str:
@@ -70,5 +74,7 @@ def dump(state: State, workers: Iterable[Worker], slots: Iterable[Slot], now: fl
             lines.append(f"slot {slot.index}: {slot.failures} failures in a row{wait}")
     if state.headroom is not None:
         room = state.headroom
-        lines.append(f"memory: {format_size(room.available)} free of {format_size(room.total)} ({room.source})")
+        lines.append(
+            f"memory: {format_size(room.available)} free of {format_size(room.total)} ({room.source})"
+        )
     return "\n".join(lines)

@@ -21,8 +21,8 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.quantity import format_size
 from memunit.core.model import ACCIDENTS, Cause, Gate, Phase, Slot, State, Worker, WorkerId
+from memunit.core.quantity import format_size
 
 # Between SIGABRT and SIGKILL: time to write every thread's stack to the journal.
 ABORT_GRACE = 10.0
@@ -88,7 +88,9 @@ class Turn:
         elif phase in (Phase.STOP_SIGTERM, Phase.STOP_SIGKILL):
             message = wording.stopping(entered)
             forced = phase is Phase.STOP_SIGKILL or entered.force is not None
-            self.journal("WORKER_STOPPING", WARNING if forced else INFO, message, wording.worker_fields(entered))
+            self.journal(
+                "WORKER_STOPPING", WARNING if forced else INFO, message, wording.worker_fields(entered)
+            )
         return entered
 
     def spawn(self, index: int) -> None:
@@ -258,7 +260,11 @@ class Turn:
                 if room:
                     self.journal("SURGE_REVERSED", NOTICE, f"Replacement comes first again: {text}")
                 else:
-                    self.journal("SURGE_REVERSED", WARNING, f"The old worker stops before its replacement starts: {text}")
+                    self.journal(
+                        "SURGE_REVERSED",
+                        WARNING,
+                        f"The old worker stops before its replacement starts: {text}",
+                    )
         return room
 
     def note_baseline(self, worker: Worker) -> None:
@@ -289,7 +295,9 @@ class Turn:
         for worker, entry in self._ends:
             heirs = [w for w in self.in_slot(worker.id.slot) if w.serving and w.id > worker.id]
             self.do(replace(entry, replacement=heirs[0].id if heirs else None))
-        state = replace(self.state, workers=self.workers, slots=tuple(self.slots), stepped_at=self.now, wake_at=wake_at)
+        state = replace(
+            self.state, workers=self.workers, slots=tuple(self.slots), stepped_at=self.now, wake_at=wake_at
+        )
         return state, tuple(self.actions)
 
 

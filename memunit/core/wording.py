@@ -3,12 +3,25 @@
 from memunit.core.model import Cause, Worker
 from memunit.core.quantity import format_size
 
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 8: "FPE", 9: "KILL", 11: "SEGV", 13: "PIPE", 15: "TERM", 31: "SYS"}
+_SIGNALS = {
+    1: "HUP",
+    2: "INT",
+    3: "QUIT",
+    4: "ILL",
+    6: "ABRT",
+    7: "BUS",
+    8: "FPE",
+    9: "KILL",
+    11: "SEGV",
+    13: "PIPE",
+    15: "TERM",
+    31: "SYS",
+}
 _EXITS = {200: " (CHDIR: its directory is not accessible)", 203: " (EXEC: the program can't be executed)"}
 
 
 def name(worker: Worker) -> str:
-    """"Worker 0.6 (pid 123)": slot, generation, pid."""
+    """ "Worker 0.6 (pid 123)": slot, generation, pid."""
     return f"Worker {worker.id.slot}.{worker.id.generation} (pid {worker.pid})"
 
 
@@ -18,7 +31,7 @@ def seconds(value: float) -> str:
 
 
 def usage(worker: Worker) -> str:
-    """"162M of 160M (uss)", or nothing where nothing was measured."""
+    """ "162M of 160M (uss)", or nothing where nothing was measured."""
     measured = worker.memory if worker.decided_memory is None else worker.decided_memory
     if measured is None:
         return ""
@@ -27,12 +40,14 @@ def usage(worker: Worker) -> str:
 
 
 def how(code: str, status: int) -> str:
-    """"exited with status 3", "killed by SIGSEGV"."""
+    """ "exited with status 3", "killed by SIGSEGV"."""
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep)"
     if code == "exited":
         return f"exited with status {status}{_EXITS.get(status, '')}"
-    return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (" (core dumped)" if code == "dumped" else "")
+    return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (
+        " (core dumped)" if code == "dumped" else ""
+    )
 
 
 def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
@@ -44,7 +59,9 @@ def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
         Cause.WATCHDOG: "stopped answering its watchdog",
         Cause.MEMORY_CEILING: "hit its memory ceiling",
     }.get(cause, how(code, status))
-    return f"worker {worker.id.slot} {what}{said}" + (f" ({how(code, status)})" if cause is Cause.START_FAILED else "")
+    return f"worker {worker.id.slot} {what}{said}" + (
+        f" ({how(code, status)})" if cause is Cause.START_FAILED else ""
+    )
 
 
 def stopping(worker: Worker) -> str:

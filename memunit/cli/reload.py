@@ -1,0 +1,39 @@
+"""`memunit reload INSTANCE`: ask a running instance to read its file again, and wait until that is done.
+
+Exit codes: 0 when every worker is a new one, 78 when the old configuration goes on serving, 69 when no such
+instance runs. `systemctl reload` starts this, and so has the same result.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.master.control import request
+
+# systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
+_TIMEOUT = 24 * 3600.0
+_HELP = (
+    "usage: memunit reload INSTANCE\n\nLet a running INSTANCE read its file again, and wait for the result.\n"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        asked = arguments[:1] in (["-h"], ["--help"])
+        (sys.stdout if asked else sys.stderr).write(_HELP)
+        return 0 if asked else 64
+    instance = arguments[0]
+    if "/" in instance or instance in ("", ".", ".."):
+        sys.stderr.write(f'memunit: "{instance}" can\'t be the name of an instance\n')
+        return 64
+    # Only systemd's ExecReload= has the variable, and there it is this instance's.
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or f"/run/memunit/{instance}"
+    try:
+        code, text = request(f"{directory}/control", "reload", _TIMEOUT)
+    except OSError as error:
+        sys.stderr.write(f"memunit: {instance} can't be reloaded: {error.filename}: {error.strerror}\n")
+        return EX_UNAVAILABLE
+    (sys.stderr if code else sys.stdout).write(f"{text}\n")
+    return code

@@ -1,0 +1,91 @@
+"""`memunit run`: the same in the foreground, without systemd or under it. Fit to be PID 1 of a container.
+
+Exit codes: 0 after a stop, 69 if nothing ever became ready, 71 a port in use and the like, 77 may not bind,
+78 settings that can't be used.
+"""
+
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from memunit.cli.flags import parse_flags
+from memunit.cli.report import print_problems
+from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, refused, reloading
+from memunit.core.address import Address
+from memunit.core.exitcodes import EX_CONFIG
+from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
+from memunit.core.settings import Settings
+from memunit.master.journal import Log
+from memunit.master.master import ConfigurationError, Master, Setting
+from memunit.master.notify import Systemd
+from memunit.master.sockets import bind, describe, inherited
+from memunit.master.spawn import launch
+from memunit.master.startlog import StartLog
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        parsed = parse_flags(arguments)
+        settings = parsed.settings
+        sockets = inherited()
+        taken = bool(sockets)
+        for address in () if taken else settings.socket.listen:
+            try:
+                sockets.append((str(address), bind(_plain(address))))
+            except OSError as error:
+                problem, code = refused(error, "--listen", COMMAND_LINE)
+                print_problems([problem])
+                return code
+        if not sockets:
+            remedy = 'say where to listen, as in "--listen 127.0.0.1:8000", or start it from a .socket unit'
+            raise SettingsError([Problem(COMMAND_LINE, "--listen", NO_SOCKET, remedy)])
+        found = [sock for _, sock in sockets]
+        configuration = configure(parsed, COMMAND_LINE, unit=None, sockets=found)
+    except (SettingsError, ConfigurationError) as error:
+        for line in str(error).splitlines():
+            print_problems([Problem("", "", line)])
+        return EX_CONFIG
+    instance = _name(settings)
+    log = Log(instance)
+    if taken and settings.socket.listen:
+        here = ", ".join(describe(sock) for sock in found)
+        log.send(f"--listen is not used: the inherited sockets count ({here})", None, 4)
+    for _, sock in sockets:
+        log.send(f"Listening on {describe(sock)}", None, 6)
+    with RuntimeDirectory() as runtime:
+        setting = Setting(
+            instance=instance,
+            # A name in LISTEN_FDNAMES may have no colon, and an address has.
+            sockets=names(sockets) if taken else tuple(("memunit", sock.fileno()) for sock in found),
+            notify_path=runtime.file("notify"),
+            control_path=runtime.file("control"),
+            log=log,
+            systemd=Systemd(),
+            start_log=StartLog(runtime.lasting),
+            load=reloading(lambda: configure(parsed, COMMAND_LINE, unit=None, sockets=found)),
+            start=launch,
+            # Nobody else would tell the workers that the master was killed. Under systemd, the unit's KillMode= does.
+            parent_death_signal=signal.SIGTERM,
+        )
+        try:
+            return Master(setting, configuration).run()
+        finally:
+            _close(found)
+
+
+def _plain(address: Address) -> tuple[str, str, int] | tuple[str, str]:
+    if address.kind == "unix":
+        return ("unix", address.path)
+    return ("tcp", address.host, address.port)
+
+
+def _name(settings: Settings) -> str:
+    """What the journal calls it: there is no instance's name on a command line."""
+    return settings.app.run or Path((settings.app.command or ("memunit",))[0]).name
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()

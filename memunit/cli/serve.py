@@ -1,0 +1,149 @@
+"""`memunit serve INSTANCE`: what memunit@.service starts. Settings from the instance's file, sockets from systemd.
+
+Exit codes: 0 after a stop, 69 if nothing ever became ready, 78 if the file can't be used.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from memunit.cli.files import instance_path, load_file
+from memunit.cli.report import print_problems
+from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, reloading
+from memunit.cli.usage import Parser
+from memunit.core import backoff
+from memunit.core.exitcodes import EX_CONFIG, OK
+from memunit.core.problems import Problem, SettingsError
+from memunit.master import messages
+from memunit.master.journal import Log
+from memunit.master.master import Configuration, ConfigurationError, Master, Setting, inherited_record
+from memunit.master.notify import Systemd
+from memunit.master.sockets import describe, inherited
+from memunit.master.spawn import launch
+from memunit.master.startlog import Record, StartLog
+
+# How long a successor of a master that could not use its file waits for the file to be mended, in seconds: under
+# TimeoutStartSec= of the unit, and about the longest backoff.
+LONGEST_WAIT = 40.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
+    parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
+    instance: str = parser.parse_args(arguments).instance
+    try:
+        path = instance_path(instance)
+    except SettingsError as error:
+        print_problems(error.problems)
+        return EX_CONFIG
+    with RuntimeDirectory() as runtime:
+        return _Serve(instance, path, runtime).run()
+
+
+class _Serve:
+    def __init__(self, instance: str, path: Path, runtime: RuntimeDirectory) -> None:
+        self._path = path
+        self._unit = f"memunit@{instance}.service"
+        self._runtime = runtime
+        self._instance = instance
+        self._log = Log(instance)
+        self._systemd = Systemd()
+        self._start_log = StartLog(runtime.lasting)
+        self._sockets = inherited()
+        self._failures = 0
+
+    def run(self) -> int:
+        configuration = self._first_configuration()
+        if isinstance(configuration, int):
+            return configuration
+        setting = Setting(
+            instance=self._instance,
+            sockets=names(self._sockets),
+            notify_path=self._runtime.file("notify"),
+            control_path=self._runtime.file("control"),
+            log=self._log,
+            systemd=self._systemd,
+            start_log=self._start_log,
+            load=reloading(self._load),
+            start=launch,
+        )
+        return Master(setting, configuration).run()
+
+    def _load(self) -> Configuration:
+        parsed = load_file(self._path)
+        found = [sock for _, sock in self._sockets]
+        configuration = configure(parsed, str(self._path), unit=self._own_unit(), sockets=found)
+        disagreement = self._disagreement([str(address) for address in parsed.settings.socket.listen])
+        if disagreement is None:
+            return configuration
+        return replace(configuration, warnings=(*configuration.warnings, str(disagreement)))
+
+    def _own_unit(self) -> str | None:
+        return self._unit if "INVOCATION_ID" in os.environ else None
+
+    def _disagreement(self, wanted: list[str]) -> Problem | None:
+        """The file's listen is for the .socket unit; what systemd has opened counts."""
+        here = [describe(sock) for _, sock in self._sockets]
+        if not wanted or sorted(wanted) == sorted(here):
+            return None
+        text = f"says {', '.join(wanted)}, but the socket unit listens on {', '.join(here)}, which counts"
+        socket_unit = self._unit.removesuffix(".service") + ".socket"
+        lines = " and ".join(f"ListenStream={address}" for address in ("", *wanted))
+        remedy = f"systemctl edit {socket_unit}, with {lines} under [Socket]"
+        return Problem(str(self._path), "socket.listen", text, remedy)
+
+    def _first_configuration(self) -> Configuration | int:
+        """The configuration to start with, or the exit code.
+
+        A file that can't be used ends a start that a person has asked for at once. A start by systemd after such
+        an end waits first, or the pair of them would go round without a pause as long as a client waits.
+        """
+        record = inherited_record(self._start_log, time.monotonic())
+        while True:
+            try:
+                if not self._sockets:
+                    remedy = f"systemctl start memunit@{self._instance}.socket, not the program by hand"
+                    raise ConfigurationError(str(Problem(self._unit, "", NO_SOCKET, remedy)))
+                return self._load()
+            except (ConfigurationError, SettingsError) as error:
+                self._report(str(error), waiting=record is not None)
+            if record is None:
+                return self._give_up()
+            stopped = self._wait(record.retry_at)
+            if stopped:
+                self._start_log.clear()
+                return OK
+            self._failures = record.failures
+            record = None
+
+    def _report(self, text: str, *, waiting: bool) -> None:
+        for line in text.splitlines():
+            self._log.send(line, messages.CONFIGURATION, 3)
+        first = text.splitlines()[0]
+        more = len(text.splitlines()) - 1
+        suffix = f" (and {more} more, see the journal)" if more else ""
+        after = "; waiting for it to be mended" if waiting else ""
+        self._systemd.send(f"STATUS={first}{suffix}{after}")
+
+    def _give_up(self) -> int:
+        failures = self._failures + 1
+        now = time.monotonic()
+        wait = backoff.delay(failures, seed=time.monotonic_ns(), slot=-1)
+        self._start_log.save(Record(failures, now + wait, now))
+        return EX_CONFIG
+
+    def _wait(self, until: float) -> bool:
+        """Wait until then, or a signal: True if it asks to stop, False to try at once (SIGHUP) or when time is up."""
+        seconds = min(max(0.0, until - time.monotonic()), LONGEST_WAIT)
+        self._systemd.send(f"EXTEND_TIMEOUT_USEC={int((seconds + 60) * 1e6)}")
+        awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+        try:
+            got = signal.sigtimedwait(awaited, seconds)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return got is not None and got.si_signo != signal.SIGHUP

@@ -1,0 +1,145 @@
+"""From settings to a running master: what `serve`, `run` and the library call have in common."""
+
+import errno
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from memunit.cli.preflight import budget_of, budget_problem, preflight, worker_count
+from memunit.core.exitcodes import EX_NOPERM, EX_OSERR
+from memunit.core.model import Policy
+from memunit.core.problems import Problem, SettingsError
+from memunit.core.settings import Parsed, Settings, label
+from memunit.master.master import Configuration, ConfigurationError
+from memunit.master.sampling import memory_available
+from memunit.master.sockets import describe, is_stream
+
+WORKER = Path(__file__).parent.parent / "worker"
+NO_SOCKET = "there is no socket to serve on"
+
+
+def configure(
+    parsed: Parsed, source: str, *, unit: str | None, sockets: Iterable[socket.socket] = ()
+) -> Configuration:
+    """What a master needs, from checked settings. Raises ConfigurationError with every problem, one a line."""
+    settings = parsed.settings
+    problems = preflight(settings, source, unit=unit)
+    problems += [_no_stream(settings, source, sock) for sock in sockets if not is_stream(sock)]
+    room = memory_available()
+    budget = budget_of(settings, room.total, room.source)
+    too_small = budget_problem(budget, source)
+    if too_small is not None:
+        problems.append(too_small)
+    if problems:
+        raise ConfigurationError("\n".join(map(str, problems)))
+    warnings = [str(warning) for warning in parsed.warnings]
+    if budget.kind == "no-surge":
+        warnings.append(str(Problem(source, label(source, "memory.limit"), budget.text)))
+    return Configuration(
+        policy=policy_of(settings, reverse=budget.kind == "no-surge"),
+        argv=command_line(settings),
+        environment=_environment(settings),
+        directory=settings.app.directory,
+        metric=settings.memory.measured,
+        interval=settings.memory.interval,
+        warnings=tuple(warnings),
+    )
+
+
+def policy_of(settings: Settings, *, reverse: bool = False) -> Policy:
+    """Policy's numbers; `reverse` where the memory has no room for a surge at all."""
+    workers = settings.workers
+    return Policy(
+        count=worker_count(settings),
+        surge=0 if reverse else workers.surge,
+        start_timeout=workers.start_timeout,
+        watchdog=workers.watchdog,
+        min_lifetime=workers.min_lifetime,
+        max_age=workers.max_age,
+        limit=settings.memory.limit,
+        ceiling=settings.memory.ceiling,
+        patience=settings.memory.patience,
+        grace=settings.stop.grace,
+        ready_on_exec=settings.app.command is not None and settings.app.ready == "exec",
+    )
+
+
+def command_line(settings: Settings) -> tuple[str, ...]:
+    """What a worker executes: the command, or the app's own interpreter with our worker directory as program."""
+    app = settings.app
+    if app.command is not None:
+        return app.command
+    assert app.run is not None
+    return (app.python or sys.executable, str(WORKER), "--server", app.server, app.run)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    environment = dict(os.environ)
+    if settings.app.run is not None:
+        # What the app prints is in the journal when it is printed, and not when 8 KiB have gathered.
+        environment.setdefault("PYTHONUNBUFFERED", "1")
+    environment.update(settings.app.environment)
+    return environment
+
+
+def _no_stream(settings: Settings, source: str, sock: socket.socket) -> Problem:
+    what = label(source, "app.command" if settings.app.command else "app.run")
+    where = describe(sock)
+    return Problem(source, what, f"{where} is not a stream socket", "use ListenStream= in the .socket unit")
+
+
+def refused(error: OSError, key: str, source: str) -> tuple[Problem, int]:
+    """A socket that can't be bound, as a problem and its exit code: 77 if we may not, else 71."""
+    where = str(error.filename or "the socket")
+    said = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE:
+        remedy = "stop the other server, or listen elsewhere"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "use a port over 1023, or let systemd open it in a .socket unit"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+        remedy = "make the directory first"
+    else:
+        remedy = "listen elsewhere"
+    code = EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_OSERR
+    return Problem(source, key, f"can't listen on {where}: {said}", remedy), code
+
+
+class RuntimeDirectory:
+    """Where the master's own sockets are: systemd's RuntimeDirectory=, or a directory of our own, removed at exit."""
+
+    def __init__(self) -> None:
+        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        self.lasting = given or None
+        self.path = given or tempfile.mkdtemp(prefix="memunit-")
+
+    def __enter__(self) -> "RuntimeDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lasting is None:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def file(self, name: str) -> str:
+        """The path of one of its files."""
+        return str(Path(self.path, name))
+
+
+def reloading(load: Callable[[], Configuration]) -> Callable[[], Configuration]:
+    """`load`, with every way in which settings can be unusable as one error."""
+
+    def again() -> Configuration:
+        try:
+            return load()
+        except SettingsError as error:
+            raise ConfigurationError(str(error)) from None
+
+    return again
+
+
+def names(sockets: Sequence[tuple[str, socket.socket]]) -> tuple[tuple[str, int], ...]:
+    """(name, descriptor) of each socket, as a launch wants them."""
+    return tuple((name, sock.fileno()) for name, sock in sockets)
