@@ -33,7 +33,7 @@ def test_replacements_under_load_lose_nothing(stack: Stack, tmp_path: Path, unix
     A kept-alive connection never ends without `Connection: close` here, because no client is idle for long.
     """
     python, environment = stack
-    stops = 8
+    stops = 6
     with stage(tmp_path, unix=unix) as here:
         serving = [here.start(python, "plain:app", environment=environment).ready() for _ in range(2)]
         loads = [
@@ -70,7 +70,7 @@ def test_accepted_and_silent_connection_is_answered(stack: Stack, here: Stage) -
 
 
 def test_request_and_stop_at_the_same_moment(stack: Stack, here: Stage) -> None:
-    """Bytes lie in the kernel when the stop comes: on accepted connections, kept ones, and ones not accepted."""
+    """Bytes lie in the kernel when the stop comes: on accepted, kept, and not yet accepted connections."""
     python, environment = stack
     old = here.start(python, "plain:app", environment=environment).ready()
     with Client(here.target) as silent, Client(here.target) as kept:
@@ -168,7 +168,7 @@ def test_pipelined_requests_are_all_answered(stack: Stack, here: Stage) -> None:
 
 
 def test_answer_without_reading_the_upload_is_not_reset(stack: Stack, here: Stage) -> None:
-    """A large body that the app leaves unread: the connection is not closed over it, and the answer arrives."""
+    """A large body left unread by the app: the connection is not closed over it, and the answer arrives."""
     python, environment = stack
     environment = {**environment, "UVICORN_TIMEOUT_KEEP_ALIVE": "1"}
     worker = here.start(python, "plain:app", environment=environment).ready()
@@ -184,7 +184,7 @@ def test_answer_without_reading_the_upload_is_not_reset(stack: Stack, here: Stag
 
 
 def test_idle_connection_has_its_keep_alive_time(stack: Stack, here: Stage) -> None:
-    """Idle ones are closed by their time-out, with no reset, and one that wakes up before is answered."""
+    """Idle ones are closed by their time-out, not reset, and one that wakes up before is answered."""
     python, environment = stack
     environment = {**environment, "UVICORN_TIMEOUT_KEEP_ALIVE": "1"}
     worker = here.start(python, "plain:app", environment=environment).ready()

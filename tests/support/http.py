@@ -82,7 +82,7 @@ class Client:
         return Response(status, headers, body)
 
     def at_end(self) -> bool:
-        """Wait for the end of the stream; False if there is a byte instead. ConnectionError when it is reset."""
+        """Whether the stream ends, and not with another byte. ConnectionError when it is reset."""
         return self._file.read(1) == b""
 
     def upgrade(self, path: str) -> Response:

@@ -32,7 +32,14 @@ def newest() -> Path | None:
         if not (home / "complete").exists():
             shutil.rmtree(home, ignore_errors=True)
             subprocess.run([DEBIAN, "-m", "venv", home], check=True)
-            pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [
+                str(home / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
             if subprocess.run([*pip, *_NEWEST], check=False).returncode != 0:
                 return None
             (home / "complete").touch()

@@ -78,7 +78,7 @@ class Stage:
         return worker
 
     def hear(self, pid: int, assignment: str, timeout: float = DEADLINE) -> str:
-        """Wait until the worker `pid` has said a line that begins with `assignment`, take it, and return it."""
+        """Wait until `pid` has said a line that begins with `assignment`; takes and returns it."""
         until = time.monotonic() + timeout
         poll = select.poll()
         poll.register(self.notify.fileno(), select.POLLIN)

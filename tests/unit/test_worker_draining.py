@@ -94,7 +94,7 @@ def test_not_over_what_is_still_coming() -> None:
 
 
 def _websocket(app: Any, drain_after: int) -> tuple[list[dict[str, Any]], BaseException | None]:
-    """What the server gets of a WebSocket app, with the drain after so many messages; and what the app raised."""
+    """What the server gets of a WebSocket app, drained after so many messages; and what the app raised."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

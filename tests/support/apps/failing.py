@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from telling import tell
+from telling import tell  # type: ignore[import-not-found]
 
 number = 7
 

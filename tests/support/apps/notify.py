@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,9 +22,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         "version": memunit.__version__,
         "start": importlib.util.find_spec("start") is not None,
         "units": importlib.util.find_spec("units") is not None,
-        "inheritable": [
-            fd for fd in range(3, 10) if os.path.exists(f"/proc/self/fd/{fd}") and os.get_inheritable(fd)
-        ],
+        "inheritable": _inheritable(),
     }
     body = json.dumps(seen).encode()
     await send(
@@ -34,3 +33,13 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+def _inheritable() -> list[int]:
+    """Descriptors that a program started by the app would get."""
+    found = []
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            if os.get_inheritable(fd):
+                found.append(fd)
+    return found

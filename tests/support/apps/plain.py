@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from telling import tell
+from telling import tell  # type: ignore[import-not-found]
 
 _kept: list[bytearray] = []
 

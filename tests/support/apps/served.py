@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from telling import tell
+from telling import tell  # type: ignore[import-not-found]
 
 _lock = threading.Lock()
 
