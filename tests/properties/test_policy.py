@@ -22,7 +22,15 @@ from tests.support.sim import M, Sim, causes, entries, finished, spawned
 _ = consumes  # hypothesis exports it beside the rules
 
 ENDS = st.sampled_from(
-    [("exited", 0), ("exited", 1), ("exited", 143), ("killed", 9), ("killed", 15), ("dumped", 6), ("dumped", 11)]
+    [
+        ("exited", 0),
+        ("exited", 1),
+        ("exited", 143),
+        ("killed", 9),
+        ("killed", 15),
+        ("dumped", 6),
+        ("dumped", 11),
+    ]
 )
 SIZES = st.sampled_from([10 * M, 94 * M, 99 * M, 100 * M, 150 * M, 299 * M, 300 * M, 1000 * M])
 POLICIES = st.builds(
@@ -261,7 +269,9 @@ class Instance(RuleBasedStateMachine):
         """Every slot has one worker of the wanted configuration, and nobody else is left."""
         state = self.sim.state
         fresh = {w.id.slot for w in self.sim.workers(Phase.RUNNING) if w.revision == state.revision}
-        return fresh == set(range(state.count)) and len(self.sim.workers()) == state.count and not state.rollout
+        return (
+            fresh == set(range(state.count)) and len(self.sim.workers()) == state.count and not state.rollout
+        )
 
     def end_of_stop(self) -> None:
         if not hasattr(self, "sim"):

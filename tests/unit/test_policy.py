@@ -133,7 +133,12 @@ def test_one_that_made_it_just_before_the_sigkill_was_not_killed() -> None:
 
 @pytest.mark.parametrize(
     ("code", "status", "cause"),
-    [("exited", 0, "crash-exit"), ("exited", 3, "crash-exit"), ("killed", 9, "crash-signal"), ("dumped", 11, "crash-signal")],
+    [
+        ("exited", 0, "crash-exit"),
+        ("exited", 3, "crash-exit"),
+        ("killed", 9, "crash-signal"),
+        ("dumped", 11, "crash-signal"),
+    ],
 )
 def test_an_accident_is_replaced_once_and_at_once(code: str, status: int, cause: str) -> None:
     sim = serving()
