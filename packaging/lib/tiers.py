@@ -7,6 +7,7 @@ that measure time have the processors for themselves. MEMUNIT_DEB names a .deb t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -181,7 +182,7 @@ def _lint() -> Count:
         "ruff check": [tool / "ruff", "check", "."],
         "ruff format": [tool / "ruff", "format", "--check", "."],
         "mypy": [tool / "mypy"],
-        "mypy of the harness": [tool / "mypy", "packaging/lib"],
+        "mypy (harness)": [tool / "mypy", "packaging/lib"],
         "shellcheck": ["shellcheck", "-x", *scripts],
     }
     count = Count()
@@ -196,10 +197,11 @@ def _lint() -> Count:
 
 
 def _tracked() -> list[str]:
-    """The files of the checkout; a copy without its history has all its files looked at."""
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True)
-    if listing.returncode == 0 and listing.stdout:
-        return listing.stdout.decode().rstrip("\0").split("\0")
+    """The files of the checkout; where git or its history is missing, all files are looked at."""
+    with contextlib.suppress(FileNotFoundError):
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True)
+        if listing.returncode == 0 and listing.stdout:
+            return listing.stdout.decode().rstrip("\0").split("\0")
     return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if ".git" not in path.parts]
 
 
