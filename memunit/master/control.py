@@ -16,6 +16,7 @@ from memunit.master.system import prepare_socket_path
 MAX_REQUEST = 1024
 MAX_CLIENTS = 64
 _MAX_REPLY = 16 * 1024 * 1024
+_MOST_UNREAD = 256 * 1024
 _EX_NOPERM = 77
 _EX_USAGE = 64
 _PEERCRED = struct.Struct("3i")
@@ -112,9 +113,6 @@ class ControlServer:
             client = _Client(connection, self._last_token)
             self._clients[connection.fileno()] = client
             self._epoll.register(connection.fileno(), select.EPOLLIN)
-            if _peer_uid(connection) not in (0, os.geteuid()):
-                client.asked = True
-                self.reply(client.token, _EX_NOPERM, "only root and the service's own user may ask")
 
     def _receive(self, client: _Client) -> str | None:
         try:
@@ -129,6 +127,9 @@ class ControlServer:
             client.asked = True
             # From now on only its hanging up is of interest, and that is always reported.
             self._epoll.modify(client.connection.fileno(), 0)
+            if _peer_uid(client.connection) not in (0, os.geteuid()):
+                self.reply(client.token, _EX_NOPERM, "only root and the service's own user may ask")
+                return None
             return line.decode("utf-8", "replace").strip()
         if len(client.received) >= MAX_REQUEST:
             client.asked = True
@@ -154,6 +155,10 @@ class ControlServer:
         # By hand: a child that is between fork and exec may hold the connection a moment longer, and with it
         # the event.
         self._epoll.unregister(descriptor)
+        # Closing with something unread would reset the connection, and the client would lose the end of its
+        # answer.
+        with contextlib.suppress(OSError):
+            client.connection.recv(_MOST_UNREAD)
         client.connection.close()
 
 

@@ -21,6 +21,7 @@ class Log:
         self.instance = instance
         self.native = stderr_is_journal() if native is None else native
         self._probe: socket.socket | None = None
+        self._probed = (0, 0)
 
     def send(self, message: str, message_id: str | None = None, priority: int = 6, **fields: object) -> None:
         """Write one entry. `fields` are upper-case as the journal wants them; numbers become decimal text.
@@ -64,21 +65,17 @@ class Log:
         """Whether a datagram would be taken now: sd_journal_sendv(3) blocks for as long as a stuck journald
         is full.
         """
-        for _ in range(2):
-            try:
-                if self._probe is None:
-                    self._probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                    self._probe.connect(_JOURNAL)
-                poll = select.poll()
-                poll.register(self._probe, select.POLLOUT)
-                events = dict(poll.poll(0)).get(self._probe.fileno(), 0)
-            except OSError:
-                events = select.POLLHUP
-            if not events & (select.POLLHUP | select.POLLERR):
-                return bool(events & select.POLLOUT)
-            # The socket was made anew since.
+        try:
+            found = os.stat(_JOURNAL)
+            if self._probe is None or self._probed != (found.st_dev, found.st_ino):
+                self.close()
+                self._probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._probe.connect(_JOURNAL)
+                self._probed = (found.st_dev, found.st_ino)
+            return _writable(self._probe.fileno())
+        except OSError:
             self.close()
-        return False
+            return False
 
     def close(self) -> None:
         """Close what was opened; send() opens it again."""
@@ -104,12 +101,24 @@ def _line(message: str, priority: int) -> None:
     # A pipe that polls as writable takes PIPE_BUF bytes without blocking.
     line = text[: select.PIPE_BUF - 1] + b"\n"
     try:
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
-        if any(events & select.POLLOUT for _, events in poll.poll(0)):
+        if os.isatty(2):
+            # A terminal polls as writable with a few bytes of room. A way of our own to it can be
+            # non-blocking: with descriptor 2 itself we would make it so for everybody who shares it.
+            terminal = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                os.write(terminal, line)
+            finally:
+                os.close(terminal)
+        elif _writable(2):
             os.write(2, line)
     except OSError:
         return
+
+
+def _writable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
 
 
 def _encodable(text: str) -> str:

@@ -81,7 +81,8 @@ class Sampler:
         seen = self._seen.get(pid)
         bound = sum(size + _slack(size) for _, size in tree)
         near = threshold is not None and bound >= threshold
-        if seen is not None and not near and seen.calls % _EXACT_EVERY:
+        # By pid, so that the costly readings of many workers do not all fall into one round.
+        if seen is not None and not near and (seen.calls + pid) % _EXACT_EVERY:
             seen.calls += 1
             # What it has grown by since the last exact reading is its own for all we know.
             return Sample(min(resident, max(0, seen.value + resident - seen.resident)), self.metric, False)

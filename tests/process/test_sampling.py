@@ -115,9 +115,11 @@ def test_subprocesses_count_with_their_worker() -> None:
 def test_the_costly_reading_is_made_every_tenth_time_or_near_the_threshold() -> None:
     with holding(lambda: filled(8 * MIB)) as child:
         sampler = Sampler("uss")
-        samples = [sampler.sample(child.pid, 1 << 40) for _ in range(21)]
-        assert [sample.exact for sample in samples if sample] == ([True] + [False] * 9) * 2 + [True]
-        exact, estimate = samples[0], samples[1]
+        samples = [sampler.sample(child.pid, 1 << 40) for _ in range(31)]
+        costly = [number for number, sample in enumerate(samples) if sample and sample.exact]
+        assert costly[0] == 0
+        assert [number - costly[1] for number in costly[1:]] == [0, 10, 20]
+        exact, estimate = samples[0], samples[costly[1] + 1]
         assert exact is not None
         assert estimate is not None
         assert estimate.metric == "uss"
