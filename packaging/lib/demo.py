@@ -26,7 +26,8 @@ def main() -> int:
     package, backend = Path(sys.argv[1]), sys.argv[2]
     try:
         made = image.ensure("bookworm")
-        if backend == "nspawn" and not nspawn.works(made):
+        if backend == "nspawn" and (why := nspawn.refusal(made)):
+            print(f"-- systemd-nspawn does not work here: {why}", flush=True)
             return EXIT_NO_NSPAWN
         with tempfile.TemporaryDirectory(prefix="memunit-demo-") as scratch:
             packed = Path(scratch) / "payload.tar"

@@ -56,7 +56,7 @@ def _run(arguments: argparse.Namespace, made: image.Image) -> int:
         payload.pack({entry.name: entry for entry in sorted(folder.iterdir())}, packed)
         backend = arguments.backend
         if backend == "auto":
-            backend = "nspawn" if nspawn.works(made) else "qemu"
+            backend = "qemu" if nspawn.refusal(made) else "nspawn"
         boot: machine.Boot = (
             partial(nspawn.boot, made, packed)
             if backend == "nspawn"

@@ -59,11 +59,9 @@ def end(process: subprocess.Popen[bytes], *signals: int) -> None:
 
 
 def cache() -> Path:
-    """memunit's folder under XDG_CACHE_HOME, created if missing."""
+    """memunit's folder under XDG_CACHE_HOME; it need not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "memunit"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(base) / "memunit"
 
 
 def find(program: str) -> str:

@@ -106,7 +106,7 @@ def ensure(suite: str) -> Image:
     Raises HarnessError with the builder's words.
     """
     place, overlay = _place(suite)
-    place.parent.mkdir(exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     with _lock(place.with_name(f"{place.name}.lock")):
         if not (place / "root.img").exists():
             _build(suite, place, overlay)

@@ -25,7 +25,6 @@ _PROBE_SECONDS = 30.0
 # $1 the image, $2 the folder of the channel and the payload, $3 the place of the mounts.
 _START = r"""
 image=$1 shared=$2 place=$3
-mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run/systemd 2>/dev/null || :
 mount -t tmpfs -o mode=755,size=60% tmpfs "$place"
 mkdir "$place/lower" "$place/upper" "$place/work" "$place/root"
@@ -36,15 +35,16 @@ exec systemd-nspawn --quiet -b -D "$place/root" --machine=throwaway --register=n
 """
 
 
-def works(image: Image) -> bool:
-    """Whether a machine boots under nspawn here within half a minute; tried with an empty payload."""
+def refusal(image: Image) -> str:
+    """Why no machine boots under nspawn here, "" if one does: it is tried with an empty payload."""
     with tempfile.TemporaryDirectory(prefix="memunit-probe-") as folder:
         empty = Path(folder) / "payload.tar"
         payloads.pack({"run": "#!/bin/sh\nexit 0\n"}, empty)
         try:
-            return machine.follow(lambda: boot(image, empty), deadline=_PROBE_SECONDS) == 0
-        except (host.HarnessError, OSError):
-            return False
+            machine.follow(lambda: boot(image, empty), deadline=_PROBE_SECONDS)
+        except (host.HarnessError, OSError) as error:
+            return str(error)
+        return ""
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ def accelerator(kernel: Path) -> str:
     except subprocess.TimeoutExpired as late:
         said = late.stdout or b""
     found = "kvm" if b"Linux version" in said else "tcg"
+    memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(f"{boot_id} {found}\n")
     return found
 
