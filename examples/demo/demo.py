@@ -1,9 +1,9 @@
 """The app of memunit@demo: plain ASGI without a framework, that leaks when it is asked to.
 
-    /            "ok PID"
-    /leak?kb=N   keeps N KiB for ever (64 if not said), then "ok PID"
-    /slow?s=F    waits F seconds (1 if not said), then "ok PID"
-    /rss         "rss BYTES", the resident memory of the worker that answers
+/            "ok PID"
+/leak?kb=N   keeps N KiB for ever (64 if not said), then "ok PID"
+/slow?s=F    waits F seconds (1 if not said), then "ok PID"
+/rss         "rss BYTES", the resident memory of the worker that answers
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
 async def _answer(path: str, query: dict[str, list[str]]) -> tuple[int, str]:
     """Status and text. Raises ValueError for a number that is none."""
     if path == "/rss":
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return 200, f"rss {pages * os.sysconf('SC_PAGE_SIZE')}"
+        return 200, f"rss {_resident()}"
     if path == "/leak":
         # Bytes other than zero: pages that were never written take no memory.
         _kept.append(b"\xa5" * (1024 * int(_number(query, "kb", 64.0, most=2.0**30))))
@@ -55,6 +54,10 @@ async def _answer(path: str, query: dict[str, list[str]]) -> tuple[int, str]:
     elif path != "/":
         return 404, "not found: there are /, /leak?kb=N, /slow?s=F and /rss"
     return 200, f"ok {os.getpid()}"
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _number(query: dict[str, list[str]], name: str, default: float, *, most: float) -> float:

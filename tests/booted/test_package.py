@@ -1,0 +1,203 @@
+"""The package's life on a real system: installing, serving, upgrading under load, removing, purging.
+
+Each test begins with the package newly installed, and the last leaves it so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.load import Load
+
+DEB = os.environ.get("MEMUNIT_DEB", "/payload/memunit.deb")
+DEMO = ("127.0.0.1", 8010)
+URL = f"http://{DEMO[0]}:{DEMO[1]}"
+SECONDS = 180
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Standard output; what a failed command said is in the error."""
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
+    )
+    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def shown(unit: str, name: str) -> str:
+    """One property of a unit."""
+    return run("systemctl", "show", "--value", "-p", name, unit).strip()
+
+
+def units(*options: str) -> list[str]:
+    """Instances that are active or failed; with "--all", whatever systemd has heard of."""
+    text = run("systemctl", "list-units", *options, "--plain", "--no-legend", "memunit@*")
+    return [line.split()[0] for line in text.splitlines()]
+
+
+def get(path: str) -> tuple[int, str]:
+    """Status and body."""
+    with urllib.request.urlopen(f"{URL}{path}", timeout=60) as answer:
+        return answer.status, answer.read().decode()
+
+
+def refused() -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as sock:
+        return sock.connect_ex(DEMO) != 0
+
+
+def install() -> None:
+    """As `apt install` would, without its index."""
+    run("dpkg", "-i", DEB)
+
+
+def purge() -> None:
+    """Nothing of it, whatever the state that it was in."""
+    run("dpkg", "--purge", "memunit")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    purge()
+    install()
+    yield
+    if run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "memunit", check=False).strip() != "ii":
+        install()
+    run("systemctl", "stop", "memunit@*.socket", "memunit@*.service")
+
+
+def test_installing_starts_and_enables_nothing() -> None:
+    assert units("--all") == []
+    assert list(Path("/etc/systemd/system").rglob("*memunit*")) == []
+    assert refused()
+    assert not Path("/run/memunit").exists()
+
+
+def test_the_demo_serves_on_its_one_port_after_its_first_connection() -> None:
+    run("systemctl", "start", "memunit@demo.socket")
+    assert shown("memunit@demo.service", "ActiveState") == "inactive"
+    assert shown("memunit@demo.socket", "Listen") == "127.0.0.1:8010 (Stream)"
+    assert not Path("/run/memunit/demo.sock").exists()
+    assert re.fullmatch(r"ok \d+\n", get("/")[1])
+    # Joins the start that the connection has begun: the first worker answers before the last is ready.
+    run("systemctl", "start", "memunit@demo.service")
+    assert shown("memunit@demo.service", "NRestarts") == "0"
+    master = shown("memunit@demo.service", "MainPID")
+    assert Path(f"/proc/{master}").stat().st_uid not in (0, 65534)
+    before = int(get("/rss")[1].split()[1])
+    for _ in range(4):
+        assert get("/leak?kb=8192")[0] == 200
+    assert max(int(get("/rss")[1].split()[1]) for _ in range(8)) >= before + (8 << 20)
+
+
+def test_the_default_socket_is_a_path_that_goes_with_the_unit() -> None:
+    run("systemctl", "start", "memunit@other.socket")
+    assert shown("memunit@other.socket", "Listen") == "/run/memunit/other.sock (Stream)"
+    assert Path("/run/memunit/other.sock").is_socket()
+    run("systemctl", "stop", "memunit@other.socket")
+    assert not Path("/run/memunit/other.sock").exists()
+
+
+def test_verify_is_silent_about_the_installed_units() -> None:
+    for unit in ("memunit@demo.service", "memunit@demo.socket"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", unit],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_journal_explains_the_entries() -> None:
+    run("systemctl", "start", "memunit@demo.service")
+    text = run("journalctl", "-o", "json", "-n", "50", "-u", "memunit@demo", "MEMUNIT_INSTANCE=demo")
+    entries = [json.loads(line) for line in text.splitlines()]
+    ids = {entry["MESSAGE_ID"] for entry in entries if "MESSAGE_ID" in entry}
+    assert ids
+    listed = run("journalctl", "--list-catalog", *sorted(ids))
+    assert {line.split()[0] for line in listed.splitlines()} == ids
+
+
+def test_an_upgrade_under_load_restarts_what_runs_and_loses_nothing() -> None:
+    run("systemctl", "start", "memunit@demo.service")
+    before = shown("memunit@demo.service", "MainPID")
+    loads = [
+        Load("127.0.0.1:8010", clients=4, keep_alive=keep, rate=40, timeout=120).start()
+        for keep in (False, True)
+    ]
+    try:
+        install()
+    finally:
+        for load in loads:
+            load.stop()
+    reports = [load.join() for load in loads]
+    for report in reports:
+        assert report.lost == 0, report.examples
+        assert report.ok >= 8
+    after = shown("memunit@demo.service", "MainPID")
+    assert after not in ("0", before)
+    assert get("/")[0] == 200
+    assert shown("memunit@demo.service", "Result") == "success"
+
+
+def test_an_upgrade_starts_nothing_that_was_stopped() -> None:
+    run("systemctl", "start", "memunit@demo.service")
+    run("systemctl", "stop", "memunit@demo.socket", "memunit@demo.service")
+    install()
+    assert shown("memunit@demo.service", "ActiveState") == "inactive"
+    assert refused()
+
+
+def test_a_changed_configuration_survives_an_upgrade_and_a_removal() -> None:
+    file = Path("/etc/memunit/demo.toml")
+    changed = file.read_text().replace("count = 2", "count = 1")
+    file.write_text(changed)
+    run("dpkg", "--force-confold", "-i", DEB)
+    assert file.read_text() == changed
+    run("dpkg", "--remove", "memunit")
+    assert file.read_text() == changed
+
+
+def test_removing_stops_all_and_purging_leaves_nothing() -> None:
+    catalog = run("journalctl", "--list-catalog")
+    assert "memunit" in catalog
+    run("systemctl", "enable", "--now", "memunit@demo.socket")
+    run("systemctl", "enable", "memunit@demo.service")
+    assert get("/")[0] == 200
+    Path("/etc/memunit/mine.toml").write_text('[app]\nrun = "nowhere:app"\n')
+    run("systemctl", "start", "memunit@mine.socket")
+    drop_in = Path("/etc/systemd/system/memunit@mine.service.d/override.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nMemoryMax=1G\n")
+    run("systemctl", "daemon-reload")
+    assert Path("/var/lib/private/memunit/demo").is_dir()
+
+    run("dpkg", "--remove", "memunit")
+    assert units() == []
+    assert refused()
+    assert not Path("/usr/lib/systemd/system/memunit@.service").exists()
+    assert not Path("/usr/lib/python3/dist-packages/memunit").exists()
+    assert not Path("/usr/share/memunit").exists()
+    assert not Path("/run/memunit").exists()
+    assert "memunit" not in run("journalctl", "--list-catalog")
+    assert Path("/etc/memunit/mine.toml").exists()
+
+    purge()
+    assert units("--all") == []
+    folders = ("/etc", "/usr", "/var/lib", "/var/cache", "/run", "/sys/fs/cgroup")
+    left = run("find", *folders, "-xdev", "-iname", "*memunit*").splitlines()
+    # The cgroup of a slice is systemd's to remove, and it does so when it comes round.
+    assert [path for path in left if "/system-memunit.slice" not in path] == []
+    processes = run("ps", "-eo", "args").splitlines()
+    assert [line for line in processes if "dist-packages/memunit" in line or "bin/memunit" in line] == []
