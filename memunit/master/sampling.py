@@ -144,21 +144,21 @@ def _slack(resident: int) -> int:
 
 
 def memory_available(proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> Headroom:
-    """The tightest bound on our memory: a limit of one of our cgroups less what is used of it, or the
-    machine.
+    """The tightest bounds on our memory: the least total of all that bound us, and the least that is free in any.
 
-    Page cache that the kernel would give up first (inactive_file) counts as available. Files that cannot be
-    read bound nothing; without any, total and available are 0. `proc` and `cgroup` are where those file
-    systems are mounted.
+    They need not be the same one's: a unit of 2G on a machine that has 1G free may not be given more than 2G in
+    all, nor more than 1G now. `source` names the bound of the total. Page cache that the kernel would give up first
+    (inactive_file) counts as available. Files that cannot be read bound nothing; without any, total and available
+    are 0. `proc` and `cgroup` are where those file systems are mounted.
     """
-    machine = _machine(proc)
     bounds = [*_cgroup_bounds(proc, cgroup)]
+    machine = _machine(proc)
     if machine is not None:
-        bounds = [
-            bound for bound in bounds if bound.total < machine.total or bound.available < machine.available
-        ]
         bounds.append(machine)
-    return min(bounds, key=lambda bound: bound.available, default=Headroom(0, 0, "unknown"))
+    if not bounds:
+        return Headroom(0, 0, "unknown")
+    tightest = min(bounds, key=lambda bound: bound.total)
+    return tightest._replace(available=min(bound.available for bound in bounds))
 
 
 def _machine(proc: str) -> Headroom | None:

@@ -308,11 +308,11 @@ def test_the_units_own_limit_less_what_cannot_be_given_up(tmp_path: Path) -> Non
     )
 
 
-def test_the_tightest_of_the_levels_wins(tmp_path: Path) -> None:
+def test_the_least_total_and_the_least_that_is_free_may_be_of_two_groups(tmp_path: Path) -> None:
     where = machine(tmp_path, "0::/web.slice/memunit@app.service\n")
     v2(tmp_path, "web.slice/memunit@app.service", memory_max=f"{2 * GIB}\n", memory_current=f"{GIB}\n")
     v2(tmp_path, "web.slice", memory_max=f"{3 * GIB}\n", memory_current=f"{3 * GIB - 5}\n")
-    assert memory_available(*where) == Headroom(3 * GIB, 5, "MemoryMax= of web.slice")
+    assert memory_available(*where) == Headroom(2 * GIB, 5, "MemoryMax= of memunit@app.service")
 
 
 def test_memory_high_bounds_too_and_an_overdrawn_limit_is_no_negative(tmp_path: Path) -> None:
