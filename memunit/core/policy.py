@@ -48,7 +48,7 @@ def step(state: State, facts: Iterable[Fact], now: float) -> tuple[State, tuple[
 
 
 def _forgive_lag(turn: Turn) -> None:
-    if turn.running():
+    if turn.running() or any(reconcile.holds_slot(w) for w in turn.workers.values()):
         turn.change(last_running=turn.now)
     if turn.now - turn.state.wake_at <= LAG:
         return

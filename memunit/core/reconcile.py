@@ -110,14 +110,19 @@ def _fill_slots(turn: Turn) -> None:
             continue
         if closed:
             probing = any(w.phase is Phase.STARTING for w in turn.workers.values())
-            if not probing and turn.now >= gate.retry_at:
+            if not probing and turn.now >= max(gate.retry_at, turn.slot(index).retry_at):
                 turn.spawn(index)
         elif turn.now >= turn.slot(index).retry_at:
             turn.spawn(index)
 
 
 def _empty(turn: Turn, index: int) -> bool:
-    return not any(w.serving or w.holds_slot for w in turn.in_slot(index))
+    return not any(w.serving or holds_slot(w) for w in turn.in_slot(index))
+
+
+def holds_slot(worker: Worker) -> bool:
+    """Whether its slot waits for it: a drainer in the reversed order, unless it has outlived its SIGKILL."""
+    return worker.holds_slot and math.isfinite(worker.timer)
 
 
 def _replace(turn: Turn) -> None:
@@ -200,9 +205,16 @@ def _give_up(turn: Turn) -> None:
 def give_up_at(turn: Turn) -> float:
     """When the master ends because nothing serves; infinite while something does."""
     state = turn.state
-    if turn.running():
+    if turn.running() or any(holds_slot(w) for w in turn.workers.values()):
         return math.inf
-    return state.last_running + state.policy.start_timeout
+    due = state.last_running + state.policy.start_timeout
+    # A worker that has asked for time to start (EXTEND_TIMEOUT_USEC) gets it.
+    given = [
+        w.timer
+        for w in turn.workers.values()
+        if w.phase is Phase.STARTING and w.timer > w.born + state.policy.start_timeout
+    ]
+    return max([due, *given])
 
 
 def retry_times(turn: Turn) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from memunit.core import memory
-from memunit.core.actions import Measure
+from memunit.core.actions import Measure, NotifyExtend
 from memunit.core.facts import (
     WORKER_FACTS,
     Executed,
@@ -26,7 +26,7 @@ from memunit.core.facts import (
     WorkerFact,
 )
 from memunit.core.model import Cause, Phase, Worker
-from memunit.core.turn import DEBUG, ERROR, Turn
+from memunit.core.turn import DEBUG, ERROR, EXTEND_MARGIN, Turn
 from memunit.core.wording import name, worker_fields
 
 Handler = Callable[[Turn, Worker, WorkerFact], None]
@@ -103,8 +103,12 @@ def _status(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _extend(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """EXTEND_TIMEOUT_USEC moves the start timeout and the kill timer, as systemd's own; never an abort's."""
-    if worker.force is None:
-        turn.put(worker, timer=max(worker.timer, turn.now + cast(ExtendTimeout, fact).seconds))
+    if worker.force is not None:
+        return
+    timer = max(worker.timer, turn.now + cast(ExtendTimeout, fact).seconds)
+    turn.put(worker, timer=timer)
+    if not turn.state.ready_sent:
+        turn.do(NotifyExtend(timer - turn.now + EXTEND_MARGIN))
 
 
 def _sampled(turn: Turn, worker: Worker, fact: WorkerFact) -> None:

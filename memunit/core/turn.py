@@ -28,6 +28,8 @@ from memunit.core.quantity import format_size
 ABORT_GRACE = 10.0
 # After SIGKILL a process can only be in an uninterruptible sleep; nothing waits for it longer than this.
 KILL_GRACE = 10.0
+# What systemd is told beyond a worker's own time: for the stop that may follow.
+EXTEND_MARGIN = 60.0
 # An accident after this long a life starts a new count of failures.
 STABLE = 10.0
 # A reload gives the new app this many tries before it is called broken: one for a passing fault.
@@ -199,7 +201,8 @@ class Turn:
         failures = gate.failures
         # Workers that were started together fail together: that is one failed try, not one each.
         if worker.born >= gate.failed_at or failures == 0:
-            failures = 1 if stable else failures + 1
+            # An app that becomes ready and crashes at once opens the gate each time; its slot remembers.
+            failures = 1 if stable else max(failures + 1, self.slots[worker.id.slot].failures)
         wait = backoff.delay(failures, seed=self.state.seed, slot=-1)
         gate = Gate(failures=failures, failed_at=self.now, retry_at=self.now + wait)
         self.change(gate=gate)

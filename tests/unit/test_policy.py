@@ -488,6 +488,44 @@ def test_a_person_or_a_ready_worker_opens_the_gate() -> None:
     assert spawned(done) == [B]
 
 
+def test_an_app_that_becomes_ready_and_crashes_at_once_is_held_back_too() -> None:
+    sim = Sim(replace(POLICY, count=1))
+    starts = 0
+    while finished([a for _, a in sim.history]) is None:
+        for who in list(sim.alive):
+            sim.ready(who)
+            sim.exit(who, "killed", 11)
+        starts += len(spawned(sim.advance(0.5)))
+    assert 60 < sim.now - 1000.0 < 120
+    assert starts <= 11
+    last = [a for _, a in sim.history if isinstance(a, SaveGate)][-1]
+    assert last.failures >= 10
+    assert last.retry_at - sim.now > 0
+
+
+def test_a_slow_drain_in_the_reversed_order_is_no_failure_to_serve() -> None:
+    sim = serving(replace(POLICY, count=1, surge=0, grace=300.0))
+    sim.step(f.RecycleRequested(A))
+    sim.advance(200)
+    assert not sim.state.stopping
+    assert spawned(sim.exit(A)) == [A2]
+
+
+def test_a_worker_that_asked_for_time_is_not_given_up() -> None:
+    sim = Sim(replace(POLICY, count=1))
+    sim.step(f.ExtendTimeout(A, 100.0))
+    sim.advance(99)
+    assert not sim.state.stopping
+    assert NotifyReady() in sim.ready(A)
+
+
+def test_an_unkillable_worker_does_not_hold_its_slot_for_ever() -> None:
+    sim = serving(replace(POLICY, count=1, surge=0))
+    sim.step(f.RecycleRequested(A))
+    assert spawned(sim.advance(39)) == []
+    assert spawned(sim.advance(2)) == [A2]
+
+
 def test_healthy_slots_serve_on_while_one_crashes() -> None:
     sim = serving()
     for _ in range(20):
