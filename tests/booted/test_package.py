@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.load import Load
 
 DEB = os.environ.get("MEMUNIT_DEB", "/payload/memunit.deb")

@@ -1,0 +1,48 @@
+"""The Debian package that the tests of this folder look at, built once a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .deb: the one that MEMUNIT_DEB names, or one built now."""
+    given = os.environ.get("MEMUNIT_DEB")
+    if given:
+        return Path(given).resolve()
+    out = tmp_path_factory.mktemp("dist")
+    built = subprocess.run(
+        [ROOT / "packaging" / "build-deb", "-o", out],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=420,
+        stdin=subprocess.DEVNULL,
+    )
+    assert built.returncode == 0, built.stderr
+    package = Path(built.stdout.strip().splitlines()[-1])
+    assert package.parent == out
+    return package
+
+
+@pytest.fixture(scope="session")
+def tree(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's files, unpacked and not installed."""
+    place = tmp_path_factory.mktemp("tree")
+    subprocess.run(["dpkg-deb", "--extract", deb, place], check=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def control(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's control files and maintainer scripts."""
+    place = tmp_path_factory.mktemp("control")
+    subprocess.run(["dpkg-deb", "--control", deb, place], check=True)
+    return place

@@ -1,0 +1,100 @@
+"""The manual: it formats without a warning, and says all that there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from memunit.cli import main as program
+from memunit.core import exitcodes
+from memunit.core.model import Cause
+from memunit.core.schema import KEYS, TABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "packaging/man").iterdir())
+
+
+def shown(page: Path) -> str:
+    """The page as a reader sees it, without hyphenation."""
+    return subprocess.run(
+        ["man", "--no-hyphenation", "--local-file", page],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MAN_KEEP_FORMATTING": ""},
+        timeout=60,
+    ).stdout
+
+
+@pytest.fixture(scope="session")
+def command() -> str:
+    return shown(ROOT / "packaging/man/memunit.1")
+
+
+@pytest.fixture(scope="session")
+def file() -> str:
+    return shown(ROOT / "packaging/man/memunit.toml.5")
+
+
+def test_there_is_a_page_for_the_program_the_file_and_the_units() -> None:
+    assert [page.name for page in PAGES] == ["memunit.1", "memunit.toml.5", "memunit@.service.5"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_it_formats_without_a_warning(page: Path) -> None:
+    done = subprocess.run(
+        ["man", "--warnings", "-E", "UTF-8", "--local-file", "-Tutf8", "-Z", page],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"},
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_each_key_is_in_both_pages(command: str, file: str, key: object) -> None:
+    from memunit.core.schema import Key
+
+    assert isinstance(key, Key)
+    assert re.search(
+        rf"^ +{re.escape(key.option)}\b" if key.option != "--" else r"^ +-- COMMAND", command, re.M
+    )
+    assert re.search(rf"^ +{key.name}\b", file, re.M)
+    for choice in key.choices:
+        assert re.search(rf"\b{choice}\b", file)
+    if isinstance(key.default, str):
+        section = re.search(rf"^ {{7}}{key.name}\b(?! =).*?(?=^ {{7}}\w|^\S|\Z)", file, re.M | re.S)
+        assert section is not None
+        assert f'["{key.default}"]' in section[0], key.path
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_table_has_a_section(file: str, table: str) -> None:
+    assert re.search(rf"^\[{table}\]$", file, re.M)
+
+
+@pytest.mark.parametrize("name", sorted(program._COMMANDS))
+def test_each_command_is_there(command: str, name: str) -> None:
+    assert re.search(rf"^ +memunit {name}\b", command, re.M)
+
+
+@pytest.mark.parametrize("code", [value for value in vars(exitcodes).values() if isinstance(value, int)])
+def test_each_exit_code_is_there(command: str, code: int) -> None:
+    section = command.partition("EXIT STATUS")[2].partition("\nENVIRONMENT")[0]
+    assert re.search(rf"^ +{code}\b", section, re.M)
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"])
+def test_each_signal_is_there(command: str, signal: str) -> None:
+    section = command.partition("\nSIGNALS")[2].partition("\nEXIT STATUS")[0]
+    assert re.search(rf"^ +.*\b{signal}\b", section, re.M)
+
+
+def test_each_cause_is_there(command: str) -> None:
+    section = command.partition("\nJOURNAL")[2].partition("\nFILES")[0]
+    assert [cause for cause in Cause if cause.value not in section] == []
