@@ -199,7 +199,7 @@ class Master:
 
     def _notifications(self) -> list[f.Fact]:
         facts: list[f.Fact] = []
-        for datagram in self._notify.receive():
+        for datagram in self._notify.datagrams():
             who = self._workers.speaker(datagram.pid)
             if who is not None:
                 facts += facts_of(who, datagram.payload)

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
 from sdnotify import SystemdNotifier
@@ -56,24 +56,28 @@ class NotifyListener:
         return self._socket.fileno()
 
     def receive(self, most: int = 512) -> list[Datagram]:
+        """All that has arrived; see datagrams()."""
+        return list(self.datagrams(most))
+
+    def datagrams(self, most: int = 512) -> Iterator[Datagram]:
         """What has arrived, `most` datagrams at once, so that a flood cannot keep the loop; the rest stays
         readable.
 
         Every descriptor that comes along is closed at once, which is also the answer to BARRIER=1. Datagrams
-        over 4096 bytes and those without credentials are dropped.
+        over 4096 bytes and those without credentials are dropped. Each is read when it is asked for: as long
+        as systemd-notify has no answer to the BARRIER=1 behind its READY=1 it is there, and /proc can tell
+        whose child it is.
         """
-        received: list[Datagram] = []
         for _ in range(most):
             try:
                 payload, ancillary, flags, _ = self._socket.recvmsg(
                     MAX_DATAGRAM, _ANCILLARY, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
                 )
             except OSError:
-                break
+                return
             sender = _open_ancillary(ancillary)
             if sender is not None and not flags & socket.MSG_TRUNC:
-                received.append(Datagram(*sender, payload))
-        return received
+                yield Datagram(*sender, payload)
 
     def close(self) -> None:
         """Close the socket and take its path away."""
