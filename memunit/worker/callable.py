@@ -122,7 +122,9 @@ def serve_target(name: str) -> int:
     entries = inherited.take()
     found = target.load(name)
     run = _adapt(found, name)
-    return _serve(Worker([inherited.open_socket(entry) for entry in entries], notify), notify, run, None)
+    sockets = [inherited.open_socket(entry) for entry in entries]
+    slot, generation = (int(os.environ.get(f"MEMUNIT_{name}", "0")) for name in ("SLOT", "GENERATION"))
+    return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, None)
 
 
 def _adapt(found: Callable[..., Any], name: str) -> Run:
