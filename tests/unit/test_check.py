@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,11 +23,24 @@ from memunit.cli.unitfacts import UnitFacts, parse_facts, unit_facts
 from memunit.core.settings import COMMAND_LINE, App, Memory, Settings, SettingsError, Workers
 
 ROOT = Path(__file__).parents[2]
+# The system's own: a virtualenv's may lie where nobody but its owner may go.
+PYTHON = os.path.realpath(sys.executable)
 NOBODY = 65534
 # For root, what may be done is no matter of a file's mode.
 DROP: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 UNIT = "memunit@app.service"
 IN_UNIT = {"INVOCATION_ID": "0123456789abcdef0123456789abcdef", "PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="module")
+def readable() -> Iterator[Path]:
+    """The package where every user may read it: a checkout under /root is not."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        shutil.copytree(
+            ROOT / "memunit", Path(name) / "memunit", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        yield Path(name)
 
 
 @pytest.fixture
@@ -60,7 +74,7 @@ def found(app: App, *, source: str = COMMAND_LINE, unit: str | None = None, **en
     return [f"{p.key}: {p.message}; {p.remedy}" for p in problems]
 
 
-def as_nobody(app: App) -> list[str]:
+def as_nobody(app: App, readable: Path) -> list[str]:
     """What preflight says to a user who may do nothing; our own rights do when we are not root."""
     code = (
         "import json, sys; from memunit.cli.preflight import preflight; from memunit.core.settings import *;"
@@ -69,7 +83,7 @@ def as_nobody(app: App) -> list[str]:
     )
     given = {"run": app.run, "command": app.command, "python": app.python, "directory": app.directory}
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(given)], cwd=ROOT, stdout=subprocess.PIPE, check=True, **DROP
+        [PYTHON, "-c", code, json.dumps(given)], cwd=readable, stdout=subprocess.PIPE, check=True, **DROP
     )
     said = json.loads(done.stdout)
     assert isinstance(said, list)
@@ -105,13 +119,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         load_file("a\0b.toml")
 
 
-def test_a_file_that_may_not_be_read(folder: Path) -> None:
+def test_a_file_that_may_not_be_read(folder: Path, readable: Path) -> None:
     path = folder / "app.toml"
     path.write_text("")
     path.chmod(0)
     code = "import sys; from memunit.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, "check", str(path)], cwd=ROOT, capture_output=True, check=False, **DROP
+        [PYTHON, "-c", code, "check", str(path)], cwd=readable, capture_output=True, check=False, **DROP
     )
     assert done.returncode == 78
     assert done.stderr.decode() == f"memunit: {path}: may not be read; let it be read: chmod a+r {path}\n"
@@ -158,14 +172,14 @@ def test_names_that_are_none(bad: str) -> None:
 # -- what it names -------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_wrong(folder: Path) -> None:
+def test_nothing_is_wrong(folder: Path, readable: Path) -> None:
     package = folder / "shop"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('imported')\n")
     (package / "web.py").write_text("raise SystemExit('imported')\n")
-    app = App(run="shop.web:app", directory=str(folder), python=sys.executable)
+    app = App(run="shop.web:app", directory=str(folder), python=PYTHON)
     assert found(app) == []
-    assert as_nobody(app) == []
+    assert as_nobody(app, readable) == []
     assert found(App(command=("sh", "-c", "exit"))) == []
     assert found(App(command=("/bin/sh",), directory=str(folder))) == []
 
@@ -185,24 +199,24 @@ def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     ]
 
 
-def test_a_directory_that_may_not_be_read(folder: Path) -> None:
+def test_a_directory_that_may_not_be_read(folder: Path, readable: Path) -> None:
     shut = folder / "shut"
     shut.mkdir()
     uid = NOBODY if DROP else os.geteuid()
     shut.chmod(0)
-    assert as_nobody(App(run="a:b", directory=str(shut))) == [
+    assert as_nobody(App(run="a:b", directory=str(shut)), readable) == [
         f"--directory: {shut} may not be read by uid {uid}"
     ]
-    assert as_nobody(App(command=("/bin/sh",), directory=str(shut))) == [
+    assert as_nobody(App(command=("/bin/sh",), directory=str(shut)), readable) == [
         f"--directory: {shut} may not be entered by uid {uid}"
     ]
-    assert as_nobody(App(run="a:b", directory=str(shut / "inner"))) == [
+    assert as_nobody(App(run="a:b", directory=str(shut / "inner")), readable) == [
         f"--directory: {shut}/inner may not be reached by uid {uid}"
     ]
     # A command enters its folder; Python also lists it.
     shut.chmod(0o111)
-    assert as_nobody(App(command=("/bin/sh",), directory=str(shut))) == []
-    assert as_nobody(App(run="a:b", directory=str(shut))) == [
+    assert as_nobody(App(command=("/bin/sh",), directory=str(shut)), readable) == []
+    assert as_nobody(App(run="a:b", directory=str(shut)), readable) == [
         f"--directory: {shut} may not be read by uid {uid}"
     ]
     shut.chmod(0o755)
@@ -329,7 +343,7 @@ def test_a_home_that_is_hidden_from_the_unit() -> None:
     assert "BindReadOnlyPaths=/run/user/1/x;" in problem.remedy
 
 
-def test_a_home_that_is_sealed_with_a_mount(folder: Path) -> None:
+def test_a_home_that_is_sealed_with_a_mount(folder: Path, readable: Path) -> None:
     """As ProtectHome=yes does it: a folder of mode 0000 is mounted over /home, and ENOENT becomes EACCES."""
     sealed = folder / "sealed"
     sealed.mkdir(mode=0)
@@ -343,8 +357,8 @@ def test_a_home_that_is_sealed_with_a_mount(folder: Path) -> None:
         f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$2" -c "$3"'
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", str(sealed), sys.executable, code],
-        cwd=ROOT, env={**os.environ, **IN_UNIT}, capture_output=True, text=True, check=False,
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(sealed), PYTHON, code],
+        cwd=readable, env={**os.environ, **IN_UNIT}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode == 99 or done.stderr.startswith("unshare: "):
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
@@ -440,7 +454,7 @@ def test_facts_where_no_systemctl_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check_of_a_good_file(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (etc / "web.py").write_text("raise SystemExit('imported')\n")
     (etc / "app.toml").write_text(
-        f'[app]\nrun = "web:app"\ndirectory = "{etc}"\npython = "{sys.executable}"\n'
+        f'[app]\nrun = "web:app"\ndirectory = "{etc}"\npython = "{PYTHON}"\n'
         '[socket]\nlisten = ["127.0.0.1:8000"]\n[workers]\ncount = 2\n[memory]\nlimit = "2M"\nceiling = "3M"\n'
     )
     assert main(["check", "app"]) == 0
@@ -449,7 +463,7 @@ def test_check_of_a_good_file(etc: Path, capsys: pytest.CaptureFixture[str]) -> 
     lines = said.out.splitlines()
     assert lines[:7] == [
         f"{etc}/app.toml: good",
-        f"  app      web:app (asgi), {sys.executable}",
+        f"  app      web:app (asgi), {PYTHON}",
         f"  in       {etc}",
         "  listen   127.0.0.1:8000",
         "  workers  2, surge 1, start_timeout 30s, watchdog 30s, min_lifetime 10s, max_age infinity",
