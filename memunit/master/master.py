@@ -106,6 +106,7 @@ class Master:
         self._notify = NotifyListener(setting.notify_path)
         self._control = ControlServer(setting.control_path) if setting.control_path else None
         self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._hangup = False
         self._said = ""
         self._next_sample = 0.0
         self._next_ping = math.inf
@@ -175,7 +176,7 @@ class Master:
         facts += [f.Executed(who) for who in self._workers.executed()]
         facts += self._notifications()
         facts += self._ends()
-        facts += self._requests()
+        facts += self._reloads()
         facts += self._samples()
         return facts
 
@@ -184,11 +185,10 @@ class Master:
             numbers = set(os.read(self._wakeup, 4096))
         except BlockingIOError:
             return []
+        self._hangup = signal.SIGHUP in numbers
         facts: list[f.Fact] = []
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             facts.append(f.StopRequested(force=self._state.stopping and signal.SIGINT in numbers))
-        if signal.SIGHUP in numbers:
-            facts += self._reload(())
         if signal.SIGTTIN in numbers:
             facts.append(f.Scale(+1))
         if signal.SIGTTOU in numbers:
@@ -215,26 +215,25 @@ class Master:
                 facts.append(f.Exited(who, end.code, end.status))
         return facts
 
-    def _requests(self) -> list[f.Fact]:
-        if self._control is None:
-            return []
+    def _reloads(self) -> list[f.Fact]:
+        """One reload a pass at most, whoever asked: policy and `_revisions` have to count alike."""
         tokens = []
-        for token, command in self._control.requests():
+        for token, command in self._control.requests() if self._control is not None else ():
             if command == "reload":
                 tokens.append(token)
-            else:
+            elif self._control is not None:
                 self._control.reply(token, 64, f"unknown request {command!r}")
-        return self._reload(tuple(tokens)) if tokens else []
-
-    def _reload(self, tokens: tuple[int, ...]) -> list[f.Fact]:
+        if not (tokens or self._hangup):
+            return []
+        self._hangup = False
         try:
             configuration = self._at.load()
         except ConfigurationError as error:
-            return [f.ReloadRefused(tokens, str(error))]
+            return [f.ReloadRefused(tuple(tokens), str(error))]
         self._revisions[self._state.last_revision + 1] = configuration
         for warning in configuration.warnings:
             self._log(Journal(kind="CONFIGURATION", message=warning, priority=4))
-        return [f.Reload(tokens, configuration.policy)]
+        return [f.Reload(tuple(tokens), configuration.policy)]
 
     def _samples(self) -> list[f.Fact]:
         now = time.monotonic()
@@ -272,7 +271,9 @@ class Master:
             case ReloadResult(tokens, ok, text):
                 self._reply(tokens, 0 if ok else EX_CONFIG, text)
             case UseRevision(revision):
-                self._revisions = {revision: self._revisions[revision]}
+                # With a reload in the same pass, the newest one is not in use yet, but will be at once.
+                used = {revision, self._state.revision}
+                self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
                 self._sampler = Sampler(self._revisions[revision].metric)
             case SaveGate(failures, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0))
