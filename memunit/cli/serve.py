@@ -113,9 +113,7 @@ class _Serve:
                 self._report(str(error), waiting=record is not None)
             if record is None:
                 return self._give_up()
-            stopped = self._wait(record.retry_at)
-            if stopped:
-                self._start_log.clear()
+            if self._wait(record.retry_at):
                 return OK
             self._failures = record.failures
             record = None
@@ -146,4 +144,8 @@ class _Serve:
             got = signal.sigtimedwait(awaited, seconds)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return got is not None and got.si_signo != signal.SIGHUP
+        if got is None:
+            return False
+        # A person has acted: what failed before holds nothing back any more.
+        self._start_log.clear()
+        return got.si_signo != signal.SIGHUP
