@@ -21,6 +21,7 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
+from memunit.core.causes import cause_of
 from memunit.core.model import ACCIDENTS, Cause, Gate, Phase, Slot, State, Worker, WorkerId
 from memunit.core.quantity import format_size
 
@@ -36,8 +37,6 @@ STABLE = 10.0
 ROLLOUT_TRIES = 2
 
 NOTICE, WARNING, ERROR, INFO, DEBUG = 5, 4, 3, 6, 7
-# What systemd calls clean (systemd.service(5), SuccessExitStatus=), and 128 + SIGTERM, by which shells and Java say it.
-_CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": ()}
 
 
 class Turn:
@@ -151,7 +150,7 @@ class Turn:
 
     def end(self, worker: Worker, code: str, status: int) -> None:
         """A worker's process is gone: find the cause, write the one entry, and hold the slot back if need be."""
-        cause, reason = _cause(worker, code, status)
+        cause, reason = cause_of(worker, code, status)
         del self.workers[worker.id]
         if cause not in (Cause.STOP, Cause.SCALE_DOWN):
             ended = dict(self.state.ended)
@@ -302,20 +301,3 @@ class Turn:
             self.state, workers=self.workers, slots=tuple(self.slots), stepped_at=self.now, wake_at=wake_at
         )
         return state, tuple(self.actions)
-
-
-def _cause(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | None]:
-    """What ended it, and why it was being stopped if that is something else."""
-    reason = worker.reason
-    if worker.force is not None:
-        # An exit with status 0 means that it made it, a moment before the SIGKILL.
-        made_it = worker.force is Cause.GRACE_EXPIRED and (code, status) == ("exited", 0)
-        if not made_it:
-            return worker.force, reason if reason is not worker.force else None
-    if reason is not None:
-        if status in _CLEAN_STATUS[code]:
-            return reason, None
-        return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), reason
-    if worker.phase is Phase.STARTING:
-        return Cause.START_FAILED, None
-    return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), None

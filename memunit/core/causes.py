@@ -1,0 +1,23 @@
+"""Why a worker ended, from how its process ended and what was being done to it."""
+
+from memunit.core.model import Cause, Phase, Worker
+
+# What systemd calls clean (systemd.service(5), SuccessExitStatus=), and 128 + SIGTERM, by which shells and Java say it.
+_CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": ()}
+
+
+def cause_of(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | None]:
+    """What ended it, and why it was being stopped if that is something else."""
+    reason = worker.reason
+    if worker.force is not None:
+        # An exit with status 0 means that it made it, a moment before the SIGKILL.
+        made_it = worker.force is Cause.GRACE_EXPIRED and (code, status) == ("exited", 0)
+        if not made_it:
+            return worker.force, reason if reason is not worker.force else None
+    if reason is not None:
+        if status in _CLEAN_STATUS[code]:
+            return reason, None
+        return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), reason
+    if worker.phase is Phase.STARTING:
+        return Cause.START_FAILED, None
+    return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), None
