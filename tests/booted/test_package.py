@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
+import shutil
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,46 @@ def test_the_journal_explains_the_entries() -> None:
     assert ids
     listed = run("journalctl", "--list-catalog", *sorted(ids))
     assert {line.split()[0] for line in listed.splitlines()} == ids
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Iterator[Callable[[str, str, str], None]]:
+    """Puts an example of the package's into effect for memunit@demo.service, with one text replaced."""
+    place = Path("/run/systemd/system/memunit@demo.service.d")
+
+    def use(name: str, old: str, new: str) -> None:
+        run("dpkg-deb", "--extract", DEB, str(tmp_path))
+        text = (tmp_path / "usr/share/doc/memunit/examples" / name).read_text()
+        assert old in text
+        place.mkdir(parents=True)
+        (place / name).write_text(text.replace(old, new))
+        run("systemctl", "daemon-reload")
+
+    yield use
+    run("systemctl", "stop", "memunit@demo.socket", "memunit@demo.service")
+    shutil.rmtree(place)
+    run("systemctl", "daemon-reload")
+
+
+def test_with_the_strict_drop_in_it_serves_tcp(example: Callable[[str, str, str], None]) -> None:
+    example("strict.conf", "PrivateNetwork=yes", "PrivateNetwork=yes")
+    run("systemctl", "start", "memunit@demo.service")
+    assert get("/")[1].startswith("ok ")
+    master = shown("memunit@demo.service", "MainPID")
+    assert Path(f"/proc/{master}/ns/net").readlink() != Path("/proc/1/ns/net").readlink()
+    run("systemctl", "reload", "memunit@demo.service")
+    assert get("/")[1].startswith("ok ")
+
+
+def test_with_the_static_user_drop_in_it_runs_as_that_user(example: Callable[[str, str, str], None]) -> None:
+    example("static-user.conf", "=shop", "=games")
+    run("systemctl", "start", "memunit@demo.service")
+    worker = get("/")[1].split()[1]
+    user = pwd.getpwnam("games")
+    assert Path(f"/proc/{worker}").stat().st_uid == user.pw_uid
+    assert Path("/var/lib/memunit/demo").stat().st_uid == user.pw_uid
+    run("systemctl", "reload", "memunit@demo.service")
+    assert get("/")[1].split()[1] != worker
 
 
 def test_an_upgrade_under_load_restarts_what_runs_and_loses_nothing() -> None:
