@@ -136,6 +136,8 @@ class Master:
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         # A handler must exist for the wakeup fd to be written; the loop reads the number from there.
         self._handlers_before = {number: signal.signal(number, _noted) for number in _HANDLED}
+        # Whoever started us may have blocked them; a stop that is never heard ends in SIGKILL.
+        self._mask_before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._epoll.register(self._notify.fileno(), select.EPOLLIN)
         if self._control is not None:
@@ -149,6 +151,7 @@ class Master:
 
     def _disarm(self) -> None:
         signal.set_wakeup_fd(self._wakeup_before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._workers.close()
