@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -24,15 +25,22 @@ def say(text: str) -> None:
 
 
 def run(worker: Any) -> None:
-    """Serve until told to stop. With ASKED_HOLD, a FIFO, it starts only once somebody writes there."""
+    """Serve until told to stop. With ASKED_HOLD, a FIFO that is there, it starts only once somebody writes there. With
+    ASKED_COUNT it says when it has pinged so many times more.
+    """
     hold = os.environ.get("ASKED_HOLD", "")
-    if hold:
+    if os.path.exists(hold):  # noqa: PTH110  also for no name at all
         _hold(hold, worker.stopping)
     for each in worker.sockets:
         each.setblocking(False)  # a sibling may be faster to accept
     worker.ready()
     pause = None if worker.watchdog is None else worker.watchdog / 4
-    while not worker.stopping.is_set():
+    count = int(os.environ.get("ASKED_COUNT", "0"))
+    for number in itertools.count():
+        if worker.stopping.is_set():
+            return
+        if count and number and number % count == 0:
+            say(f"pinged {count} times {os.getpid()}")
         readable, _, _ = select.select([*worker.sockets, worker.stopping], [], [], pause)
         worker.ping()
         for each in readable:
@@ -93,6 +101,10 @@ def _deaf(query: dict[str, str]) -> str:
     return f"ok {os.getpid()}"
 
 
+def _exit(query: dict[str, str]) -> str:
+    os._exit(int(query["status"]))
+
+
 def _child(query: dict[str, str]) -> str:
     child = subprocess.Popen(
         [sys.executable, "-c", _SUBPROCESS, str(int(query["kb"]) * 1024)],
@@ -113,4 +125,5 @@ _PATHS: dict[str, Callable[[dict[str, str]], str]] = {
     "/stuck": _stuck,
     "/deaf": _deaf,
     "/child": _child,
+    "/exit": _exit,
 }
