@@ -189,12 +189,14 @@ class State:
 
 def initial(policy: Policy, *, now: float, seed: int = 0, gate: Gate | None = None) -> State:
     """The state of a master that has started nothing yet; `gate` is what its predecessor left behind."""
+    gate = gate or Gate()
     return State(
         policy=policy,
         count=policy.count,
         seed=seed,
         started_at=now,
-        last_running=now,
+        # The try that has to wait gets all of start_timeout, or a mended app could be cut off in the middle of it.
+        last_running=max(now, gate.retry_at),
         slots=tuple(Slot(index=i) for i in range(policy.count)),
-        gate=gate or Gate(),
+        gate=gate,
     )

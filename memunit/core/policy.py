@@ -55,7 +55,8 @@ def _forgive_lag(turn: Turn) -> None:
     lag = turn.now - turn.state.stepped_at
     for worker in list(turn.workers.values()):
         turn.put(worker, timer=worker.timer + lag, watchdog_at=worker.watchdog_at + lag)
-    turn.change(last_running=min(turn.now, turn.state.last_running + lag))
+    if turn.state.last_running < turn.now:
+        turn.change(last_running=min(turn.now, turn.state.last_running + lag))
 
 
 def _instance(turn: Turn, fact: Fact) -> None:

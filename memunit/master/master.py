@@ -145,7 +145,7 @@ class Master:
         if self._at.systemd.watchdog_usec:
             self._next_ping = 0.0
         configuration = self._revisions[1]
-        self._extend(configuration.policy.start_timeout + 60)
+        self._extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
         for warning in configuration.warnings:
             self._log(Journal(kind="CONFIGURATION", message=warning, priority=4))
 

@@ -477,6 +477,26 @@ def test_successors_of_a_failed_master_keep_to_two_tries_a_minute() -> None:
         assert sum(start <= t < start + 60 for t in after) <= 2
 
 
+def test_a_try_that_had_to_wait_has_all_of_start_timeout() -> None:
+    """The app was mended meanwhile: the try is not cut off because the master waited before it."""
+    wait = POLICY.start_timeout - 1.0
+    sim = Sim(replace(POLICY, count=1), gate=Gate(failures=9, retry_at=1000.0 + wait))
+    assert spawned(sim.advance(wait)) == [A]
+    # The loop came round late once, which forgives time and takes none.
+    sim.advance(POLICY.start_timeout - 2.0)
+    sim.ready(A)
+    assert finished([a for _, a in sim.history]) is None
+    assert sim.state.running() == 1
+    # And one that fails for good still ends the master in bounded time.
+    sim = Sim(replace(POLICY, count=1), gate=Gate(failures=9, retry_at=1000.0 + wait))
+    while finished([a for _, a in sim.history]) is None:
+        for who in list(sim.alive):
+            sim.exit(who, "exited", 1)
+        if finished([a for _, a in sim.history]) is None:
+            sim.advance(max(0.001, min(sim.deadline - sim.now, 5.0)))
+    assert sim.now - 1000.0 <= wait + POLICY.start_timeout + 0.1
+
+
 def test_a_person_or_a_ready_worker_opens_the_gate() -> None:
     sim = Sim(replace(POLICY, count=1), gate=Gate(failures=9, retry_at=1020.0))
     assert spawned([a for _, a in sim.history]) == []
