@@ -1,0 +1,90 @@
+"""A worker in nothing but sockets, for tests that need many starts: it is up in a fraction of a second.
+
+It keeps the contract by hand: sockets from descriptor 3 on, READY=1, STOPPING=1, SIGTERM. One thread a
+connection, one request a connection.
+
+/            "ok PID"
+/leak?kb=N   keeps N KiB for ever, then "ok PID"
+/slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
+
+With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import threading
+
+_kept: list[bytes] = []
+_never = threading.Event()
+
+
+def tell(text: str) -> None:
+    """One datagram to the master."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+
+
+def answer(connection: socket.socket) -> None:
+    """Read one request, do what it says, answer and close."""
+    with connection:
+        connection.setblocking(True)
+        request = b""
+        while b"\r\n\r\n" not in request:
+            block = connection.recv(65536)
+            if not block:
+                return
+            request += block
+        path = request.split(b" ")[1].decode()
+        number = float((re.findall(r"=([\d.]+)", path) or ["0"])[0])
+        if path.startswith("/leak"):
+            _kept.append(b"\xa5" * int(number * 1024))
+        elif path.startswith("/slow"):
+            print("slow", file=sys.stderr, flush=True)
+            _never.wait(number)
+        body = f"ok {os.getpid()}\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        connection.sendall((head + body).encode())
+
+
+def main() -> None:
+    """Serve until SIGTERM, then finish what was accepted."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    deaf = "--deaf" in sys.argv
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else lambda *_: None)
+    listeners = {fd: socket.socket(fileno=fd) for fd in range(3, 3 + int(os.environ["LISTEN_FDS"]))}
+    poll = select.poll()
+    poll.register(read, select.POLLIN)
+    for fd, listener in listeners.items():
+        listener.setblocking(False)
+        poll.register(fd, select.POLLIN)
+    threads: list[threading.Thread] = []
+    if "--chatty" in sys.argv:
+        print("the light worker is there", flush=True)
+    tell("READY=1")
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if read in ready:
+            break
+        for fd in ready:
+            try:
+                connection, _ = listeners[fd].accept()
+            except BlockingIOError:
+                continue  # a sibling was faster
+            threads = [thread for thread in threads if thread.is_alive()]
+            threads.append(threading.Thread(target=answer, args=(connection,)))
+            threads[-1].start()
+    tell("STOPPING=1")
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The claim of the whole: workers that leak are replaced, reloads go on, and no request is lost."""
+
+from __future__ import annotations
+
+from memunit.master import messages
+from tests.booted.support import SECONDS, Instance, asgi, at, ended, kind, say, under_load
+
+RECYCLES = 20
+RELOADS = 3
+
+WORKERS = 'count = 3\nsurge = 2\nmin_lifetime = "1s"\nstart_timeout = "2min"\n'
+MEMORY = '[memory]\nlimit = "48M"\nceiling = "400M"\npatience = 0\ninterval = "500ms"\n'
+
+
+def test_recycles_and_reloads_under_load_lose_nothing() -> None:
+    with Instance("recycle", asgi(workers=WORKERS, more=MEMORY), listen="127.0.0.1:8021") as instance:
+        instance.start()
+        journal = instance.journal
+        recycled = ended(MEMUNIT_CAUSE="memory-limit")
+        load = instance.load(clients=8, keep_alive=False, path="/leak?kb=512", rate=40)
+        with under_load(load) as reports:
+            for reload in range(RELOADS):
+                journal.until(recycled, (reload + 1) * RECYCLES // (RELOADS + 1), 2 * SECONDS)
+                instance.systemctl("reload")
+            journal.until(recycled, RECYCLES, 2 * SECONDS)
+        say(str(reports[0]))
+        instance.settle()
+        status = instance.property("StatusText")
+
+        ends = journal.find(recycled)
+        assert len(ends) >= RECYCLES
+        assert len(journal.find(kind(messages.RELOAD_DONE))) == RELOADS
+        assert f"{len(ends)} memory-limit" in status
+        for end in ends:
+            old, new = end["MEMUNIT_WORKER_PID"], end["MEMUNIT_REPLACEMENT_PID"]
+            (ready,) = journal.find(kind(messages.WORKER_READY, MEMUNIT_WORKER_PID=new))
+            (stopping,) = journal.find(kind(messages.WORKER_STOPPING, MEMUNIT_WORKER_PID=old))
+            assert stopping["MEMUNIT_STOP_REASON"] == "memory-limit"
+            assert at(ready) < at(stopping) < at(end)
+            assert journal.entries.index(ready) < journal.entries.index(stopping)
+            assert ready["MEMUNIT_SLOT"] == stopping["MEMUNIT_SLOT"] == end["MEMUNIT_SLOT"]
+        # Nothing else has ended, nobody was replaced twice, and only workers that were ready have answered.
+        # (A reload ends what had only been started for the old configuration; that was nobody's place yet.)
+        assert {end["MEMUNIT_CAUSE"] for end in journal.find(ended())} == {"memory-limit", "reload"}
+        heirs = [end.get("MEMUNIT_REPLACEMENT_PID") for end in journal.find(ended())]
+        known = [heir for heir in heirs if heir is not None]
+        assert len(set(known)) == len(known)
+        ready_pids = {int(e["MEMUNIT_WORKER_PID"]) for e in journal.find(kind(messages.WORKER_READY))}
+        assert set(reports[0].pids) <= ready_pids
+        drains = sorted(int(end["MEMUNIT_DRAIN_USEC"]) / 1e6 for end in ends)
+        say(f"{len(ends)} recycles, drained in {drains[0]:.2f} to {drains[-1]:.2f} s")

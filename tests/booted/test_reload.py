@@ -1,0 +1,75 @@
+"""`systemctl reload` waits for the reload and tells its result; a broken one leaves the old generation serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memunit.master import messages
+from tests.booted.support import Instance, ended, kind, light, run, under_load
+
+GONE = Path("/opt/memunit-tests/gone.py")
+
+
+def _assert_serving(instance: Instance) -> None:
+    found = instance.show("ActiveState", "SubState", "Result", "NRestarts")
+    assert found == {"ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "0"}
+    instance.ask()
+
+
+def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
+    with Instance("reload", light()) as instance:
+        instance.start()
+        journal = instance.journal
+        journal.until(kind(messages.WORKER_READY), 2)
+        with under_load(instance.load(clients=4, rate=20)):
+            # Another setting, and so another number of workers.
+            instance.write(light(count=3))
+            instance.systemctl("reload")
+            done = journal.until(kind(messages.RELOAD_DONE))
+            assert done[0]["MEMUNIT_RESULT"] == "done"
+            assert instance.property("StatusText").startswith("3/3 workers")
+            _assert_serving(instance)
+            journal.until(ended(MEMUNIT_CAUSE="reload"), 2)
+            generation = instance.workers()
+
+            # A file that can't be used.
+            instance.write(light(count=3).replace("count", "cuont"))
+            refused = instance.systemctl("reload", check=False)
+            assert refused.returncode != 0
+            (told,) = journal.until(kind(messages.RELOAD_FAILED))
+            assert told["MEMUNIT_RESULT"] == "refused"
+            assert "cuont" in told["MESSAGE"]
+            status = instance.property("StatusText")
+            assert status.startswith("3/3 workers")
+            assert "the last reload failed" in status
+            assert "cuont" in status
+            _assert_serving(instance)
+
+            # An app that does not come up.
+            GONE.write_text("raise SystemExit('gone for good')\n")
+            instance.write(light(count=3).replace("light.py", "gone.py"))
+            failed = instance.systemctl("reload", check=False)
+            assert failed.returncode != 0
+            told = journal.until(kind(messages.RELOAD_FAILED), 2)[1]
+            assert told["MEMUNIT_RESULT"] == "failed"
+            # Why, in the app's own words.
+            journal.until(lambda entry: entry.get("MESSAGE") == "gone for good")
+            status = instance.property("StatusText")
+            assert status.startswith("3/3 workers")
+            assert "the last reload failed" in status
+            _assert_serving(instance)
+            assert instance.workers() == generation
+            assert not journal.find(ended(MEMUNIT_WORKER_PID=next(iter(generation.values()))))
+
+            # Mended.
+            instance.write(light(count=1))
+            instance.systemctl("reload")
+            assert instance.property("StatusText").startswith("1/1 workers")
+            assert "the last reload failed" not in instance.property("StatusText")
+            _assert_serving(instance)
+
+            # By the signal, as systemctl kill and old scripts send it.
+            run("systemctl", "kill", "--kill-whom=main", "-s", "HUP", instance.service)
+            journal.until(kind(messages.RELOAD_DONE), 3)
+            _assert_serving(instance)
+        GONE.unlink()
