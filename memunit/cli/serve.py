@@ -137,10 +137,10 @@ class _Serve:
     def _wait(self, until: float) -> bool:
         """Wait until then, or a signal: True if it asks to stop, False to try at once (SIGHUP) or when time is up."""
         seconds = min(max(0.0, until - time.monotonic()), LONGEST_WAIT)
-        self._systemd.send(f"EXTEND_TIMEOUT_USEC={int((seconds + 60) * 1e6)}")
         awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         try:
+            self._systemd.send(f"EXTEND_TIMEOUT_USEC={int((seconds + 60) * 1e6)}")
             got = signal.sigtimedwait(awaited, seconds)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
