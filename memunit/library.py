@@ -3,6 +3,7 @@
 The calling process becomes the master and forks the workers, which run the caller's function.
 """
 
+import functools
 import os
 import socket
 import sys
@@ -142,7 +143,7 @@ def _fits(configuration: Configuration) -> None:
 def _open(sockets: Sockets | None) -> tuple[list[socket.socket], list[socket.socket]]:
     """The sockets to serve on, and those of them that are ours to close."""
     if sockets is None:
-        return [sock for _, sock in inherited()], []
+        return list(_passed()), []
     listening: list[socket.socket] = []
     own: list[socket.socket] = []
     try:
@@ -157,6 +158,12 @@ def _open(sockets: Sockets | None) -> tuple[list[socket.socket], list[socket.soc
             sock.close()
         raise
     return listening, own
+
+
+@functools.cache
+def _passed() -> tuple[socket.socket, ...]:
+    """What systemd has passed: taken once, and there for a second call too."""
+    return tuple(sock for _, sock in inherited())
 
 
 def _bind(text: str) -> socket.socket:
