@@ -198,7 +198,7 @@ def test_an_upgrade_under_load_restarts_what_runs_and_loses_nothing() -> None:
     run("systemctl", "start", "memunit@demo.service")
     before = shown("memunit@demo.service", "MainPID")
     loads = [
-        Load("127.0.0.1:8010", clients=4, keep_alive=keep, rate=40, timeout=120).start()
+        Load("127.0.0.1:8010", clients=4, keep_alive=keep, rate=10, timeout=120).start()
         for keep in (False, True)
     ]
     try:
