@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ from tests.support.wait import wait_gone
 START_TIMEOUT = 10.0
 # How long a crash loop is watched, from its first try on.
 WATCHED = 185.0
+
+# Share of a processor for a crash loop, on a real processor and on an emulated one: that takes seconds to start
+# Python, and counts as its own the time in which the host does other things. A busy loop takes 1 and more.
+CHEAP = {False: 0.03, True: 0.7}
 
 BROKEN = Path("/opt/memunit-tests/broken")
 WHOLE = """
@@ -210,7 +215,7 @@ def test_a_crash_loop_is_slow_and_cheap_and_ends_with_the_next_try(import_error:
     _assert_rate(times)
     used, over = _processor_time(journal.entries, import_error.began + 60)
     say(f"its crash loop after the first minute: {100 * used / over:.1f} % of a processor")
-    assert used / over < (0.3 if emulated() else 0.03)
+    assert used / over < CHEAP[emulated()]
     # Nobody was refused: all clients still wait.
     assert import_error.clients.report().lost == 0
 
@@ -236,27 +241,35 @@ def test_a_restart_serves_at_once_what_was_mended(bad_file: Loop) -> None:
     _assert_rate(times)
     used, over = _processor_time(journal.entries, bad_file.began + 60)
     say(f"its loop after the first minute: {100 * used / over:.1f} % of a processor")
-    assert used / over < (0.3 if emulated() else 0.03)
+    assert used / over < CHEAP[emulated()]
     assert bad_file.clients.report().lost == 0
 
     # The start that is under way waits for half a minute from here on.
     reported = kind(messages.CONFIGURATION)
     journal.until(lambda entry: reported(entry) and at(entry) > bad_file.began + times[-1])
     instance.write(light())
+    mended, usual = _restart(instance), _restart(instance)
+    say(f"systemctl restart after mending: {mended:.1f} s; of a healthy instance: {usual:.1f} s")
+    # Held back, it would have taken twenty seconds more.
+    assert mended < 1.5 * usual + 10
+    _serves(bad_file.clients, instance)
+
+
+def _restart(instance: Instance) -> float:
     began = time.monotonic()
     instance.systemctl("restart")
-    took = time.monotonic() - began
-    say(f"systemctl restart after mending: {took:.1f} s")
-    assert took < 20
-    _serves(bad_file.clients, instance)
+    return time.monotonic() - began
 
 
 def _assert_rate(times: list[float]) -> None:
     """After the first minute at most two in any minute; and it goes on trying.
 
-    An emulated processor needs seconds for each try, so that the last short pauses are in the second minute.
+    An emulated processor needs seconds for each try, so that the last of the short pauses come later than that.
     """
-    late = [when for when in times if when >= (90 if emulated() else 60)]
+    settled = 60.0
+    if emulated():
+        settled = max(settled, next(b for a, b in pairwise(times) if b - a >= 25))
+    late = [when for when in times if when >= settled]
     assert len(late) >= 2
     for when in late:
         assert sum(when <= other < when + 60 for other in late) <= 2, times
