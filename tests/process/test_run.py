@@ -1,0 +1,256 @@
+"""`memunit run`: in the foreground, under systemd-socket-activate, as PID 1, and when its master is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from memunit.master.system import descendants
+from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
+from tests.support.http import Client
+from tests.support.wait import wait_gone
+
+pytest_plugins = ["tests.support.units"]
+
+ASKED = ("--app", "asked:run", "--server", "callable")
+FOREGROUND = {"RUNTIME_DIRECTORY": "", "CONFIGURATION_DIRECTORY": "", "NOTIFY_SOCKET": ""}
+
+
+def run(unit: Unit, *words: str, **options: object) -> Service:
+    """`memunit run` with nothing from systemd but what `options` say."""
+    environment = {**FOREGROUND, "TMPDIR": str(unit.directory)}
+    return unit.start(*MEMUNIT, "run", *words, environment=environment, sockets=(), **options)  # type: ignore[arg-type]
+
+
+def test_in_the_foreground(unit: Unit, tmp_path: Path) -> None:
+    """Its own socket, its own temporary directory, both gone at the end; every word on stderr."""
+    path = tmp_path / "app.sock"
+    service = run(unit, "--listen", str(path), "--listen", "127.0.0.1:0", "--workers", "2", *ASKED)
+    service.entry("ready", slot=0)
+    service.entry("ready", slot=1)
+    assert service.find(f"^memunit: Listening on {path}$") is not None
+    place = service.find(r"^memunit: Listening on 127\.0\.0\.1:(\d+)$")
+    assert place is not None
+    for target in (str(path), place.text.split()[-1]):
+        with Client(target) as client:
+            assert int(client.get().body.split()[1]) in service.serving().values()
+    (directory,) = tmp_path.glob("memunit-*")
+    assert sorted(each.name for each in directory.iterdir()) == ["control", "notify"]
+    assert service.stop(signal.SIGINT) == 0
+    assert list(tmp_path.glob("memunit-*")) == []
+    assert not path.exists()
+    assert [each for each in service.said if each.source == "notify"] == []
+
+
+def test_a_command(unit: Unit, tmp_path: Path) -> None:
+    """With ready = "exec" nothing has to speak the protocol; the socket is called memunit."""
+    script = 'echo "worker has $LISTEN_FDS called $LISTEN_FDNAMES"; exec sleep infinity'
+    service = run(
+        unit, "--listen", str(tmp_path / "s"), "--workers", "1", "--ready", "exec", "--", "sh", "-c", script
+    )
+    service.entry("ready")
+    service.expect("^worker has 1 called memunit$")
+    assert service.stop() == 0
+
+
+def test_inherited_sockets_count(unit: Unit, tmp_path: Path) -> None:
+    path = tmp_path / "unused"
+    service = unit.start(*MEMUNIT, "run", "--listen", str(path), "--workers", "1", *ASKED).ready()
+    assert service.find(
+        rf"^memunit: warning: --listen is not used: the inherited sockets count \({unit.target}\)$"
+    )
+    assert not path.exists()
+    assert unit.get() == f"ok {service.serving()[0]}"
+    assert service.stop() == 0
+
+
+def test_systemd_socket_activate(unit: Unit, tmp_path: Path) -> None:
+    """The real one: it starts the program at the first connection, which is answered."""
+    path = tmp_path / "activated"
+    activate = ("systemd-socket-activate", f"--listen={path}", "--fdname=web")
+    passed = [
+        f"--setenv={name}={value}" for name, value in unit.environment.items() if name.startswith("PYTHON")
+    ]
+    service = unit.start(*activate, *passed, *MEMUNIT, "run", "--workers", "2", *ASKED, sockets=())
+    service.expect("Listening on ")
+    with Client(str(path)) as client:
+        pid = int(client.get().body.split()[1])
+    # The program has taken the place of systemd-socket-activate, with its pid.
+    service.until(lambda: len(service.serving()) == 2 or None, "two workers")
+    assert pid in service.serving().values()
+    assert Path(f"/proc/{service.pid}/cmdline").read_bytes().split(b"\0")[2] == b"memunit.cli.main"
+    assert service.stop() == 0
+    assert path.exists()  # it is not ours
+
+
+def test_memory_flags(unit: Unit, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    words = (
+        "--limit",
+        "40M",
+        "--interval",
+        "0.05s",
+        "--patience",
+        "0",
+        "--min-lifetime",
+        "0",
+        "--grace",
+        "9s",
+    )
+    service = run(unit, "--listen", str(path), "--workers", "1", *words, *ASKED)
+    pid = service.entry("ready").pid
+    with Client(str(path)) as client:
+        client.get("/leak?kb=50000")
+    ended = service.entry("ended")
+    assert (ended.pid, ended.cause) == (pid, "memory-limit")
+    service.entry("ready", count=2)
+    assert service.stop() == 0
+
+
+# -- bad input -----------------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use(unit: Unit) -> None:
+    service = run(unit, "--listen", unit.target, *ASKED)
+    assert service.exit_code() == 71
+    remedy = "stop the other server, or listen elsewhere"
+    assert [each.text for each in service.said] == [
+        f"memunit: command line: --listen: can't listen on {unit.target}: address already in use; {remedy}"
+    ]
+
+
+def test_a_directory_for_the_socket_that_is_not_there(unit: Unit) -> None:
+    service = run(unit, "--listen", "/no/such/folder/app.sock", *ASKED)
+    assert service.exit_code() == 71
+    assert service.find("can't listen on /no/such/folder/app.sock: .*; make the directory first$") is not None
+
+
+def test_a_privileged_port(open_unit: Unit) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 81:
+        pytest.skip("no port is privileged here")
+    service = run(open_unit, "--listen", "127.0.0.1:81", *ASKED, prefix=AS_NOBODY)
+    assert service.exit_code() == 77
+    remedy = "use a port over 1023, or let systemd open it in a .socket unit"
+    assert [each.text for each in service.said] == [
+        f"memunit: command line: --listen: can't listen on 127.0.0.1:81: permission denied; {remedy}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "lines"),
+    [
+        (ASKED, 78, ['--listen: there is no socket to serve on; say where to listen, as in "--listen ']),
+        (("--listen", "8000"), 78, ["nothing to run; say --app MODULE:ATTR, or a program after --"]),
+        (
+            ("--listen", "1:2:3", "--limit", "5x", "--workers", "0", *ASKED),
+            78,
+            ["--listen: ", "--limit: ", "--workers: "],
+        ),
+        (("--limt", "5M", *ASKED), 64, ["unknown option --limt, did you mean --limit?"]),
+        (
+            ("--listen", "@memunit-test", "--app", "no_such_module:app"),
+            78,
+            ["--app: there is no module no_such_module"],
+        ),
+        (
+            ("--listen", "@memunit-test", "--workers", "3", "--limit", "900G", *ASKED),
+            78,
+            ["--limit: 3 workers x 900G = "],
+        ),
+    ],
+    ids=["no socket", "nothing to run", "all at once", "unknown flag", "no module", "more than there is"],
+)
+def test_bad_flags(unit: Unit, words: tuple[str, ...], code: int, lines: list[str]) -> None:
+    service = run(unit, *words)
+    assert service.exit_code() == code
+    said = [each.text for each in service.said]
+    assert len(said) == len(lines), service
+    for text, begins in zip(sorted(said), sorted(lines), strict=True):
+        assert re.sub(r"^memunit( run: |: command line: )", "", text).startswith(begins)
+
+
+def test_an_app_that_fails_at_import(unit: Unit, tmp_path: Path) -> None:
+    words = (
+        "--listen",
+        str(tmp_path / "s"),
+        "--workers",
+        "1",
+        "--start-timeout",
+        "1s",
+        "--server",
+        "callable",
+    )
+    service = run(unit, *words, "--app", "broken.web:app")
+    assert service.exit_code() == 69
+    assert service.find("ended: start-failed; .*last status: cannot import broken.web: ") is not None
+    assert service.find("^Traceback") is not None
+
+
+# -- the master is killed, and the master as PID 1 -----------------------------------------------------------
+
+
+def test_workers_drain_when_the_master_is_killed(unit: Unit, tmp_path: Path) -> None:
+    """The kernel tells them by SIGTERM: what is in work is finished, and none is left."""
+    path, hold = tmp_path / "s", tmp_path / "hold"
+    os.mkfifo(hold)
+    service = run(unit, "--listen", str(path), "--workers", "2", *ASKED)
+    service.entry("ready", slot=0)
+    service.entry("ready", slot=1)
+    workers = service.serving()
+    with Client(str(path)) as client:
+        client.ask(f"/wait?on={hold}")
+        busy = int(service.expect("^waiting ").text.split()[1])
+        service.send(signal.SIGKILL)
+        (idle,) = set(workers.values()) - {busy}
+        wait_gone(idle)
+        let_go(hold)
+        assert client.read().body == f"ok {busy}".encode()
+    wait_gone(busy)
+    assert service.exit_code() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace is root's to make")
+def test_as_pid_1_it_reaps_what_is_left_to_it(unit: Unit, tmp_path: Path) -> None:
+    path, hold = tmp_path / "s", tmp_path / "hold"
+    os.mkfifo(hold)
+    namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
+    # Its parent ends at once, so that it becomes a child of PID 1; it reads until somebody writes.
+    script = f"(cat {hold} >/dev/null &) ; systemd-notify --ready; exec sleep infinity"
+    words = ("--listen", str(path), "--workers", "1", "--", "/bin/sh", "-c", script)
+    service = run(unit, *words, prefix=namespace)
+    ready = service.entry("ready")
+    assert ready.pid < 20  # counted in its own namespace
+    (master,) = [pid for pid in descendants(service.pid) if _pid_inside(pid) == 1]
+    (stray,) = [pid for pid in descendants(master) if _command(pid) == "cat"]
+    assert _parent(stray) == master
+    let_go(hold)
+    wait_gone(stray)
+    mark = service.mark
+    os.kill(master, signal.SIGUSR1)
+    service.expect("^memunit: 1/1 workers", after=mark)
+    assert not Path(f"/proc/{stray}").exists()
+    assert service.entries("ended") == []
+    os.kill(master, signal.SIGTERM)
+    assert service.exit_code() == 0
+    assert service.entry("ended").cause == "stop"
+
+
+def _pid_inside(pid: int) -> int:
+    return int(_status(pid)["NSpid"].split()[-1])
+
+
+def _parent(pid: int) -> int:
+    return int(_status(pid)["PPid"])
+
+
+def _command(pid: int) -> str:
+    return _status(pid)["Name"].strip()
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":", 1) for line in lines)
