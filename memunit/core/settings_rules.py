@@ -7,7 +7,7 @@ from typing import Any
 from memunit.core.problems import COMMAND_LINE, Problem
 from memunit.core.quantity import format_size, format_time
 
-# TimeoutStopSec= of memunit@.service: systemd kills what has not stopped by then, whatever grace says.
+# The longest grace for which TimeoutStopSec=330s of memunit@.service is enough: the master needs a moment after it.
 UNIT_STOP_TIMEOUT = 300.0
 
 

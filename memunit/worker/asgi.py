@@ -184,6 +184,9 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
     finally:
+        # The unit's own SIGTERM may come beside the master's. The stop is over, and closing the loop puts the default
+        # back: without this, a worker that has done everything right would end by the signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             rest = asyncio.all_tasks(loop)
             for task in rest:

@@ -169,6 +169,9 @@ class LoadProcess:
             "--json",
             "--stop-file",
             str(self._stop_file),
+            # A test that fails before finish() must not leave a load behind it.
+            "--seconds",
+            "180",
         ]
         self._process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE)
 
