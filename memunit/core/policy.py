@@ -64,7 +64,9 @@ def _instance(turn: Turn, fact: Fact) -> None:
         case Reload():
             _reload(turn, fact)
         case ReloadRefused(tokens, text):
-            said = f"Reload refused, the old configuration goes on serving: {text}"
+            alone = turn.state.rollout is None
+            kept = "the old configuration goes on serving" if alone else "the one under way goes on"
+            said = f"Reload refused, {kept}: {text}"
             turn.journal("RELOAD_FAILED", ERROR, said, {"MEMUNIT_RESULT": "refused"})
             turn.change(reload_trouble=text.splitlines()[0] if text else "invalid configuration")
             if turn.state.ready_sent and not turn.state.stopping and turn.state.rollout is None:

@@ -9,6 +9,7 @@ limit is there to prevent.
 """
 
 import math
+from dataclasses import replace
 
 from memunit.core import memory
 from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult, UseRevision
@@ -261,4 +262,8 @@ def scale(turn: Turn, delta: int) -> None:
         turn.journal("SCALE", WARNING, f"Not scaled up: {sizes}")
     else:
         turn.change(count=count)
+        if state.rollout is not None:
+            # Asked of the instance, not of the configuration on trial: a reload that fails takes nothing of it back.
+            previous = replace(state.rollout.previous, count=max(1, state.rollout.previous.count + delta))
+            turn.change(rollout=replace(state.rollout, previous=previous))
         turn.journal("SCALE", NOTICE, f"Scaled to {count} workers", {"MEMUNIT_COUNT": count})

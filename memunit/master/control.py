@@ -124,10 +124,13 @@ class ControlServer:
 
     def _turn_away(self) -> None:
         """Out of descriptors: hang up on the next one, or the listener would stay readable and the loop spin."""
-        os.close(self._spare)
         with contextlib.suppress(OSError):
+            os.close(self._spare)
             self._listener.accept()[0].close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = -1
+        # Where the whole machine is out of files, somebody else may have taken the one that was given back.
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _receive(self, client: _Client) -> str | None:
         try:

@@ -96,7 +96,7 @@ class Master:
     def __init__(self, setting: Setting, configuration: Configuration) -> None:
         self._at = setting
         self._revisions = {1: configuration}
-        self._sampler = Sampler(configuration.metric)
+        self._samplers: dict[str, Sampler] = {}  # by metric
         self._pending: list[f.Fact] = []
         self._exit_code: int | None = None
         self._epoll = select.epoll()
@@ -210,7 +210,8 @@ class Master:
     def _ends(self) -> list[f.Fact]:
         facts: list[f.Fact] = []
         for who, end, failure in self._workers.collect():
-            self._sampler.forget(end.pid)
+            for sampler in self._samplers.values():
+                sampler.forget(end.pid)
             if failure is not None:
                 facts.append(f.SpawnFailed(who, _describe(failure)))
             else:
@@ -253,7 +254,10 @@ class Master:
 
     def _sample(self, worker: Worker) -> list[f.Fact]:
         bounds = [b for b in (worker.limit, worker.ceiling) if b is not None]
-        sample = self._sampler.sample(worker.pid, min(bounds, default=None))
+        # Judged by the numbers of its own configuration, so measured by its metric too.
+        configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
+        sampler = self._samplers.setdefault(configuration.metric, Sampler(configuration.metric))
+        sample = sampler.sample(worker.pid, min(bounds, default=None))
         return [] if sample is None else [f.Sampled(worker.id, sample.bytes, sample.metric)]
 
     # -- carrying out ----------------------------------------------------------------------------------------
@@ -276,7 +280,6 @@ class Master:
                 # With a reload in the same pass, the newest one is not in use yet, but will be at once.
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
-                self._sampler = Sampler(self._revisions[revision].metric)
             case SaveGate(failures, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0))
             case ClearGate():

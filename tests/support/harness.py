@@ -274,8 +274,9 @@ class Service:
 class Unit:
     """An instance: its file, its directories and its sockets, and the masters that are started in it."""
 
-    def __init__(self, directory: Path, *, name: str = "app") -> None:
+    def __init__(self, directory: Path, *, name: str = "app", program: Path = ROOT) -> None:
         self.name = name
+        self._program = program
         self.directory = directory
         self.etc, self.runtime = directory / "etc", directory / "run"
         self.file = self.etc / f"{name}.toml"
@@ -297,7 +298,7 @@ class Unit:
         """As ConfigurationDirectory= and RuntimeDirectory= of the unit say it."""
         return {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self._program),
             "PYTHONDONTWRITEBYTECODE": "1",
             "CONFIGURATION_DIRECTORY": str(self.etc),
             "RUNTIME_DIRECTORY": str(self.runtime),

@@ -452,6 +452,28 @@ def test_a_refused_reload_is_answered_and_changes_nothing() -> None:
     assert spawned(done) == []
 
 
+def test_a_reload_refused_beside_one_under_way_says_which_goes_on() -> None:
+    sim = serving()
+    sim.step(f.Reload((1,), POLICY))
+    (refused,) = results(sim.step(f.ReloadRefused((2,), "app.toml: memory.limt: unknown key")))
+    assert refused.text.startswith("Reload refused, the one under way goes on: app.toml: ")
+    for _ in range(10):
+        sim.ready()
+        for worker in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(worker.id)
+    assert "reload failed" not in sentence(sim.state, sim.now)
+
+
+def test_a_failed_reload_takes_back_no_scaling() -> None:
+    sim = serving()
+    sim.step(f.Reload((1,), POLICY))
+    sim.step(f.Scale(+1))
+    while sim.state.rollout is not None:
+        sim.exit(sim.workers(Phase.STARTING)[0].id, "exited", 1)
+        sim.advance(0.2)
+    assert sim.state.count == POLICY.count + 1
+
+
 def test_scaling() -> None:
     sim = serving()
     assert spawned(sim.step(f.Scale(+1))) == [WorkerId(2, 1)]
