@@ -15,32 +15,45 @@ import socket
 import sys
 import time
 from email.utils import formatdate
-from typing import Any, Coroutine, List, Optional, Set
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set, Union
 
 from memunit.worker import inherited, options, target
 from memunit.worker.draining import Application, Connections, forgotten
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
+from memunit.worker.proxied import from_unix_sockets
 
 
-def serve(app_name: str, notify: Notify) -> int:
-    """Serve the ASGI app `app_name` ("module:attribute") until SIGTERM or SIGINT; the exit status.
+def serve(
+    app: Union[str, Callable[..., Any]],
+    notify: Notify,
+    *,
+    bridge: Optional[Callable[[Any], Any]] = None,
+    fixed: Optional[Dict[str, Any]] = None,
+) -> int:
+    """Serve the ASGI app `app` (loaded, or "module:attribute") until SIGTERM or SIGINT; the exit status.
 
     0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when
-    there is no uvicorn, no fitting socket, or no such app.
+    there is no uvicorn, no fitting socket, or no such app. `bridge` makes an ASGI app (a wsgi.Bridge) of what
+    is loaded, and `fixed` are options of uvicorn.Config that go with it.
     """
     uvicorn = _import_uvicorn()
     listeners = inherited.open_stream_listeners(inherited.take())
     try:
-        config = uvicorn.Config(None, **options.read(os.environ, uvicorn.Config))
+        config = uvicorn.Config(None, **{**options.read(os.environ, uvicorn.Config), **(fixed or {})})
     except (KeyError, ValueError, TypeError) as error:
         raise Unusable(f"uvicorn refuses UVICORN_* of the environment: {target.describe(error)}") from None
-    app = target.load(app_name)
-    target.refuse_factory(app, app_name)
-    config.app = app
+    if isinstance(app, str):
+        name, app = app, target.load(app)
+        target.refuse_factory(app, name)
+        if bridge is None:
+            target.refuse_wsgi(app, name)
+    config.app = app if bridge is None else bridge(app)
     config.load()
-    return _run(_Worker(config, listeners, notify).main())
+    if config.proxy_headers:
+        config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
+    return _run(_Worker(config, listeners, notify, config.app if bridge else None).main())
 
 
 def _import_uvicorn() -> Any:
@@ -54,9 +67,25 @@ def _import_uvicorn() -> Any:
         raise Unusable(f"cannot import uvicorn: {target.describe(error)}", cause=error) from None
 
 
+class Threaded(Protocol):
+    """An ASGI app that does its work in threads, as wsgi.Bridge."""
+
+    def on_busy(self, busy: Callable[[bool], None]) -> None:
+        """Have busy(True) called when all threads have work, busy(False) when one is free again."""
+
+    def ping(self, ping: Callable[[], Any]) -> None:
+        """Call `ping()` if the threads get on."""
+
+    async def finish(self) -> None:
+        """Wait until the threads have come to their end."""
+
+
 class _Worker:
-    def __init__(self, config: Any, listeners: List[socket.socket], notify: Notify) -> None:
+    def __init__(
+        self, config: Any, listeners: List[socket.socket], notify: Notify, threaded: Optional[Threaded] = None
+    ) -> None:
         self._config = config
+        self._threaded = threaded
         self._listeners = listeners
         self._notify = notify
         self._app = Application(config.loaded_app)
@@ -86,6 +115,8 @@ class _Worker:
         self._arguments = {"config": self._config, "server_state": self._state}
         if hasattr(lifespan, "state"):
             self._arguments["app_state"] = lifespan.state
+        if self._threaded is not None:
+            self._threaded.on_busy(self._acceptor.hold)
         self._acceptor.start()
         self._notify.send("READY=1")
         if self._notify.watchdog is not None:
@@ -100,6 +131,8 @@ class _Worker:
             await self._quiet.wait()
         while self._state.tasks:
             await asyncio.wait(set(self._state.tasks))
+        if self._threaded is not None:
+            await self._threaded.finish()
         await lifespan.shutdown()
         if lifespan.should_exit:
             self._notify.status("the app's shutdown failed")
@@ -158,7 +191,10 @@ class _Worker:
             self._set_clock()
 
     def _ping(self, interval: float) -> None:
-        self._notify.ping()
+        if self._threaded is None:
+            self._notify.ping()
+        else:
+            self._threaded.ping(self._notify.ping)
         self._loop.call_later(interval, self._ping, interval)
 
 

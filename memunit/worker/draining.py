@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Awaitable, Callable, Coroutine, Dict, Optional, Set
 
+from memunit.worker.framing import unchunked
 from memunit.worker.listening import unread
 
 Message = Dict[str, Any]
@@ -70,8 +71,9 @@ class Application:
         async def answer(message: Message) -> None:
             if self._draining and message["type"] == "http.response.start" and may_close(scope, send):
                 message = {**message, "headers": closing(message.get("headers", ()))}
-            await send(message)
+            await forward(message)
 
+        forward = unchunked(send) if scope.get("http_version") == "1.0" else send
         return answer
 
     async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -80,7 +82,7 @@ class Application:
         try:
             await self._app(scope, receive, websocket.send)
         except Exception as error:
-            if not _came_of(error, _Gone):
+            if not came_of(error, _Gone):
                 raise
         finally:
             self._websockets.discard(websocket)
@@ -173,7 +175,8 @@ class _WebSocket:
             await self._send({"type": "websocket.close", "code": _GOING_AWAY, "reason": ""})
 
 
-def _came_of(error: Optional[BaseException], kind: type) -> bool:
+def came_of(error: Optional[BaseException], kind: type) -> bool:
+    """Whether `error`, or what it was raised for, is a `kind`."""
     seen: Set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, kind):

@@ -61,15 +61,18 @@ class Client:
         self.ask(path)
         return self.read()
 
-    def read(self) -> Response:
-        """The next response; EOFError when there is none, ConnectionError when it is reset."""
+    def read(self, *, head_only: bool = False) -> Response:
+        """The next response; EOFError when there is none, ConnectionError when it is reset.
+
+        `head_only`: it is one that has no body.
+        """
         line = self._line()
         status = int(line.split(" ")[1])
         headers = {}
         while line := self._line():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip().lower()
-        if status == 101:
+        if status == 101 or head_only:
             return Response(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             body = b""
