@@ -69,6 +69,7 @@ class Exchange:
         # From the client.
         self._gone = False
         self._received: List[bytes] = []
+        self._streaming = False  # the answer has begun, and is not all there
         self._wanted: Optional[asyncio.Event] = None
         self._more = more
         if more:
@@ -242,6 +243,7 @@ class Exchange:
                 body = blocks[0] if len(blocks) == 1 else b"".join(blocks)
                 if head is not None:
                     await send(head)
+                    self._streaming = True
                     self._want()
                 if ended:
                     await self._send_last(body, send)
@@ -285,7 +287,7 @@ class Exchange:
         """Receive the body as the app reads it, and notice when the client goes."""
         while True:
             # One message ahead of the app, once the answer has begun: how else would a client's going be seen?
-            if self._more and self._wanted is not None and (self._received or not self._begun):
+            if self._more and self._wanted is not None and (self._received or not self._streaming):
                 await self._wanted.wait()
                 self._wanted.clear()
             message = await receive()
