@@ -15,45 +15,54 @@ import socket
 import sys
 import time
 from email.utils import formatdate
-from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set, Union
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set
 
 from memunit.worker import inherited, options, target
 from memunit.worker.draining import Application, Connections, forgotten
+from memunit.worker.inherited import Inherited
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import from_unix_sockets
 
+Serve = Callable[[List[Inherited], Notify], int]
 
-def serve(
-    app: Union[str, Callable[..., Any]],
-    notify: Notify,
+
+def prepare(
+    app_name: str,
     *,
     bridge: Optional[Callable[[Any], Any]] = None,
     fixed: Optional[Dict[str, Any]] = None,
-) -> int:
-    """Serve the ASGI app `app` (loaded, or "module:attribute") until SIGTERM or SIGINT; the exit status.
+) -> Serve:
+    """Import uvicorn and the ASGI app `app_name` ("module:attribute"), and all that serving needs but a loop.
 
-    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when
-    there is no uvicorn, no fitting socket, or no such app. `bridge` makes an ASGI app (a wsgi.Bridge) of what
-    is loaded, and `fixed` are options of uvicorn.Config that go with it.
+    What comes back serves until SIGTERM or SIGINT: 0 after a drain, 70 when the app's own start-up or shutdown
+    failed. Raises Unusable (exit status 78) when there is no uvicorn or no such app, and later when no socket
+    fits. `bridge` makes an ASGI app (a wsgi.Bridge) of what is loaded, `fixed` are the options of
+    uvicorn.Config that go with it.
     """
     uvicorn = _import_uvicorn()
-    listeners = inherited.open_stream_listeners(inherited.take())
     try:
         config = uvicorn.Config(None, **{**options.read(os.environ, uvicorn.Config), **(fixed or {})})
     except (KeyError, ValueError, TypeError) as error:
         raise Unusable(f"uvicorn refuses UVICORN_* of the environment: {target.describe(error)}") from None
-    if isinstance(app, str):
-        name, app = app, target.load(app)
-        target.refuse_factory(app, name)
-        if bridge is None:
-            target.refuse_wsgi(app, name)
+    app = target.load(app_name)
+    target.refuse_factory(app, app_name)
+    if bridge is None:
+        target.refuse_wsgi(app, app_name)
     config.app = app if bridge is None else bridge(app)
     config.load()
     if config.proxy_headers:
         config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
-    return _run(_Worker(config, listeners, notify, config.app if bridge else None).main())
+    new_loop = _loop_maker()
+    importlib.import_module("uvicorn.server")
+
+    def serve(entries: List[Inherited], notify: Notify) -> int:
+        listeners = inherited.open_stream_listeners(entries)
+        threaded = None if bridge is None else config.app
+        return _run(_Worker(config, listeners, notify, threaded).main(), new_loop())
+
+    return serve
 
 
 def _import_uvicorn() -> Any:
@@ -213,9 +222,8 @@ def _patient(protocol: Any) -> Any:
     return type("Patient" + protocol.__name__, (protocol,), members)
 
 
-def _run(main: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run() on uvloop where the app's environment has it, on every Python from 3.9 to the newest."""
-    loop = _new_loop()
+def _run(main: Coroutine[Any, Any, int], loop: asyncio.AbstractEventLoop) -> int:
+    """asyncio.run() on this loop, on every Python from 3.9 to the newest."""
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
@@ -236,14 +244,15 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
             loop.close()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _loop_maker() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the worker's loop: uvloop where the app's environment has it. Imports, and makes none yet."""
     wanted = os.environ.get("UVICORN_LOOP", "auto")
     if wanted not in ("auto", "asyncio", "uvloop"):
         raise Unusable(f"UVICORN_LOOP={wanted}: auto, asyncio or uvloop is needed")
     if wanted != "asyncio":
         try:
-            return importlib.import_module("uvloop").new_event_loop()  # type: ignore[no-any-return]
+            return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
         except ImportError as error:
             if wanted == "uvloop":
                 raise Unusable(f"cannot import uvloop: {target.describe(error)}", cause=error) from None
-    return asyncio.new_event_loop()
+    return asyncio.new_event_loop

@@ -8,6 +8,7 @@ import sys
 import traceback
 from typing import List
 
+from memunit.worker import inherited
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_CONFIG, Unusable
 
@@ -34,11 +35,11 @@ def _serve(server: str, target: str, notify: Notify) -> int:
     if server == "asgi":
         from memunit.worker import asgi  # noqa: PLC0415  one server a worker; the others cost nothing
 
-        return asgi.serve(target, notify)
+        return asgi.prepare(target)(inherited.take(), notify)
     if server == "wsgi":
         from memunit.worker import wsgi  # noqa: PLC0415
 
-        return wsgi.serve(target, notify)
+        return wsgi.prepare(target)(inherited.take(), notify)
     if server == "callable":
         from memunit.worker import callable as plain  # noqa: PLC0415
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional
 
 from memunit.worker import asgi, environ
 from memunit.worker.exchange import Exchange, Message, Receive, Send
-from memunit.worker.notify import Notify
 from memunit.worker.problem import Unusable
 from memunit.worker.threads import Threads
 
@@ -21,22 +20,22 @@ _DEFAULT_THREADS = 8
 _MOST_AHEAD = 64 * 1024  # a body of up to so many bytes is complete before it takes a thread
 
 
-def serve(app: Union[str, Callable[..., Any]], notify: Notify) -> int:
-    """Serve the WSGI app `app` (loaded, or "module:attribute") until SIGTERM or SIGINT; the exit status.
+def prepare(app_name: str) -> asgi.Serve:
+    """Import uvicorn and the WSGI app `app_name`, as asgi.prepare() does; no thread is started yet.
 
-    It runs in as many threads as MEMUNIT_THREADS says. Status and errors are those of asgi.serve().
+    What comes back runs it in as many threads as MEMUNIT_THREADS says.
     """
     threads = Threads(_threads(os.environ.get("MEMUNIT_THREADS", "")))
     script_name = os.environ.get("UVICORN_ROOT_PATH", "") or os.environ.get("SCRIPT_NAME", "")
     common = environ.base(threads=threads.most)
 
-    def bridge(loaded: Callable[..., Any]) -> Bridge:
-        refuse_asgi(loaded, app if isinstance(app, str) else "the app")
-        return Bridge(loaded, threads, common, script_name.rstrip("/"))
+    def bridge(app: Callable[..., Any]) -> Bridge:
+        refuse_asgi(app, app_name)
+        return Bridge(app, threads, common, script_name.rstrip("/"))
 
     # The path is taken apart here: what uvicorn does with a root_path differs from version to version.
     fixed = {"interface": "asgi3", "lifespan": "off", "ws": "none", "root_path": ""}
-    return asgi.serve(app, notify, bridge=bridge, fixed=fixed)
+    return asgi.prepare(app_name, bridge=bridge, fixed=fixed)
 
 
 def refuse_asgi(app: Callable[..., Any], name: str) -> None:
