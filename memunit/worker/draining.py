@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Awaitable, Callable, Coroutine, Dict, Optional, Set
 
+from memunit.worker.farewell import wait_for_answer
 from memunit.worker.framing import unchunked
 from memunit.worker.listening import unread
 
@@ -172,6 +173,7 @@ class _WebSocket:
         """Close with 1001, if the handshake is over and it is not closed yet."""
         if self._accepted and not self._closed:
             self._closed = True
+            wait_for_answer(getattr(self._send, "__self__", None))
             await self._send({"type": "websocket.close", "code": _GOING_AWAY, "reason": ""})
 
 

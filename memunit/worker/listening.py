@@ -17,8 +17,8 @@ import termios
 from typing import Any, Callable, Dict, List, Optional, Set
 
 # Not all at once: siblings wait at the same socket, and what this process takes it must also answer. One by one
-# would cost a pass of the loop each (measured with uvloop: 184 us of CPU a connection, against 117).
-_BATCH = 16
+# would cost a pass of the loop each, and 40 % more CPU a connection (docs/fairness.md).
+_BATCH = 4
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY = 1.0  # seconds without accepting when descriptors or memory have run out
 _LEAST_PATIENCE = 1.0  # seconds that a silent connection has at a stop, however short the keep-alive time
