@@ -14,18 +14,14 @@ import threading
 from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, Tuple
 
 from memunit.worker.draining import came_of
+from memunit.worker.pep3333 import Body, Headers, parse
 
 Message = Dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = List[Tuple[bytes, bytes]]
 
 _MOST_UNSENT = 256 * 1024  # bytes handed over and not sent yet; then the thread waits
 _BODYLESS = (204, 304)
-# RFC 9110, 7.6.1, and PEP 3333: these are the server's. "connection" is looked at, for its "close".
-_OF_THE_SERVER = frozenset(
-    (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-)
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -75,7 +71,7 @@ class Exchange:
         if more:
             self._received = [body] if body else []
             self._wanted = asyncio.Event()
-            environ["wsgi.input"] = io.BufferedReader(_Body(self), 64 * 1024)
+            environ["wsgi.input"] = io.BufferedReader(Body(self.read_into), 64 * 1024)
         else:
             environ["wsgi.input"] = io.BytesIO(body)
 
@@ -142,7 +138,7 @@ class Exchange:
                 exc_info = None
         elif self._status:
             raise AssertionError("start_response() is called again, and without exc_info")
-        code, left, kept = _parse(status, headers)
+        code, left, kept = parse(status, headers)
         if code in _BODYLESS and left is not None:  # uvicorn would wait for that body
             left, kept = None, [pair for pair in kept if pair[0] != b"content-length"]
         self._bodyless = code in _BODYLESS or self._environ["REQUEST_METHOD"] == "HEAD"
@@ -304,40 +300,3 @@ class Exchange:
         with self._lock:
             self._gone = True
             self._lock.notify_all()
-
-
-class _Body(io.RawIOBase):
-    """wsgi.input of a body that is still on its way; a BufferedReader does the rest."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._exchange.read_into(memoryview(buffer).cast("B"))
-
-
-def _parse(status: str, headers: List[Tuple[str, str]]) -> Tuple[int, Optional[int], Headers]:
-    """Status code, Content-Length and headers of a start_response(). Raises ValueError, TypeError."""
-    code = status[:3]
-    if not (code.isascii() and code.isdigit() and 200 <= int(code) <= 599 and status[3:4] in ("", " ")):
-        raise ValueError(f"{status!r} is not a status such as '200 OK'")
-    length: Optional[int] = None
-    kept: Headers = []
-    for name, value in headers:
-        if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
-            raise ValueError(f"the header {name!r} has a line break in it")
-        key, content = name.encode("latin-1").lower(), value.encode("latin-1")
-        if key in _OF_THE_SERVER:
-            continue
-        if key == b"content-length":
-            length = int(value)
-        elif key == b"connection":
-            if "close" not in value.lower():
-                continue
-            content = b"close"
-        kept.append((key, content))
-    return int(code), length, kept
