@@ -123,6 +123,7 @@ def run(
                 start_log=StartLog(runtime.lasting),
                 load=reloading(load),
                 start=start,
+                sole=False,
             )
             return Master(setting, configuration).run()
     finally:

@@ -141,7 +141,7 @@ class _Preflight:
             return
         if stat.S_ISDIR(status.st_mode):
             inner = Path(name) / "bin" / "python"
-            is_environment = path == "app.python" and inner.exists()
+            is_environment = path == "app.python" and os.path.exists(inner)  # noqa: PTH110  see _interpreter
             self._problem(
                 path,
                 f"{name} is a directory",
@@ -164,10 +164,16 @@ class _Preflight:
         if not first.startswith(b"#!") or not first[2:].split():
             return
         interpreter = os.fsdecode(first[2:].split()[0])
-        if interpreter.startswith("/") and not Path(interpreter).exists():
-            self._problem(
-                path, f"{name} is a script for {interpreter}, which does not exist", "mend its first line"
-            )
+        # Not Path.exists(), which raises PermissionError until Python 3.12 where a folder on the way is closed.
+        if not interpreter.startswith("/") or os.path.exists(interpreter):  # noqa: PTH110
+            return
+        home = hiding.home_of(interpreter)
+        if home and self._in_unit and hiding.is_sealed(home):
+            says, todo = hiding.message(interpreter, home, self._unit), hiding.remedy(interpreter, self._unit)
+            self._problem(path, f"{name} is a script for {interpreter}: {says}", todo)
+            return
+        says = f"{name} is a script for {interpreter}, which does not exist or may not be reached"
+        self._problem(path, says, "mend its first line")
 
     def _command(self, name: str, *, folder_fine: bool) -> None:
         if "/" in name:

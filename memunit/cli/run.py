@@ -13,7 +13,7 @@ from memunit.cli.flags import parse_flags
 from memunit.cli.report import print_problems
 from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, refused, reloading
 from memunit.core.address import Address
-from memunit.core.exitcodes import EX_CONFIG
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR
 from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
 from memunit.core.settings import Settings
 from memunit.master.journal import Log
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         for line in str(error).splitlines():
             print_problems([Problem("", "", line)])
         return EX_CONFIG
+    # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     instance = _name(settings)
     log = Log(instance)
     if taken and settings.socket.listen:
@@ -70,7 +72,14 @@ def main(arguments: Sequence[str]) -> int:
             parent_death_signal=signal.SIGTERM,
         )
         try:
-            return Master(setting, configuration).run()
+            master = Master(setting, configuration)
+        except OSError as error:
+            text = f"can't use the runtime directory: {error.strerror or error}"
+            print_problems([Problem(runtime.path, "", text, "see RUNTIME_DIRECTORY in the environment")])
+            _close(found)
+            return EX_OSERR
+        try:
+            return master.run()
         finally:
             _close(found)
 

@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.report import print_problems
 from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, reloading
 from memunit.cli.usage import Parser
 from memunit.core import backoff
-from memunit.core.exitcodes import EX_CONFIG, OK
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
 from memunit.core.problems import Problem, SettingsError
 from memunit.master import messages
 from memunit.master.journal import Log
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsError as error:
         print_problems(error.problems)
         return EX_CONFIG
+    # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with RuntimeDirectory() as runtime:
         return _Serve(instance, path, runtime).run()
 
@@ -55,6 +58,7 @@ class _Serve:
         self._start_log = StartLog(runtime.lasting)
         self._sockets = inherited()
         self._failures = 0
+        signal.signal(signal.SIGTERM, self._stop_before_start)
 
     def run(self) -> int:
         configuration = self._first_configuration()
@@ -71,7 +75,19 @@ class _Serve:
             load=reloading(self._load),
             start=launch,
         )
-        return Master(setting, configuration).run()
+        try:
+            master = Master(setting, configuration)
+        except OSError as error:
+            text = f"can't use the runtime directory: {error.strerror or error}"
+            remedy = "see RuntimeDirectory= of the unit"
+            self._report(str(Problem(self._runtime.path, "", text, remedy)), waiting=False)
+            return self._give_up(EX_OSERR)
+        return master.run()
+
+    def _stop_before_start(self, _number: int, _frame: object) -> NoReturn:
+        """Until the master listens: a person has acted, and what failed before holds the next start back no more."""
+        self._start_log.clear()
+        raise SystemExit(OK)
 
     def _load(self) -> Configuration:
         parsed = load_file(self._path)
@@ -109,7 +125,7 @@ class _Serve:
                     remedy = f"systemctl start memunit@{self._instance}.socket, not the program by hand"
                     raise ConfigurationError(str(Problem(self._unit, "", NO_SOCKET, remedy)))
                 return self._load()
-            except (ConfigurationError, SettingsError) as error:
+            except (ConfigurationError, SettingsError, OSError) as error:
                 self._report(str(error), waiting=record is not None)
             if record is None:
                 return self._give_up()
@@ -127,12 +143,12 @@ class _Serve:
         after = "; waiting for it to be mended" if waiting else ""
         self._systemd.send(f"STATUS={first}{suffix}{after}")
 
-    def _give_up(self) -> int:
+    def _give_up(self, exit_code: int = EX_CONFIG) -> int:
         failures = self._failures + 1
         now = time.monotonic()
         wait = backoff.delay(failures, seed=time.monotonic_ns(), slot=-1)
         self._start_log.save(Record(failures, now + wait, now))
-        return EX_CONFIG
+        return exit_code
 
     def _wait(self, until: float) -> bool:
         """Wait until then, or a signal: True if it asks to stop, False to try at once (SIGHUP) or when time is up."""

@@ -136,7 +136,8 @@ def reloading(load: Callable[[], Configuration]) -> Callable[[], Configuration]:
     def again() -> Configuration:
         try:
             return load()
-        except SettingsError as error:
+        except (SettingsError, OSError) as error:
+            # An OSError is one that nobody foresaw; it must not end a service that serves.
             raise ConfigurationError(str(error)) from None
 
     return again

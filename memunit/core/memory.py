@@ -59,6 +59,6 @@ def recycle_at(policy: Policy, slot: Slot, worker: Worker) -> float:
     return max(worker.over_since + policy.patience, worker.ready_at + least_age(policy, slot))
 
 
-def over_ceiling(policy: Policy, memory: int) -> bool:
+def over_ceiling(worker: Worker) -> bool:
     """True at or over the hard bound, where there is one."""
-    return policy.ceiling is not None and memory >= policy.ceiling
+    return worker.ceiling is not None and worker.memory is not None and worker.memory >= worker.ceiling

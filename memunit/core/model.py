@@ -89,6 +89,10 @@ class Worker:
     since: float
     timer: float
     limit: int | None
+    # Those of the configuration that it was started with: a reload must not judge it by what it was never told.
+    ceiling: int | None = None
+    watchdog: float = math.inf
+    grace: float = 30.0
     pid: int = 0
     ready_at: float | None = None
     stop_at: float | None = None

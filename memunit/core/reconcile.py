@@ -117,7 +117,10 @@ def _fill_slots(turn: Turn) -> None:
 
 
 def _empty(turn: Turn, index: int) -> bool:
-    return not any(w.serving or holds_slot(w) for w in turn.in_slot(index))
+    here = turn.in_slot(index)
+    drainers = sum(not w.serving and math.isfinite(w.timer) for w in here)
+    # Workers that stop by themselves and do not go must not pile up for all of grace.
+    return drainers <= max(turn.state.policy.surge, 1) and not any(w.serving or holds_slot(w) for w in here)
 
 
 def holds_slot(worker: Worker) -> bool:

@@ -52,7 +52,7 @@ def _next_try(state: State, now: float) -> str:
     if state.running() == 0:
         at = state.gate.retry_at
     else:
-        at = max((slot.retry_at for slot in state.slots), default=now)
+        at = max((slot.retry_at for slot in state.slots[: state.count]), default=now)
     return f", next try in {at - now:.0f} s" if at - now >= 1 else ""
 
 

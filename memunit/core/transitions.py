@@ -59,13 +59,12 @@ def _executed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _ready(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """It serves. Only now is the one that it replaces told to stop: no moment without either."""
-    policy = turn.state.policy
     worker = turn.enter(
         worker,
         Phase.RUNNING,
         ready_at=turn.now,
         timer=math.inf,
-        watchdog_at=turn.now + policy.watchdog if worker.pings else math.inf,
+        watchdog_at=turn.now + worker.watchdog if worker.pings else math.inf,
     )
     turn.do(Measure(worker.id))
     turn.open_gate()
@@ -77,7 +76,7 @@ def _ready(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 def _ping(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """The first ping arms the watchdog: a program that never pings did not ask to be watched."""
     armed = worker.phase is not Phase.STARTING and worker.force is None
-    at = turn.now + turn.state.policy.watchdog if armed else math.inf
+    at = turn.now + worker.watchdog if armed else math.inf
     turn.put(worker, pings=True, watchdog_at=at)
 
 
@@ -94,6 +93,8 @@ def _stopping_early(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """Somebody else asked it to stop, or it decided to: it drains like any other, and is replaced at once."""
     worker = turn.put(worker, said_stopping=True)
+    # One that does so right after READY is as good as a crash loop.
+    turn.hold_back(worker)
     turn.stop(worker, Cause.REQUESTED, signal=False)
 
 
@@ -115,7 +116,7 @@ def _sampled(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     sample = cast(Sampled, fact)
     first = worker.baseline is None
     worker = turn.put(memory.observe(worker, sample.memory, sample.metric, turn.now))
-    if memory.over_ceiling(turn.state.policy, sample.memory):
+    if memory.over_ceiling(worker):
         turn.kill(worker, Cause.MEMORY_CEILING)
     elif first and worker.baseline is not None:
         turn.note_baseline(worker)

@@ -107,6 +107,9 @@ class Turn:
             since=self.now,
             timer=self.now + policy.start_timeout,
             limit=memory.effective_limit(policy, self.state.seed, who),
+            ceiling=policy.ceiling,
+            watchdog=policy.watchdog,
+            grace=policy.grace,
         )
         self.enter(worker, Phase.STARTING)
         self.do(Spawn(who, worker.revision, policy.watchdog))
@@ -118,7 +121,7 @@ class Turn:
             Phase.STOP_SIGTERM,
             reason=worker.reason or reason,
             stop_at=self.now,
-            timer=self.now + self.state.policy.grace,
+            timer=self.now + worker.grace,
             holds_slot=holds_slot,
         )
         if signal:
@@ -161,8 +164,8 @@ class Turn:
             self.fail(worker, wording.outcome(worker, cause, code, status))
         message = wording.ended(worker, cause, reason, code, status, self.now)
         fields = wording.end_fields(worker, cause, reason, code, status, self.now)
-        if self.state.policy.ceiling is not None:
-            fields["MEMUNIT_CEILING_BYTES"] = self.state.policy.ceiling
+        if worker.ceiling is not None:
+            fields["MEMUNIT_CEILING_BYTES"] = worker.ceiling
         fields["MEMUNIT_RECYCLES"] = sum(self.state.ended.values())
         priority = WARNING if cause in ACCIDENTS or cause is Cause.GRACE_EXPIRED else NOTICE
         kind = f"ENDED:{cause.value}"
@@ -170,11 +173,7 @@ class Turn:
 
     def fail(self, worker: Worker, trouble: str) -> None:
         """Count an accident against the slot, against a reload it belongs to, and, if nothing serves, the gate."""
-        slot = self.slots[worker.id.slot]
-        stable = worker.ready_at is not None and self.now - worker.ready_at >= STABLE
-        failures = 1 if stable else slot.failures + 1
-        wait = backoff.delay(failures, seed=self.state.seed, slot=slot.index)
-        self.slots[slot.index] = replace(slot, failures=failures, retry_at=self.now + wait)
+        stable = self.hold_back(worker)
         self.change(trouble=trouble)
         rollout = self.state.rollout
         if rollout is not None and worker.revision == self.state.revision:
@@ -183,6 +182,15 @@ class Turn:
                 self.reload_failed(trouble)
         if not self.running():
             self.close_gate(worker, stable=stable)
+
+    def hold_back(self, worker: Worker) -> bool:
+        """Count a failure against the worker's slot and delay its next start; whether the worker had lived long."""
+        slot = self.slots[worker.id.slot]
+        stable = worker.ready_at is not None and self.now - worker.ready_at >= STABLE
+        failures = 1 if stable else slot.failures + 1
+        wait = backoff.delay(failures, seed=self.state.seed, slot=slot.index)
+        self.slots[slot.index] = replace(slot, failures=failures, retry_at=self.now + wait)
+        return stable
 
     def running(self) -> int:
         """How many workers serve now."""

@@ -51,6 +51,7 @@ class ControlServer:
             raise
         self._epoll.register(self._listener.fileno(), select.EPOLLIN)
         self._clients: dict[int, _Client] = {}
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._last_token = 0
 
     def fileno(self) -> int:
@@ -64,9 +65,10 @@ class ControlServer:
         reply().
         """
         complete: list[tuple[int, str]] = []
+        arrived = False
         for descriptor, events in self._epoll.poll(0):
             if descriptor == self._listener.fileno():
-                self._accept()
+                arrived = True
                 continue
             client = self._clients[descriptor]
             if events & (select.EPOLLHUP | select.EPOLLERR):
@@ -75,6 +77,9 @@ class ControlServer:
                 self._flush(client)
             elif events & select.EPOLLIN and (line := self._receive(client)) is not None:
                 complete.append((client.token, line))
+        if arrived:
+            # Last: it may drop clients, and their descriptors' numbers are given out again.
+            self._accept()
         return complete
 
     def reply(self, token: int, exit_code: int, text: str) -> None:
@@ -91,6 +96,7 @@ class ControlServer:
             self._drop(client)
         if self._listener.fileno() >= 0:
             self._epoll.close()
+            os.close(self._spare)
             self._listener.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -99,7 +105,9 @@ class ControlServer:
         for _ in range(MAX_CLIENTS):
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
                 return
             connection.setblocking(False)
             if len(self._clients) >= MAX_CLIENTS:
@@ -113,6 +121,13 @@ class ControlServer:
             client = _Client(connection, self._last_token)
             self._clients[connection.fileno()] = client
             self._epoll.register(connection.fileno(), select.EPOLLIN)
+
+    def _turn_away(self) -> None:
+        """Out of descriptors: hang up on the next one, or the listener would stay readable and the loop spin."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _receive(self, client: _Client) -> str | None:
         try:

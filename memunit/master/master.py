@@ -54,7 +54,9 @@ _HANDLED = (
 )
 # RestartSec= of the unit. A start that comes sooner after a failed master's end is not systemd's automatic one: a
 # person has typed `systemctl restart`, and gets a try at once.
-RESTART_SEC = 1.0
+RESTART_SEC = (
+    0.95  # a little less: the kernel tells a process's start in hundredths of a second, rounded down
+)
 LONGEST_HOLD = 60.0
 EX_CONFIG = 78
 
@@ -90,6 +92,8 @@ class Setting:
     load: Callable[[], Configuration]
     start: Callable[[Launch], Child]
     parent_death_signal: int = 0
+    # False where the process has children of its own, as a program that calls memunit.run may: those are not ours.
+    sole: bool = True
 
 
 class Master:
@@ -102,7 +106,7 @@ class Master:
         self._pending: list[f.Fact] = []
         self._exit_code: int | None = None
         self._epoll = select.epoll()
-        self._workers: Registry[WorkerId] = Registry(self._epoll)
+        self._workers: Registry[WorkerId] = Registry(self._epoll, sole=setting.sole)
         self._notify = NotifyListener(setting.notify_path)
         self._control = ControlServer(setting.control_path) if setting.control_path else None
         self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -132,7 +136,8 @@ class Master:
         return self._exit_code
 
     def _arm(self) -> None:
-        system.set_child_subreaper()
+        if self._at.sole:
+            system.set_child_subreaper()
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         # A handler must exist for the wakeup fd to be written; the loop reads the number from there.
         self._handlers_before = {number: signal.signal(number, _noted) for number in _HANDLED}
@@ -168,9 +173,10 @@ class Master:
         if self._pending:
             return
         now = time.monotonic()
-        until = min(deadline, self._next_sample, self._next_ping) - now
+        # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
+        until = min(deadline - now, self._next_sample - now, self._next_ping - now, 86400.0)
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
-        self._epoll.poll(None if math.isinf(until) else max(0.0, math.ceil(until * 1000) / 1000))
+        self._epoll.poll(max(0.0, math.ceil(until * 1000) / 1000))
 
     def _gather(self) -> list[f.Fact]:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
@@ -185,17 +191,16 @@ class Master:
 
     def _signals(self) -> list[f.Fact]:
         try:
-            numbers = set(os.read(self._wakeup, 4096))
+            received = os.read(self._wakeup, 4096)
         except BlockingIOError:
             return []
+        numbers = set(received)
         self._hangup = signal.SIGHUP in numbers
         facts: list[f.Fact] = []
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             facts.append(f.StopRequested(force=self._state.stopping and signal.SIGINT in numbers))
-        if signal.SIGTTIN in numbers:
-            facts.append(f.Scale(+1))
-        if signal.SIGTTOU in numbers:
-            facts.append(f.Scale(-1))
+        facts += [f.Scale(+1)] * received.count(signal.SIGTTIN)
+        facts += [f.Scale(-1)] * received.count(signal.SIGTTOU)
         if signal.SIGUSR1 in numbers:
             facts.append(f.DumpState())
         return facts
@@ -253,7 +258,7 @@ class Master:
         return facts
 
     def _sample(self, worker: Worker) -> list[f.Fact]:
-        bounds = [b for b in (worker.limit, self._state.policy.ceiling) if b is not None]
+        bounds = [b for b in (worker.limit, worker.ceiling) if b is not None]
         sample = self._sampler.sample(worker.pid, min(bounds, default=None))
         return [] if sample is None else [f.Sampled(worker.id, sample.bytes, sample.metric)]
 
@@ -371,7 +376,9 @@ class Master:
 def inherited_record(start_log: StartLog, now: float) -> Record | None:
     """What a failed predecessor left behind, so that its successor does not start from zero; None if that is over."""
     record = start_log.load()
-    if record is not None and 0 < record.exited_at <= now < record.exited_at + RESTART_SEC:
+    # Our process's start and not now: where Python takes a second to start, now comes after RestartSec= in any case.
+    began = now - system.process_age()
+    if record is not None and 0 < record.exited_at <= began < record.exited_at + RESTART_SEC:
         start_log.clear()
         return None
     return None if record is None else replace(record, retry_at=min(record.retry_at, now + LONGEST_HOLD))

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from memunit.master import system
-from memunit.master.spawn import Child, End, reap
+from memunit.master.spawn import Child, End, reap, reap_known
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -14,9 +14,14 @@ Name = TypeVar("Name", bound=Hashable)
 class Registry(Generic[Name]):
     """Every living child under a name; a name is known from `add` until its end has been collected."""
 
-    def __init__(self, epoll: select.epoll) -> None:
-        """`epoll` gets a descriptor for each child; whoever waits on it calls `executed` and `collect` after."""
+    def __init__(self, epoll: select.epoll, *, sole: bool = True) -> None:
+        """`epoll` gets a descriptor for each child; whoever waits on it calls `executed` and `collect` after.
+
+        With `sole`, every child of this process is ours, and strays are reaped and at the end killed; without,
+        other children and their exit statuses are left alone.
+        """
         self._epoll = epoll
+        self._sole = sole
         self._children: dict[int, Child] = {}
         self._names: dict[int, Name] = {}
         self._pids: dict[Name, int] = {}
@@ -66,7 +71,7 @@ class Registry(Generic[Name]):
     def collect(self) -> list[tuple[Name, End, OSError | None]]:
         """Reap what has ended, strays too. Of each child: name, end, and why it never became its program."""
         found = []
-        ends, _strays = reap(self._children)
+        ends = reap(self._children)[0] if self._sole else reap_known(self._children)
         for end in ends:
             child, name = self._children.pop(end.pid), self._names.pop(end.pid)
             del self._pids[name]
@@ -81,7 +86,7 @@ class Registry(Generic[Name]):
         for child in self._children.values():
             child.kill_tree()
             child.close()
-        for pid in system.descendants(os.getpid()):
+        for pid in system.descendants(os.getpid()) if self._sole else ():
             system.kill(pid)
 
     def _heard_of_exec(self, child: Child) -> None:

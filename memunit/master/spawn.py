@@ -27,6 +27,7 @@ __all__ = [
     "launch",
     "open_descriptors",
     "reap",
+    "reap_known",
 ]
 
 
@@ -212,6 +213,20 @@ def _fork(child_main: Callable[[int], NoReturn]) -> Child:
         os.waitpid(pid, 0)
         raise
     return Child(pid=pid, pidfd=pidfd, exec_fd=reader)
+
+
+def reap_known(children: Mapping[int, Child]) -> list[End]:
+    """Collect those of `children` that have ended, and no other child of this process. Does not block."""
+    ends: list[End] = []
+    for child in children.values():
+        if child.ended or os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            continue
+        child._kill_group()
+        found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+        assert found is not None
+        child.ended = True
+        ends.append(End(child.pid, _CODES.get(found.si_code, "exited"), found.si_status))
+    return ends
 
 
 def reap(children: Mapping[int, Child]) -> tuple[list[End], list[int]]:

@@ -9,7 +9,7 @@ RECYCLES = 20
 RELOADS = 3
 
 WORKERS = 'count = 3\nsurge = 2\nmin_lifetime = "1s"\nstart_timeout = "2min"\n'
-MEMORY = '[memory]\nlimit = "48M"\nceiling = "400M"\npatience = 0\ninterval = "500ms"\n'
+MEMORY = '[memory]\nlimit = "32M"\nceiling = "400M"\npatience = 0\ninterval = "500ms"\n'
 
 
 def test_recycles_and_reloads_under_load_lose_nothing() -> None:
@@ -17,7 +17,7 @@ def test_recycles_and_reloads_under_load_lose_nothing() -> None:
         instance.start()
         journal = instance.journal
         recycled = ended(MEMUNIT_CAUSE="memory-limit")
-        load = instance.load(clients=8, keep_alive=False, path="/leak?kb=800", rate=25)
+        load = instance.load(clients=8, keep_alive=False, path="/leak?kb=256", rate=25)
         with under_load(load) as reports:
             for reload in range(RELOADS):
                 journal.until(recycled, (reload + 1) * RECYCLES // (RELOADS + 1), 2 * SECONDS)

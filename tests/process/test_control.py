@@ -1,7 +1,9 @@
 """The control socket, with a real client at the other end: good ones, slow ones, vanished ones."""
 
+import contextlib
 import errno
 import os
+import resource
 import select
 import socket
 import stat
@@ -284,3 +286,37 @@ def test_the_client_is_light() -> None:
         "asyncio",
         "typing_extensions",
     } & set(loaded)
+
+
+def test_a_client_that_makes_room_and_is_heard_of_in_the_same_reading(server: ControlServer) -> None:
+    """The listener's event and that of the client which has to go come together: seen as a KeyError in the master."""
+    silent = []
+    for _ in range(MAX_CLIENTS):
+        silent.append(raw(server))
+        server.requests()
+    late = raw(server)
+    silent[0].close()
+    late.sendall(b"reload\n")
+    assert requests(server)[0][1] == "reload"
+    for client in (*silent, late):
+        client.close()
+
+
+def test_out_of_descriptors_it_hangs_up_and_does_not_spin(tmp_path: Path) -> None:
+    def body() -> None:
+        made = ControlServer(str(tmp_path / "private" / "control"))
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        used = max(open_descriptors())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, used + 1))
+        with contextlib.suppress(OSError):
+            while True:
+                os.dup(0)
+        for client in clients:
+            client.connect(made.path)
+        while select.select([made.fileno()], [], [], 0)[0]:
+            made.requests()
+        for client in clients:
+            client.settimeout(20)
+            assert client.recv(1) == b""
+
+    isolated(body)

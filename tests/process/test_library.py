@@ -45,17 +45,19 @@ def test_a_program_serves_recycles_cleans_and_returns(unit: Unit) -> None:
     assert service.find("^as before$") is not None
 
 
-def test_thirty_recycles_under_load_leave_nothing_behind(unit: Unit, tmp_path: Path) -> None:
+def test_thirty_recycles_leave_nothing_behind(unit: Unit, tmp_path: Path) -> None:
     """The master has as many descriptors and children after them as before; and nothing was lost."""
     service = program(unit, limit="24M", workers=2, grace=20.0, **AT_ONCE).ready()
     before = _descriptors(service)
-    load = LoadProcess(tmp_path, unit.target, "--clients", "4", "--path", "/leak?kb=2048", "--rate", "800")
-    service.entry("ended", count=30, timeout=60.0)
+    load = LoadProcess(tmp_path, unit.target, "--clients", "4", "--rate", "200")
+    for number in range(30):
+        pid = int(unit.get("/leak?kb=30000").split()[1])
+        ended = service.entry("ended", count=number + 1)
+        assert (ended.pid, ended.cause) == (pid, "memory-limit")
     report = load.finish()
     assert report["lost"] == 0, report
-    # A recycle may still be under way: pass after pass of the loop, until all is as it was.
+    # The last may have been replaced a moment ago: pass after pass of the loop, until all is as it was.
     service.until(lambda: _quiet(service, before) or None, "as many descriptors and children as before")
-    assert {entry.cause for entry in service.entries("ended")} == {"memory-limit"}
     assert service.stop() == 0
 
 
@@ -110,7 +112,13 @@ def test_how_many_workers(unit: Unit, environment: dict[str, str], workers: int 
 
 def test_check_interval_is_in_milliseconds(unit: Unit) -> None:
     """With an hour between two samples nothing would be seen; with 30 ms it is."""
-    options: dict[str, Any] = {"limit": "32M", "workers": 1, "patience": 0.0, "min_lifetime": 0.0, "interval": 3600.0}
+    options: dict[str, Any] = {
+        "limit": "32M",
+        "workers": 1,
+        "patience": 0.0,
+        "min_lifetime": 0.0,
+        "interval": 3600.0,
+    }
     service = program(unit, {"CHECK_INTERVAL": "30"}, **options).ready()
     unit.get("/leak?kb=40000")
     assert service.entry("ended").cause == "memory-limit"
@@ -182,7 +190,7 @@ def test_two_calls_one_after_the_other(unit: Unit) -> None:
 
 
 def test_an_exception_in_run_is_shown_and_ends_in_bounded_time(unit: Unit) -> None:
-    service = program(unit, what="raising", workers=1, start_timeout=0.6)
+    service = program(unit, what="raising", workers=1, start_timeout=1.5)
     assert service.exit_code() == 0
     assert service.find("^returned 69$") is not None
     assert service.find("^as before$") is not None

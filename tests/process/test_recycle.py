@@ -25,14 +25,14 @@ def test_recycles_under_load_lose_nothing(unit: Unit, tmp_path: Path, keep_alive
     unit.write(
         app={"run": "plain:app"},
         workers={"count": 2, "min_lifetime": 0},
-        memory={**AT_ONCE, "limit": "50M", "ceiling": "infinity"},
+        memory={**AT_ONCE, "limit": "64M"},
     )
     service = unit.serve().ready()
     more = ["--keep-alive"] if keep_alive else []
     load = LoadProcess(
         tmp_path, unit.target, "--clients", "8", "--path", "/leak?kb=256", "--rate", "400", *more
     )
-    service.entry("ended", count=10, timeout=60.0)
+    service.entry("ended", count=10, timeout=120.0)
     report = load.finish()
     assert report["lost"] == 0, report
     assert report["ok"] == report["sent"] > 200
@@ -75,7 +75,8 @@ def test_the_entries_of_a_recycle(unit: Unit) -> None:
     unit.get("/leak?kb=50000")
     ended = service.entry("ended")
     assert (ended.pid, ended.cause, ended.reason) == (pid, "memory-limit", "")
-    size = r"(5[5-9]|6\d)(\.\d)?M of (40|39\.\d|39|38\.\d)M \(uss\)"
+    # Of 40M less at most 5 % of jitter; what it has may have been measured while it was still growing.
+    size = r"[3-6]\d(\.\d)?M of (40|39|38)(\.\d)?M \(uss\)"
     assert service.find(rf"Worker 0\.1 \(pid {pid}\) is being stopped: memory-limit, {size}$") is not None
     assert service.find(
         rf"Worker 0\.1 \(pid {pid}\) ended: memory-limit, {size}; exited with status 0 after [\d.]+ s, "

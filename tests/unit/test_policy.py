@@ -289,6 +289,45 @@ def test_a_worker_that_stops_by_itself_is_replaced_at_once_and_is_no_crash() -> 
     assert causes(sim.exit(A)) == ["requested"]
 
 
+def test_one_that_stops_right_after_ready_is_held_back_and_does_not_pile_up() -> None:
+    sim = Sim(replace(POLICY, count=1, grace=300.0, start_timeout=600.0))
+    starts = 0
+    for _ in range(600):
+        for worker in sim.workers(Phase.STARTING):
+            starts += 1
+            sim.ready(worker.id)
+            sim.step(f.Stopping(worker.id))
+        sim.advance(0.5)
+        assert len(sim.alive) <= 3
+    assert starts <= 3
+    sim = Sim(replace(POLICY, count=1, start_timeout=600.0))
+    for _ in range(600):
+        for worker in sim.workers(Phase.STARTING):
+            starts += 1
+            sim.ready(worker.id)
+            sim.step(f.Stopping(worker.id))
+            sim.exit(worker.id)
+        sim.advance(0.5)
+    assert starts <= 25
+
+
+def test_a_reload_does_not_judge_the_old_workers_by_what_they_were_never_told() -> None:
+    sim = serving()
+    sim.step(f.Ping(A), f.Ping(B))
+    sim.step(f.Sampled(A, 90 * M, "uss"), f.Sampled(B, 90 * M, "uss"))
+    done = sim.step(f.Reload((1,), replace(POLICY, ceiling=80 * M, watchdog=1.0, grace=1.0)))
+    done += sim.step(f.Sampled(A, 90 * M, "uss"), f.Sampled(B, 90 * M, "uss"), f.Ping(A), f.Ping(B))
+    done += sim.advance(20)
+    assert sent(done, Signal.KILL) == []
+    assert sent(done, Signal.ABRT) == []
+    new = sim.workers(Phase.STARTING)[0].id
+    sim.ready(new)
+    old = sim.workers(Phase.STOP_SIGTERM)[0].id
+    assert sent(sim.advance(9), Signal.KILL) == []
+    assert causes(sim.exit(old)) == ["reload"]
+    assert sent(sim.sample(new, 85 * M), Signal.KILL) == [new]
+
+
 def test_stop_reaches_all_and_finishes_when_the_last_is_gone() -> None:
     sim = serving()
     done = sim.step(f.StopRequested())
