@@ -11,7 +11,15 @@ from pathlib import Path
 
 from memunit.cli.flags import parse_flags
 from memunit.cli.report import print_problems
-from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, refused, reloading
+from memunit.cli.start import (
+    NO_SOCKET,
+    RuntimeDirectory,
+    configure,
+    names,
+    refused,
+    reloading,
+    unusable_runtime,
+)
 from memunit.core.address import Address
 from memunit.core.exitcodes import EX_CONFIG, EX_OSERR
 from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
@@ -74,8 +82,8 @@ def main(arguments: Sequence[str]) -> int:
         try:
             master = Master(setting, configuration)
         except OSError as error:
-            text = f"can't use the runtime directory: {error.strerror or error}"
-            print_problems([Problem(runtime.path, "", text, "see RUNTIME_DIRECTORY in the environment")])
+            remedy = "see RUNTIME_DIRECTORY in the environment"
+            print_problems([unusable_runtime(runtime.path, error, remedy)])
             _close(found)
             return EX_OSERR
         try:

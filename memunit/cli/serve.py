@@ -13,18 +13,18 @@ from typing import NoReturn
 
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.report import print_problems
-from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, reloading
+from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, reloading, unusable_runtime
 from memunit.cli.usage import Parser
 from memunit.core import backoff
 from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
 from memunit.core.problems import Problem, SettingsError
 from memunit.master import messages
 from memunit.master.journal import Log
-from memunit.master.master import Configuration, ConfigurationError, Master, Setting, inherited_record
+from memunit.master.master import Configuration, ConfigurationError, Master, Setting
 from memunit.master.notify import Systemd
 from memunit.master.sockets import describe, inherited
 from memunit.master.spawn import launch
-from memunit.master.startlog import Record, StartLog
+from memunit.master.startlog import Record, StartLog, inherited_record
 
 # How long a successor of a master that could not use its file waits for the file to be mended, in seconds: under
 # TimeoutStartSec= of the unit, and about the longest backoff.
@@ -78,9 +78,8 @@ class _Serve:
         try:
             master = Master(setting, configuration)
         except OSError as error:
-            text = f"can't use the runtime directory: {error.strerror or error}"
-            remedy = "see RuntimeDirectory= of the unit"
-            self._report(str(Problem(self._runtime.path, "", text, remedy)), waiting=False)
+            problem = unusable_runtime(self._runtime.path, error, "see RuntimeDirectory= of the unit")
+            self._report(str(problem), waiting=False)
             return self._give_up(EX_OSERR)
         return master.run()
 

@@ -50,6 +50,11 @@ def configure(
     )
 
 
+def unusable_runtime(path: str, error: OSError, remedy: str) -> Problem:
+    """The problem of a runtime directory where the master can't make its sockets."""
+    return Problem(path, "", f"can't use the runtime directory: {error.strerror or error}", remedy)
+
+
 def policy_of(settings: Settings, *, reverse: bool = False) -> Policy:
     """Policy's numbers; `reverse` where the memory has no room for a surge at all."""
     workers = settings.workers

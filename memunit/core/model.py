@@ -98,7 +98,6 @@ class Worker:
     stop_at: float | None = None
     watchdog_at: float = math.inf
     pings: bool = False
-    said_stopping: bool = False
     status: str = ""
     memory: int | None = None
     metric: str = ""

@@ -87,12 +87,10 @@ def _trigger(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _stopping_early(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """It stops before it was ready: it will end by itself, or at its start timeout."""
-    turn.put(worker, said_stopping=True)
 
 
 def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """Somebody else asked it to stop, or it decided to: it drains like any other, and is replaced at once."""
-    worker = turn.put(worker, said_stopping=True)
     # One that does so right after READY is as good as a crash loop.
     turn.hold_back(worker)
     turn.stop(worker, Cause.REQUESTED, signal=False)

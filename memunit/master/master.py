@@ -40,7 +40,7 @@ from memunit.master.notify import NotifyListener, Systemd
 from memunit.master.registry import Registry
 from memunit.master.sampling import Sampler, memory_available
 from memunit.master.spawn import Child, Launch
-from memunit.master.startlog import Record, StartLog
+from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, inherited_record
 
 _SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT}
 _HANDLED = (
@@ -52,12 +52,6 @@ _HANDLED = (
     signal.SIGUSR1,
     signal.SIGCHLD,
 )
-# RestartSec= of the unit. A start that comes sooner after a failed master's end is not systemd's automatic one: a
-# person has typed `systemctl restart`, and gets a try at once.
-RESTART_SEC = (
-    0.95  # a little less: the kernel tells a process's start in hundredths of a second, rounded down
-)
-LONGEST_HOLD = 60.0
 EX_CONFIG = 78
 
 
@@ -371,17 +365,6 @@ class Master:
     def _inherited_gate(self, now: float) -> Gate | None:
         record = inherited_record(self._at.start_log, now)
         return None if record is None else Gate(failures=record.failures, retry_at=record.retry_at)
-
-
-def inherited_record(start_log: StartLog, now: float) -> Record | None:
-    """What a failed predecessor left behind, so that its successor does not start from zero; None if that is over."""
-    record = start_log.load()
-    # Our process's start and not now: where Python takes a second to start, now comes after RestartSec= in any case.
-    began = now - system.process_age()
-    if record is not None and 0 < record.exited_at <= began < record.exited_at + RESTART_SEC:
-        start_log.clear()
-        return None
-    return None if record is None else replace(record, retry_at=min(record.retry_at, now + LONGEST_HOLD))
 
 
 def _seed(instance: str) -> int:

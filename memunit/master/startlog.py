@@ -6,8 +6,16 @@ import contextlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from memunit.master import system
+
+RESTART_SEC = 1.0  # RestartSec= of the unit
+LONGEST_HOLD = 60.0
+
+# The kernel tells a process's start in hundredths of a second, rounded down: a start may seem to come before the end
+# that it followed, and systemd's own may seem to come before RestartSec= is over. Five of them are margin enough.
+_GRAIN = 0.05
 _NAME = "starts.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -67,6 +75,27 @@ class StartLog:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def inherited_record(start_log: StartLog, now: float) -> Record | None:
+    """What a failed predecessor left behind, so that its successor does not start from zero; None if that is over."""
+    record = start_log.load()
+    if record is None:
+        return None
+    # Our process's start and not now: where Python takes a second to start, now comes after RestartSec= in any case.
+    if asked_for(record, began=now - system.process_age()):
+        start_log.clear()
+        return None
+    return replace(record, retry_at=min(record.retry_at, now + LONGEST_HOLD))
+
+
+def asked_for(record: Record, *, began: float) -> bool:
+    """Whether a process that began then (CLOCK_MONOTONIC, s) is a person's doing: systemd's own start after a
+    failure comes RestartSec= after the end, so one that came sooner was typed, and gets a try at once.
+    """
+    if record.exited_at <= 0:
+        return False
+    return record.exited_at - _GRAIN <= began < record.exited_at + RESTART_SEC - _GRAIN
 
 
 def _boot_id() -> str:

@@ -116,7 +116,7 @@ def test_the_stop_timeout_leaves_room_for_the_longest_grace() -> None:
 
 def test_the_master_knows_the_units_pause_between_starts() -> None:
     from memunit.core.quantity import parse_time
-    from memunit.master.master import RESTART_SEC
+    from memunit.master.startlog import RESTART_SEC
 
     assert parse_time(assignments(UNITS / "memunit@.service")["RestartSec"][0]) == RESTART_SEC
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.startlog import Record, StartLog
+from memunit.master.startlog import Record, StartLog, asked_for
 
 
 def test_what_one_master_saves_the_next_one_loads(tmp_path: Path) -> None:
@@ -65,3 +65,21 @@ def test_a_record_that_makes_no_sense_is_none(tmp_path: Path, change: dict[str, 
 def test_a_corrupt_file_is_none(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "starts.json").write_bytes(text)
     assert StartLog(str(tmp_path)).load() is None
+
+
+@pytest.mark.parametrize(
+    ("began", "person"),
+    [
+        pytest.param(99.5, False, id="before the end: another process's"),
+        pytest.param(99.992, True, id="at once, the kernel rounding its start down"),
+        pytest.param(100.5, True, id="half a second later"),
+        pytest.param(100.99, False, id="systemd's own, rounded down"),
+        pytest.param(160.0, False, id="a minute later"),
+    ],
+)
+def test_a_start_sooner_than_systemds_own_is_a_persons(began: float, person: bool) -> None:
+    assert asked_for(Record(failures=3, retry_at=600.0, exited_at=100.0), began=began) is person
+
+
+def test_a_record_without_an_end_tells_nothing_about_who_starts() -> None:
+    assert not asked_for(Record(failures=3, retry_at=600.0, exited_at=0.0), began=0.5)
