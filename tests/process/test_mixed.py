@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.harness import Unit, finished
-from tests.support.workers import ROOT
+from tests.support.mixed import MixedProcess
 
 pytest_plugins = ["tests.support.units"]
 
@@ -34,7 +32,7 @@ def test_mixed_clients_lose_nothing(unit: Unit, tmp_path: Path, server: str) -> 
     }
     unit.write(**tables)
     service = unit.serve().ready()
-    clients = _Clients(unit, tmp_path, websockets=server == "asgi")
+    clients = MixedProcess(tmp_path, unit.target, leak=256, websockets=server == "asgi")
     for number in range(1, RELOADS + 1):
         _recycles(service, RECYCLES * number // RELOADS)
         code, text = finished(unit.reload(), service)
@@ -59,24 +57,3 @@ def _recycles(service: Any, count: int) -> None:
         return len(ended) >= count or None
 
     service.until(enough, f"{count} recycles", timeout=30.0 + 10.0 * count)
-
-
-class _Clients:
-    """tests/support/mixed.py in a process of its own, until finish()."""
-
-    def __init__(self, unit: Unit, directory: Path, *, websockets: bool) -> None:
-        self._fifo = directory / "stop"
-        os.mkfifo(self._fifo)
-        words = ["--target", unit.target, "--stop-file", str(self._fifo), "--leak", "256"]
-        command = [sys.executable, "-m", "tests.support.mixed", *words]
-        self._process = subprocess.Popen(
-            command + ["--websockets"] * websockets, cwd=ROOT, stdout=subprocess.PIPE
-        )
-
-    def finish(self) -> dict[str, Any]:
-        """Let what is under way end; the report."""
-        with self._fifo.open("w"):
-            pass
-        output, _ = self._process.communicate(timeout=60)
-        report: dict[str, Any] = json.loads(output)
-        return report

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -186,6 +189,28 @@ class Mixed:
             raise Lost(f"status {answer.status}: {answer.body[:60]!r}")
         self._count(name, ok=1)
         return answer.closes
+
+
+class MixedProcess:
+    """The same in a process of its own, until finish(). `leak` is in KiB a request."""
+
+    def __init__(self, directory: Path, target: str, *, leak: int, websockets: bool = False) -> None:
+        self._fifo = directory / "stop"
+        os.mkfifo(self._fifo)
+        words = ["--target", target, "--stop-file", str(self._fifo), "--leak", str(leak)]
+        command = [sys.executable, "-m", "tests.support.mixed", *words]
+        root = Path(__file__).resolve().parents[2]
+        self._process = subprocess.Popen(
+            command + ["--websockets"] * websockets, cwd=root, stdout=subprocess.PIPE
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Let what is under way end; the report."""
+        with self._fifo.open("w"):
+            pass
+        output, _ = self._process.communicate(timeout=60)
+        report: dict[str, Any] = json.loads(output)
+        return report
 
 
 def main() -> None:
