@@ -72,7 +72,9 @@ def _import_uvicorn() -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name == "uvicorn":
             remedy = "apt install python3-uvicorn" if sys.executable.startswith("/usr/bin/") else None
             remedy = remedy or f"{sys.executable} -m pip install uvicorn"
-            raise Unusable(f"{sys.executable} has no uvicorn, which serves ASGI apps: {remedy}") from None
+            raise Unusable(
+                f"{sys.executable} has no uvicorn, which serves ASGI and WSGI apps: {remedy}"
+            ) from None
         raise Unusable(f"cannot import uvicorn: {target.describe(error)}", cause=error) from None
 
 
