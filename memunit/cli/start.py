@@ -88,6 +88,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         # What the app prints is in the journal when it is printed, and not when 8 KiB have gathered.
         environment.setdefault("PYTHONUNBUFFERED", "1")
     environment.update(settings.app.environment)
+    if settings.app.server == "wsgi":
+        environment["MEMUNIT_THREADS"] = str(settings.app.threads)
     return environment
 
 

@@ -53,7 +53,7 @@ class Key:
 
 
 MOST_WORKERS = 1024
-SERVERS = ("asgi", "callable")
+SERVERS = ("asgi", "wsgi", "callable")
 
 KEYS = (
     Key(
@@ -79,7 +79,15 @@ KEYS = (
         choices=SERVERS,
         default="asgi",
         metavar="KIND",
-        help="what the app is: asgi, or callable: it serves by itself",
+        help="what the app is: asgi, wsgi, or callable: it serves by itself",
+    ),
+    Key(
+        table="app",
+        name="threads",
+        kind=Kind.INTEGER,
+        default=8,
+        metavar="N",
+        help="how many requests a WSGI worker runs at a time, each in a thread",
     ),
     Key(
         table="app",
@@ -238,6 +246,7 @@ RESERVED_VARIABLES = frozenset(
         "MEMUNIT_GENERATION",
         "MEMUNIT_INSTANCE",
         "MEMUNIT_SLOT",
+        "MEMUNIT_THREADS",
         "NOTIFY_SOCKET",
         "WATCHDOG_PID",
         "WATCHDOG_USEC",

@@ -36,6 +36,7 @@ class App:
     run: str | None = None
     command: tuple[str, ...] | None = None
     server: str = "asgi"
+    threads: int = 8
     python: str | None = None
     directory: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)

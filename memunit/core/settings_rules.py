@@ -26,6 +26,7 @@ def check_rules(
     """
     rules = _Rules(values, source, label, unusable)
     rules.app(complete=complete)
+    rules.threads()
     rules.memory()
     rules.times()
     return rules.problems, rules.warnings
@@ -75,6 +76,12 @@ class _Rules:
                     self._problem(
                         path, f"goes with {self._label('app.run')}, not with a command", "remove it"
                     )
+            if "app.threads" in self._values:
+                self._problem(
+                    "app.threads",
+                    f'goes with {self._label("app.run")} and {self._label("app.server")} "wsgi"',
+                    "remove it",
+                )
             if self._values.get("app.preload"):
                 self._problem("app.preload", "a command can't be imported", "remove it")
         elif run and self._values.get("app.ready") == "exec":
@@ -83,6 +90,15 @@ class _Rules:
             )
         elif self._values.get("app.preload"):
             self._warn("app.preload", "not yet: each worker imports the app itself", "")
+
+    def threads(self) -> None:
+        """For WSGI alone, and one at least."""
+        number, server = self._values.get("app.threads"), self._values.get("app.server", "asgi")
+        if number == 0:
+            self._problem("app.threads", "0 threads answer nothing", "say 1 or more")
+        elif number is not None and self._values.get("app.run") is not None and server != "wsgi":
+            name = self._label("app.server")
+            self._problem("app.threads", f'goes with {name} "wsgi", not with "{server}"', "remove it")
 
     def memory(self) -> None:
         """The limit comes before the ceiling."""

@@ -115,11 +115,6 @@ def _path(key: Key, value: Any) -> str:
 def _choice(key: Key, value: Any) -> str:
     if isinstance(value, str) and value in key.choices:
         return value
-    if key.path == "app.server" and value == "wsgi":
-        raise ValueProblem(
-            "wsgi is not in this version; it comes with the next release",
-            'until then wrap the app, as with a2wsgi, and say server = "asgi"',
-        )
     if key.path == "memory.metric" and value == "cgroup":
         raise ValueProblem(
             "cgroup needs the cgroup sensor, which comes with a later version", 'say "auto", which is uss now'

@@ -15,32 +15,54 @@ import socket
 import sys
 import time
 from email.utils import formatdate
-from typing import Any, Coroutine, List, Optional, Set
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set
 
 from memunit.worker import inherited, options, target
 from memunit.worker.draining import Application, Connections, forgotten
+from memunit.worker.inherited import Inherited
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
+from memunit.worker.proxied import from_unix_sockets
+
+Serve = Callable[[List[Inherited], Notify], int]
 
 
-def serve(app_name: str, notify: Notify) -> int:
-    """Serve the ASGI app `app_name` ("module:attribute") until SIGTERM or SIGINT; the exit status.
+def prepare(
+    app_name: str,
+    *,
+    bridge: Optional[Callable[[Any], Any]] = None,
+    fixed: Optional[Dict[str, Any]] = None,
+) -> Serve:
+    """Import uvicorn and the ASGI app `app_name` ("module:attribute"), and all that serving needs but a loop.
 
-    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when
-    there is no uvicorn, no fitting socket, or no such app.
+    What comes back serves until SIGTERM or SIGINT: 0 after a drain, 70 when the app's own start-up or shutdown
+    failed. Raises Unusable (exit status 78) when there is no uvicorn or no such app, and later when no socket
+    fits. `bridge` makes an ASGI app (a wsgi.Bridge) of what is loaded, `fixed` are the options of
+    uvicorn.Config that go with it.
     """
     uvicorn = _import_uvicorn()
-    listeners = inherited.open_stream_listeners(inherited.take())
     try:
-        config = uvicorn.Config(None, **options.read(os.environ, uvicorn.Config))
+        config = uvicorn.Config(None, **{**options.read(os.environ, uvicorn.Config), **(fixed or {})})
     except (KeyError, ValueError, TypeError) as error:
         raise Unusable(f"uvicorn refuses UVICORN_* of the environment: {target.describe(error)}") from None
     app = target.load(app_name)
     target.refuse_factory(app, app_name)
-    config.app = app
+    if bridge is None:
+        target.refuse_wsgi(app, app_name)
+    config.app = app if bridge is None else bridge(app)
     config.load()
-    return _run(_Worker(config, listeners, notify).main())
+    if config.proxy_headers:
+        config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
+    new_loop = _loop_maker()
+    importlib.import_module("uvicorn.server")
+
+    def serve(entries: List[Inherited], notify: Notify) -> int:
+        listeners = inherited.open_stream_listeners(entries)
+        threaded = None if bridge is None else config.app
+        return _run(_Worker(config, listeners, notify, threaded).main(), new_loop())
+
+    return serve
 
 
 def _import_uvicorn() -> Any:
@@ -50,13 +72,31 @@ def _import_uvicorn() -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name == "uvicorn":
             remedy = "apt install python3-uvicorn" if sys.executable.startswith("/usr/bin/") else None
             remedy = remedy or f"{sys.executable} -m pip install uvicorn"
-            raise Unusable(f"{sys.executable} has no uvicorn, which serves ASGI apps: {remedy}") from None
+            raise Unusable(
+                f"{sys.executable} has no uvicorn, which serves ASGI and WSGI apps: {remedy}"
+            ) from None
         raise Unusable(f"cannot import uvicorn: {target.describe(error)}", cause=error) from None
 
 
+class Threaded(Protocol):
+    """An ASGI app that does its work in threads, as wsgi.Bridge."""
+
+    def on_busy(self, busy: Callable[[bool], None]) -> None:
+        """Have busy(True) called when all threads have work, busy(False) when one is free again."""
+
+    def ping(self, ping: Callable[[], Any]) -> None:
+        """Call `ping()` if the threads get on."""
+
+    async def finish(self) -> None:
+        """Wait until the threads have come to their end."""
+
+
 class _Worker:
-    def __init__(self, config: Any, listeners: List[socket.socket], notify: Notify) -> None:
+    def __init__(
+        self, config: Any, listeners: List[socket.socket], notify: Notify, threaded: Optional[Threaded] = None
+    ) -> None:
         self._config = config
+        self._threaded = threaded
         self._listeners = listeners
         self._notify = notify
         self._app = Application(config.loaded_app)
@@ -86,6 +126,8 @@ class _Worker:
         self._arguments = {"config": self._config, "server_state": self._state}
         if hasattr(lifespan, "state"):
             self._arguments["app_state"] = lifespan.state
+        if self._threaded is not None:
+            self._threaded.on_busy(self._acceptor.hold)
         self._acceptor.start()
         self._notify.send("READY=1")
         if self._notify.watchdog is not None:
@@ -100,6 +142,8 @@ class _Worker:
             await self._quiet.wait()
         while self._state.tasks:
             await asyncio.wait(set(self._state.tasks))
+        if self._threaded is not None:
+            await self._threaded.finish()
         await lifespan.shutdown()
         if lifespan.should_exit:
             self._notify.status("the app's shutdown failed")
@@ -158,7 +202,10 @@ class _Worker:
             self._set_clock()
 
     def _ping(self, interval: float) -> None:
-        self._notify.ping()
+        if self._threaded is None:
+            self._notify.ping()
+        else:
+            self._threaded.ping(self._notify.ping)
         self._loop.call_later(interval, self._ping, interval)
 
 
@@ -177,9 +224,8 @@ def _patient(protocol: Any) -> Any:
     return type("Patient" + protocol.__name__, (protocol,), members)
 
 
-def _run(main: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run() on uvloop where the app's environment has it, on every Python from 3.9 to the newest."""
-    loop = _new_loop()
+def _run(main: Coroutine[Any, Any, int], loop: asyncio.AbstractEventLoop) -> int:
+    """asyncio.run() on this loop, on every Python from 3.9 to the newest."""
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
@@ -200,14 +246,15 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
             loop.close()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _loop_maker() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the worker's loop: uvloop where the app's environment has it. Imports, and makes none yet."""
     wanted = os.environ.get("UVICORN_LOOP", "auto")
     if wanted not in ("auto", "asyncio", "uvloop"):
         raise Unusable(f"UVICORN_LOOP={wanted}: auto, asyncio or uvloop is needed")
     if wanted != "asyncio":
         try:
-            return importlib.import_module("uvloop").new_event_loop()  # type: ignore[no-any-return]
+            return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
         except ImportError as error:
             if wanted == "uvloop":
                 raise Unusable(f"cannot import uvloop: {target.describe(error)}", cause=error) from None
-    return asyncio.new_event_loop()
+    return asyncio.new_event_loop

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Awaitable, Callable, Coroutine, Dict, Optional, Set
 
+from memunit.worker.farewell import wait_for_answer
+from memunit.worker.framing import unchunked
 from memunit.worker.listening import unread
 
 Message = Dict[str, Any]
@@ -70,8 +72,9 @@ class Application:
         async def answer(message: Message) -> None:
             if self._draining and message["type"] == "http.response.start" and may_close(scope, send):
                 message = {**message, "headers": closing(message.get("headers", ()))}
-            await send(message)
+            await forward(message)
 
+        forward = unchunked(send) if scope.get("http_version") == "1.0" else send
         return answer
 
     async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -80,7 +83,7 @@ class Application:
         try:
             await self._app(scope, receive, websocket.send)
         except Exception as error:
-            if not _came_of(error, _Gone):
+            if not came_of(error, _Gone):
                 raise
         finally:
             self._websockets.discard(websocket)
@@ -170,10 +173,12 @@ class _WebSocket:
         """Close with 1001, if the handshake is over and it is not closed yet."""
         if self._accepted and not self._closed:
             self._closed = True
+            wait_for_answer(getattr(self._send, "__self__", None))
             await self._send({"type": "websocket.close", "code": _GOING_AWAY, "reason": ""})
 
 
-def _came_of(error: Optional[BaseException], kind: type) -> bool:
+def came_of(error: Optional[BaseException], kind: type) -> bool:
+    """Whether `error`, or what it was raised for, is a `kind`."""
     seen: Set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, kind):

@@ -17,8 +17,8 @@ import termios
 from typing import Any, Callable, Dict, List, Optional, Set
 
 # Not all at once: siblings wait at the same socket, and what this process takes it must also answer. One by one
-# would cost a pass of the loop each (measured with uvloop: 184 us of CPU a connection, against 117).
-_BATCH = 16
+# would cost a pass of the loop each, and 40 % more CPU a connection (docs/fairness.md).
+_BATCH = 4
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY = 1.0  # seconds without accepting when descriptors or memory have run out
 _LEAST_PATIENCE = 1.0  # seconds that a silent connection has at a stop, however short the keep-alive time
@@ -56,8 +56,9 @@ class Acceptor:
         self._listeners = listeners
         self._patience = max(keep_alive, _LEAST_PATIENCE)
         self._loop = asyncio.get_running_loop()
-        self._pauses: Set[asyncio.TimerHandle] = set()
+        self._pauses: Dict[socket.socket, asyncio.TimerHandle] = {}
         self._accepting = False
+        self._held = False
 
     def start(self) -> None:
         """Begin to accept."""
@@ -77,12 +78,27 @@ class Acceptor:
         if not self._accepting:
             return
         self._accepting = False
-        for pause in self._pauses:
+        for pause in self._pauses.values():
             pause.cancel()
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
             listener.close()
         self._loop.call_later(self._patience, self._close_silent)
+
+    def hold(self, held: bool) -> None:
+        """Leave connections to the siblings while `held`: what is taken now would have to wait."""
+        if held == self._held:
+            return
+        self._held = held
+        if not self._accepting:
+            return
+        for listener in self._listeners:
+            if listener in self._pauses:
+                continue
+            if held:
+                self._loop.remove_reader(listener.fileno())
+            else:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     @property
     def busy(self) -> bool:
@@ -91,7 +107,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
-            if not self._accepting:
+            if not self._accepting or self._held:
                 return
             try:
                 connection, _address = listener.accept()
@@ -118,15 +134,13 @@ class Acceptor:
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         print(f"memunit worker: cannot accept: {error.strerror}; trying again in 1 s", file=sys.stderr)
         self._loop.remove_reader(listener.fileno())
-        handle: Optional[asyncio.TimerHandle] = None
 
         def resume() -> None:
-            if handle is not None:
-                self._pauses.discard(handle)
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
+            del self._pauses[listener]
+            if not self._held:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
 
-        handle = self._loop.call_later(_RETRY, resume)
-        self._pauses.add(handle)
+        self._pauses[listener] = self._loop.call_later(_RETRY, resume)
 
     def _close_silent(self) -> None:
         for connection in list(self.silent):

@@ -8,10 +8,11 @@ import sys
 import traceback
 from typing import List
 
+from memunit.worker import inherited
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_CONFIG, Unusable
 
-_USAGE = "usage: worker --server asgi|callable MODULE:ATTRIBUTE"
+_USAGE = "usage: worker --server asgi|wsgi|callable MODULE:ATTRIBUTE"
 
 
 def main(arguments: List[str]) -> int:
@@ -34,12 +35,16 @@ def _serve(server: str, target: str, notify: Notify) -> int:
     if server == "asgi":
         from memunit.worker import asgi  # noqa: PLC0415  one server a worker; the others cost nothing
 
-        return asgi.serve(target, notify)
+        return asgi.prepare(target)(inherited.take(), notify)
+    if server == "wsgi":
+        from memunit.worker import wsgi  # noqa: PLC0415
+
+        return wsgi.prepare(target)(inherited.take(), notify)
     if server == "callable":
         from memunit.worker import callable as plain  # noqa: PLC0415
 
         return plain.serve_target(target)
-    raise Unusable(f"no server called {server!r}: asgi or callable", exit_status=EX_CONFIG)
+    raise Unusable(f"no server called {server!r}: asgi, wsgi or callable", exit_status=EX_CONFIG)
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -56,6 +56,19 @@ def refuse_factory(app: Callable[..., Any], target: str) -> None:
         raise Unusable(f"{target} takes no arguments, so it is not an app but makes one; write {target}()")
 
 
+def refuse_wsgi(app: Callable[..., Any], target: str) -> None:
+    """Raise Unusable when `app` can only be a WSGI app: it takes two arguments, and no coroutine comes of it."""
+    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
+        return
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if len(parameters) == 2 and all(each.kind in plain and each.default is each.empty for each in parameters):
+        raise Unusable(f'{target} is a WSGI app: say server = "wsgi"')
+
+
 def describe(error: BaseException) -> str:
     """One line of an exception: "ModuleNotFoundError: No module named 'x'"."""
     text = " ".join(str(error).split())

@@ -277,7 +277,7 @@ def test_build_deb_refuses_what_it_does_not_know() -> None:
         (["memunit", ""], {"run", "serve", "reload", "check", "--help", "--version"}),
         (["memunit", "run", "--met"], {"--metric"}),
         (["memunit", "run", "--metric", "u"], {"uss"}),
-        (["memunit", "run", "--server", ""], {"asgi", "callable"}),
+        (["memunit", "run", "--server", ""], {"asgi", "callable", "wsgi"}),
         (["memunit", "run", "--grace", ""], set()),
         (["memunit", "check", "--"], {"--help"}),
     ],

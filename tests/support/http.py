@@ -6,6 +6,7 @@ import base64
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -61,15 +62,18 @@ class Client:
         self.ask(path)
         return self.read()
 
-    def read(self) -> Response:
-        """The next response; EOFError when there is none, ConnectionError when it is reset."""
+    def read(self, *, head_only: bool = False) -> Response:
+        """The next response; EOFError when there is none, ConnectionError when it is reset.
+
+        `head_only`: it is one that has no body.
+        """
         line = self._line()
         status = int(line.split(" ")[1])
         headers = {}
         while line := self._line():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip().lower()
-        if status == 101:
+        if status == 101 or head_only:
             return Response(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             body = b""
@@ -80,6 +84,20 @@ class Client:
         else:
             body = self._exactly(int(headers["content-length"]))
         return Response(status, headers, body)
+
+    def more(self) -> bool:
+        """Whether another byte comes, which stays unread. ConnectionError when the stream is reset."""
+        return bool(self._file.peek(1))
+
+    def sips(self, size: int, pause: Callable[[], object]) -> Response:
+        """The next response, which has a length, its body read so many bytes at a time with pauses between."""
+        head = self.read(head_only=True)
+        parts, left = [], int(head.headers["content-length"])
+        while left:
+            parts.append(self._exactly(min(left, size)))
+            left -= len(parts[-1])
+            pause()
+        return Response(head.status, head.headers, b"".join(parts))
 
     def at_end(self) -> bool:
         """Whether the stream ends, and not with another byte. ConnectionError when it is reset."""

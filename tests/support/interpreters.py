@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 DEBIAN = Path("/usr/bin/python3")
+_FRAMEWORKS = Path(__file__).resolve().parents[1] / "frameworks.txt"
 _NEWEST = ("uvicorn", "uvloop", "httptools", "websockets", "wsproto")
 
 
@@ -25,9 +27,20 @@ def newest() -> Path | None:
 
     Made once and kept. None when the packages cannot be had.
     """
-    home = cache() / "newest"
+    return _environment("newest", _NEWEST)
+
+
+@functools.cache
+def frameworks() -> Path | None:
+    """As newest(), with what tests/frameworks.txt names. Made anew when that has changed."""
+    wanted = hashlib.sha256(_FRAMEWORKS.read_bytes()).hexdigest()[:12]
+    return _environment(f"frameworks-{wanted}", ("-r", str(_FRAMEWORKS)))
+
+
+def _environment(name: str, wanted: tuple[str, ...]) -> Path | None:
+    home = cache() / name
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "newest.lock").open("w") as lock:
+    with (cache() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "complete").exists():
             shutil.rmtree(home, ignore_errors=True)
@@ -40,7 +53,7 @@ def newest() -> Path | None:
                 "--quiet",
                 "--disable-pip-version-check",
             ]
-            if subprocess.run([*pip, *_NEWEST], check=False).returncode != 0:
+            if subprocess.run([*pip, *wanted], check=False).returncode != 0:
                 return None
             (home / "complete").touch()
     return home / "bin" / "python"

@@ -25,6 +25,7 @@ EACH: dict[str, tuple[list[str], Any]] = {
     "app.directory": (["--directory", "/srv/shop"], "/srv/shop"),
     "app.environment": (["--environment", "A=1", "--environment", "B=x=y"], {"A": "1", "B": "x=y"}),
     "app.preload": (["--preload"], True),
+    "app.threads": (["--server", "wsgi", "--threads", "4"], 4),
     "app.ready": (["--ready", "exec", "--", "x"], "exec"),
     "socket.listen": (
         ["--listen", "8000", "--listen", "/run/x.sock"],
@@ -135,7 +136,8 @@ def test_preload_warns_and_names_its_flag() -> None:
         (["--app", "a:b", "--workers", "x"], ['--workers: "x" is not a whole number from 1 to 1024, or "auto"']),
         (["--app", "a:b", "--min-lifetime", "infinity"], ['--min-lifetime: this one has to end, so it can\'t be infinity; say a time such as "10s"']),
         (["--app", "a:b", "--metric", "cgroup"], ['--metric: cgroup needs the cgroup sensor, which comes with a later version; say "auto", which is uss now']),
-        (["--app", "a:b", "--server", "wsgi"], ["--server: wsgi is not in this version; it comes with the next release; until then wrap the app, as with a2wsgi, and say server = \"asgi\""]),
+        (["--app", "a:b", "--threads", "4"], ['--threads: goes with --server "wsgi", not with "asgi"; remove it']),
+        (["--threads", "4", "--", "x"], ['--threads: goes with --app and --server "wsgi"; remove it']),
         (["--app", "a:b", "--environment", "A"], ['--environment: "A" has no value; say A=VALUE']),
         (["--app", "a:b", "--environment", "NOTIFY_SOCKET=x"], ["--environment: NOTIFY_SOCKET is what memunit itself tells each worker; leave it out"]),
         (["--app", "a:b", "--listen", "localhost:80"], ["--listen: 'localhost:80': 'localhost' is not an IP address; say the address itself, as in \"127.0.0.1:80\""]),

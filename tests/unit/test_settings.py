@@ -21,7 +21,8 @@ M = 1 << 20
 WHOLE = """
 [app]
 run = "shop.web:app"
-server = "asgi"
+server = "wsgi"
+threads = 4
 python = "/srv/shop/venv/bin/python"
 directory = "/srv/shop"
 environment = { DJANGO_SETTINGS_MODULE = "shop.settings" }
@@ -63,7 +64,8 @@ def test_a_whole_file() -> None:
     assert parsed.settings == Settings(
         app=App(
             run="shop.web:app",
-            server="asgi",
+            server="wsgi",
+            threads=4,
             python="/srv/shop/venv/bin/python",
             directory="/srv/shop",
             environment={"DJANGO_SETTINGS_MODULE": "shop.settings"},
@@ -238,14 +240,9 @@ def test_surge_0_is_allowed() -> None:
             ),
         ),
         ('ready = "soon"', 'app.ready: "soon" is not "notify" or "exec"; say one of these'),
-        (
-            'server = "wsgi"',
-            (
-                "app.server: wsgi is not in this version; it comes with the next release; until then wrap the app, as "
-                'with a2wsgi, and say server = "asgi"'
-            ),
-        ),
-        ('server = "asgj"', 'app.server: "asgj" is not "asgi" or "callable"; did you mean "asgi"?'),
+        ('server = "asgj"', 'app.server: "asgj" is not "asgi" or "wsgi" or "callable"; did you mean "asgi"?'),
+        ("threads = 8", 'app.threads: goes with app.server "wsgi", not with "asgi"; remove it'),
+        ('server = "wsgi"\nthreads = 0', "app.threads: 0 threads answer nothing; say 1 or more"),
         (
             'directory = "srv"',
             'app.directory: "srv" is not an absolute path; write the whole path, from / on',
@@ -366,7 +363,7 @@ def test_one_problem_of_the_app(text: str, problem: str) -> None:
 def test_all_problems_at_once() -> None:
     text = """
     [app]
-    server = "wsgi"
+    server = "wsgj"
     python = "python3"
     [memory]
     limt = "1M"
@@ -394,7 +391,7 @@ def test_the_error_is_a_line_a_problem() -> None:
     lines = str(refused.value).split("\n")
     assert len(lines) == 2
     assert lines[0] == (
-        f"{SOURCE}: app.x??y: unknown key; the keys of [app] are run, command, server, python, directory, "
+        f"{SOURCE}: app.x??y: unknown key; the keys of [app] are run, command, server, threads, python, directory, "
         "environment, preload, ready"
     )
 

@@ -33,6 +33,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     elif path == "/stream":
         await _stream(send, int(query.get("n", "10")), float(query.get("s", "0.01")))
         return
+    elif path == "/large":
+        await _answer(send, b"x" * int(query["size"]))
+        return
     elif path == "/echo":
         await _answer(send, await _body(receive))
         return
