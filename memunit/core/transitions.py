@@ -47,7 +47,8 @@ def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     error = cast(SpawnFailed, fact).error
     del turn.workers[worker.id]
     text = f"worker {worker.id.slot} can't be started: {error}"
-    turn.journal("LAUNCH_FAILED", ERROR, text[0].upper() + text[1:], worker_fields(worker))
+    priority = ERROR if worker.reason is None else DEBUG
+    turn.journal("LAUNCH_FAILED", priority, text[0].upper() + text[1:], worker_fields(worker))
     if worker.reason is None and not turn.state.stopping:
         turn.fail(worker, text)
 

@@ -15,23 +15,26 @@ import socket
 import sys
 import time
 from email.utils import formatdate
-from typing import Any, Coroutine, List, Optional, Set
+from typing import Any, Callable, Coroutine, List, Optional, Set
 
 from memunit.worker import inherited, options, target
 from memunit.worker.draining import Application, Connections, forgotten
+from memunit.worker.hooks import Hook, call_beside
+from memunit.worker.inherited import Inherited
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
+from memunit.worker.servers import Serve
 
 
-def serve(app_name: str, notify: Notify) -> int:
-    """Serve the ASGI app `app_name` ("module:attribute") until SIGTERM or SIGINT; the exit status.
+def prepare(app_name: str) -> Serve:
+    """Import uvicorn and the ASGI app `app_name` ("module:attribute"), and all that serving needs but a loop.
 
-    0 after a drain, 70 when the app's own start-up or shutdown failed. Raises Unusable (exit status 78) when
-    there is no uvicorn, no fitting socket, or no such app.
+    What comes back serves until SIGTERM or SIGINT: 0 after a drain, 70 when the app's own start-up or shutdown
+    failed. Raises Unusable (exit status 78) when there is no uvicorn or no such app, and later when no socket
+    fits.
     """
     uvicorn = _import_uvicorn()
-    listeners = inherited.open_stream_listeners(inherited.take())
     try:
         config = uvicorn.Config(None, **options.read(os.environ, uvicorn.Config))
     except (KeyError, ValueError, TypeError) as error:
@@ -40,7 +43,14 @@ def serve(app_name: str, notify: Notify) -> int:
     target.refuse_factory(app, app_name)
     config.app = app
     config.load()
-    return _run(_Worker(config, listeners, notify).main())
+    new_loop = _loop_maker()
+    importlib.import_module("uvicorn.server")
+
+    def serve(entries: List[Inherited], notify: Notify, before_stop: Optional[Hook]) -> int:
+        listeners = inherited.open_stream_listeners(entries)
+        return _run(_Worker(config, listeners, notify, before_stop).main(), new_loop())
+
+    return serve
 
 
 def _import_uvicorn() -> Any:
@@ -55,10 +65,14 @@ def _import_uvicorn() -> Any:
 
 
 class _Worker:
-    def __init__(self, config: Any, listeners: List[socket.socket], notify: Notify) -> None:
+    def __init__(
+        self, config: Any, listeners: List[socket.socket], notify: Notify, before_stop: Optional[Hook]
+    ) -> None:
         self._config = config
         self._listeners = listeners
         self._notify = notify
+        self._before_stop = before_stop
+        self._cleaning: "Optional[asyncio.Task[None]]" = None
         self._app = Application(config.loaded_app)
         config.loaded_app = self._app
         self._state = importlib.import_module("uvicorn.server").ServerState()
@@ -122,10 +136,18 @@ class _Worker:
         return True
 
     def _stop(self) -> None:
-        if not self._stopping.is_set():
-            self._stopping.set()
-            self._acceptor.stop()
-            self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._stopping.is_set() or self._cleaning is not None:
+            return
+        self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._before_stop is None:
+            self._stop_accepting()
+        else:
+            self._cleaning = self._loop.create_task(call_beside(self._before_stop))
+            self._cleaning.add_done_callback(lambda _: self._stop_accepting())
+
+    def _stop_accepting(self) -> None:
+        self._stopping.set()
+        self._acceptor.stop()
 
     def _sweep(self, seen: Set[Any]) -> None:
         """Close the connections that the server has forgotten for a whole keep-alive time."""
@@ -177,9 +199,8 @@ def _patient(protocol: Any) -> Any:
     return type("Patient" + protocol.__name__, (protocol,), members)
 
 
-def _run(main: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run() on uvloop where the app's environment has it, on every Python from 3.9 to the newest."""
-    loop = _new_loop()
+def _run(main: Coroutine[Any, Any, int], loop: asyncio.AbstractEventLoop) -> int:
+    """asyncio.run() on this loop, on every Python from 3.9 to the newest."""
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
@@ -200,14 +221,15 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
             loop.close()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _loop_maker() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the worker's loop: uvloop where the app's environment has it. Imports, and makes none yet."""
     wanted = os.environ.get("UVICORN_LOOP", "auto")
     if wanted not in ("auto", "asyncio", "uvloop"):
         raise Unusable(f"UVICORN_LOOP={wanted}: auto, asyncio or uvloop is needed")
     if wanted != "asyncio":
         try:
-            return importlib.import_module("uvloop").new_event_loop()  # type: ignore[no-any-return]
+            return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
         except ImportError as error:
             if wanted == "uvloop":
                 raise Unusable(f"cannot import uvloop: {target.describe(error)}", cause=error) from None
-    return asyncio.new_event_loop()
+    return asyncio.new_event_loop
