@@ -81,6 +81,7 @@ class Zygote(Generic[Name]):
         self._waiting: deque[_Request[Name]] = deque()
         self._asked: _Request[Name] | None = None
         self._last_words = ""
+        self._aborted = False
         self._control, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -162,7 +163,7 @@ class Zygote(Generic[Name]):
 
     def drop(self) -> None:
         """Let it end: it is not needed any more. What it has forked by then is still to be received."""
-        if self._asked is None:
+        if self._asked is None and not self._aborted:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signal.SIGTERM)
         with contextlib.suppress(OSError):
@@ -179,6 +180,7 @@ class Zygote(Generic[Name]):
         else:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signum)
+        self._aborted = True
         self._last_words = _late(self.ready)
 
     def _ask(self) -> None:

@@ -103,7 +103,11 @@ def _fork(control: socket.socket, request: Dict[str, Any]) -> bool:
     Its pid is told only after the intermediate has been reaped: until then the worker is not the master's child
     yet. And the worker does nothing before its pid is told: the master knows it by the time it speaks or ends.
     """
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        _tell(control, {"id": request["id"], "errno": error.errno, "error": "socketpair"})
+        return False
     try:
         intermediate = os.fork()
     except OSError as error:
