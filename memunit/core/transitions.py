@@ -37,9 +37,9 @@ def _pass_over(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 
 def _spawned(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+    """Also of one that was told to stop meanwhile: each entry of an end has one of a start."""
     worker = turn.put(worker, pid=cast(Spawned, fact).pid)
-    if worker.phase is Phase.STARTING:
-        turn.journal("WORKER_STARTING", DEBUG, f"{name(worker)} was started", worker_fields(worker))
+    turn.journal("WORKER_STARTING", DEBUG, f"{name(worker)} was started", worker_fields(worker))
 
 
 def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:

@@ -77,7 +77,7 @@ class Nursery(Generic[Name]):
         """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""
         cradle = self._cradles.setdefault(revision, _Cradle(launch))
         zygote = cradle.zygote
-        if zygote is None:
+        if zygote is None or zygote.spent:
             try:
                 zygote = self._begin(revision, cradle)
             except OSError as error:
@@ -115,9 +115,10 @@ class Nursery(Generic[Name]):
         self._pending += zygote.ended(end, failure)
         self._forget(zygote)
         cradle = self._cradles.get(identity.revision)
-        if cradle is None or cradle.zygote is not zygote:
+        if cradle is None:
             return
-        cradle.zygote = None
+        if cradle.zygote is zygote:
+            cradle.zygote = None
         if zygote.ready:
             self._lost(cradle, end.pid, zygote.fate(end, failure))
 
@@ -155,7 +156,8 @@ class Nursery(Generic[Name]):
         now = time.monotonic()
         cradle.failures = 1 if now - cradle.born >= STABLE else cradle.failures + 1
         wait = self._delay(cradle.failures)
-        cradle.retry_at = now + wait
+        if cradle.zygote is None:
+            cradle.retry_at = now + wait
         self._pending.append(Lost(pid, how, wait))
 
     def _receive(self, zygote: Zygote[Name]) -> None:

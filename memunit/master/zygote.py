@@ -81,7 +81,8 @@ class Zygote(Generic[Name]):
         self._waiting: deque[_Request[Name]] = deque()
         self._asked: _Request[Name] | None = None
         self._last_words = ""
-        self._aborted = False
+        self.spent = False
+        """Whether it will fork no more, though it may not have ended yet: its import failed, or it hung."""
         self._control, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -163,7 +164,7 @@ class Zygote(Generic[Name]):
 
     def drop(self) -> None:
         """Let it end: it is not needed any more. What it has forked by then is still to be received."""
-        if self._asked is None and not self._aborted:
+        if self._asked is None and not self.spent:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signal.SIGTERM)
         with contextlib.suppress(OSError):
@@ -180,7 +181,7 @@ class Zygote(Generic[Name]):
         else:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signum)
-        self._aborted = True
+        self.spent = True
         self._last_words = _late(self.ready)
 
     def _ask(self) -> None:
@@ -204,6 +205,7 @@ class Zygote(Generic[Name]):
             events += [Warned(text) for text in message["warnings"]]
         elif "unusable" in message:
             self._last_words = message["unusable"]
+            self.spent = True
             events += self._refuse_all()
         elif self._asked is not None and message["id"] == id(self._asked):
             request, self._asked = self._asked, None
