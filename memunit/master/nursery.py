@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A zygote that could fork has ended without being told to; `retry` seconds until it is replaced."""
+    """A zygote has ended without being told to, and no Refused says so; `retry` seconds until it is replaced."""
 
     pid: int
     how: str
@@ -119,7 +119,7 @@ class Nursery(Generic[Name]):
             return
         if cradle.zygote is zygote:
             cradle.zygote = None
-        if zygote.ready:
+        if zygote.ready or not zygote.asked:
             self._lost(cradle, end.pid, zygote.fate(end, failure))
 
     def keep(self, revisions: Collection[int]) -> None:

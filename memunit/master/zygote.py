@@ -75,6 +75,8 @@ class Zygote(Generic[Name]):
         """
         self.identity = identity
         self.ready = False
+        self.asked = False
+        """Whether it was ever asked for a worker: whoever asked is told what becomes of it."""
         self.over = False
         """Whether it has closed its end: it has ended, or is about to."""
         self._death_signal = launch.parent_death_signal
@@ -108,6 +110,7 @@ class Zygote(Generic[Name]):
 
     def request(self, name: Name, environment: Mapping[str, str], watchdog_usec: int) -> None:
         """Ask for a worker with these variables on top of the zygote's own environment."""
+        self.asked = True
         self._waiting.append(_Request(name, environment, watchdog_usec))
         self._ask()
 
@@ -150,11 +153,12 @@ class Zygote(Generic[Name]):
 
     def ended(self, end: End, failure: OSError | None) -> list[Refused[Name]]:
         """It has ended, and receive() has been called since: nothing that was asked for will come any more."""
-        self._last_words = self._last_words or self.fate(end, failure)
-        return self._refuse_all()
+        return self._refuse_all(self._last_words or self.fate(end, failure))
 
     def fate(self, end: End, failure: OSError | None) -> str:
         """One clause on how it ended."""
+        if self._last_words and not self.ready:
+            return f"the zygote has failed: {self._last_words}"
         if failure is not None:
             return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
         how = f"exited with status {end.status}"
@@ -206,16 +210,16 @@ class Zygote(Generic[Name]):
         elif "unusable" in message:
             self._last_words = message["unusable"]
             self.spent = True
-            events += self._refuse_all()
+            events += self._refuse_all(self._last_words)
         elif self._asked is not None and message["id"] == id(self._asked):
             request, self._asked = self._asked, None
             events.append(_outcome(request, message))
         self._ask()
         return events
 
-    def _refuse_all(self) -> list[Refused[Name]]:
+    def _refuse_all(self, why: str) -> list[Refused[Name]]:
         asked = [] if self._asked is None else [self._asked]
-        refused = [Refused(request.name, self._last_words) for request in (*asked, *self._waiting)]
+        refused = [Refused(request.name, why) for request in (*asked, *self._waiting)]
         self._asked = None
         self._waiting.clear()
         return refused

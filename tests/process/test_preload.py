@@ -257,7 +257,8 @@ def test_a_virtual_environment_without_memunit_is_recycled_and_stopped(
     service.expect(f"^opened {pid}$")
     os.kill(pid, signal.SIGTERM)
     service.expect(f"^closed {pid}$")
-    service.entry("ready", slot=0, after=service.entry("ended", pid=pid).place)
+    service.entry("ready", slot=0, count=2)
+    service.entry("ended", pid=pid)
     assert service.stop() == 0
 
 

@@ -409,3 +409,22 @@ def test_the_hold_of_a_test_is_let_go(made: Nest, tmp_path: Path) -> None:
     assert "0" not in made.forked
     let_go(hold)
     made.child("0")
+
+
+def test_a_replacement_that_fails_while_nobody_waits_is_told_and_tried_again(
+    made: Nest, tmp_path: Path
+) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("from preloaded import serve\n")
+    made.ask("0", "changing:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
+    ready(made, "0")
+    module.write_text("raise LookupError('half written')\n")
+    made.zygotes[0].child.signal(signal.SIGKILL)
+    made.settle(lambda: len(made.lost) >= 2 or None, "the second loss")
+    assert made.lost[1].how == "the zygote has failed: cannot import changing: LookupError: half written"
+    assert made.lost[1].retry > made.lost[0].retry
+    module.write_text("from preloaded import serve\n")
+    made.ask("1", "changing:serve")
+    made.settle(lambda: "1" in made.forked or "1" in made.refused or None, "an answer")
+    made.ask("2", "changing:serve")
+    ready(made, "2")
