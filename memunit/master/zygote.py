@@ -233,6 +233,7 @@ def _outcome(request: _Request[Name], message: Mapping[str, Any]) -> Event:
     except ChildProcessError:
         return Refused(request.name, "it was killed before it began")
     except OSError as error:
+        os.kill(message["pid"], signal.SIGKILL)  # our child, not reaped yet: the number is its own
         return Refused(request.name, f"pidfd_open: {error.strerror}")
 
 
