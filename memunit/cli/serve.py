@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.report import print_problems
@@ -57,6 +58,7 @@ class _Serve:
         self._start_log = StartLog(runtime.lasting)
         self._sockets = inherited()
         self._failures = 0
+        signal.signal(signal.SIGTERM, self._stop_before_start)
 
     def run(self) -> int:
         configuration = self._first_configuration()
@@ -81,6 +83,11 @@ class _Serve:
             self._report(str(Problem(self._runtime.path, "", text, remedy)), waiting=False)
             return self._give_up(EX_OSERR)
         return master.run()
+
+    def _stop_before_start(self, _number: int, _frame: object) -> NoReturn:
+        """Until the master listens: a person has acted, and what failed before holds the next start back no more."""
+        self._start_log.clear()
+        raise SystemExit(OK)
 
     def _load(self) -> Configuration:
         parsed = load_file(self._path)

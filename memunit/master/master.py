@@ -55,7 +55,9 @@ _HANDLED = (
 )
 # RestartSec= of the unit. A start that comes sooner after a failed master's end is not systemd's automatic one: a
 # person has typed `systemctl restart`, and gets a try at once.
-RESTART_SEC = 1.0
+RESTART_SEC = (
+    0.95  # a little less: the kernel tells a process's start in hundredths of a second, rounded down
+)
 LONGEST_HOLD = 60.0
 EX_CONFIG = 78
 
@@ -426,7 +428,9 @@ class Master:
 def inherited_record(start_log: StartLog, now: float) -> Record | None:
     """What a failed predecessor left behind, so that its successor does not start from zero; None if that is over."""
     record = start_log.load()
-    if record is not None and 0 < record.exited_at <= now < record.exited_at + RESTART_SEC:
+    # Our process's start and not now: where Python takes a second to start, now comes after RestartSec= in any case.
+    began = now - system.process_age()
+    if record is not None and 0 < record.exited_at <= began < record.exited_at + RESTART_SEC:
         start_log.clear()
         return None
     return None if record is None else replace(record, retry_at=min(record.retry_at, now + LONGEST_HOLD))

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import signal
+import time
 from collections.abc import Container
 
 _PR_SET_PDEATHSIG = 1
@@ -173,3 +174,12 @@ def prepare_socket_path(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def process_age(proc: str = "/proc") -> float:
+    """Seconds since this process was started (proc(5), starttime), to a hundredth; 0 where that can't be read."""
+    fields = _stat_fields(os.getpid(), proc)
+    if fields is None:
+        return 0.0
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _LIGHT = ("lint", "unit", "properties")
 _SUITES = {"booted": "bookworm", "booted-trixie": "trixie"}
-_DEADLINES = {"lint": 180.0, "unit": 180.0, "properties": 240.0, "process": 480.0, "packaging": 480.0}
+_DEADLINES = {"lint": 180.0, "unit": 180.0, "properties": 240.0, "process": 720.0, "packaging": 480.0}
 _BOOTED_SECONDS = 1080.0
 _BUILD_SECONDS = 420.0
 

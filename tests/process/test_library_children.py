@@ -11,7 +11,8 @@ PROGRAM = """
 import os, select, signal, subprocess
 import memunit
 lasting = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-short = subprocess.Popen(["sh", "-c", "trap 'exit 7' TERM; echo; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+seven = ["sh", "-c", "trap 'exit 7' TERM; echo; read line"]
+short = subprocess.Popen(seven, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 short.stdout.readline()
 def run(worker):
     worker.ready()

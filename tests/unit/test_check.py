@@ -252,9 +252,7 @@ def test_commands(tmp_path: Path) -> None:
     script = tmp_path / "serve"
     script.write_text("#!/nowhere/node --flag\n")
     script.chmod(0o755)
-    script_problem = (
-        f"COMMAND: {script} is a script for /nowhere/node, which does not exist or may not be reached; mend its first line"
-    )
+    script_problem = f"COMMAND: {script} is a script for /nowhere/node, which does not exist or may not be reached; mend its first line"
     assert found(App(command=(str(script),))) == [script_problem]
     script.write_text("#!/bin/sh\n")
     assert found(App(command=(str(script),))) == []
