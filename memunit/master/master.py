@@ -180,9 +180,9 @@ class Master:
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
         due = min(deadline, self._next_sample, self._next_ping, self._nursery.due)
-        until = min(due - now, 86400.0)
+        until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
-        self._epoll.poll(max(0.0, math.ceil(until * 1000) / 1000))
+        self._epoll.poll(math.ceil(until * 1000) / 1000)
 
     def _gather(self) -> list[f.Fact]:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
