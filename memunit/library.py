@@ -3,6 +3,7 @@
 The calling process becomes the master and forks the workers, which run the caller's function.
 """
 
+import contextlib
 import functools
 import os
 import socket
@@ -112,14 +113,14 @@ def run(
         return configuration
 
     try:
-        with RuntimeDirectory() as runtime:
+        with RuntimeDirectory() as runtime, contextlib.closing(Systemd()) as systemd:
             setting = Setting(
                 instance=instance,
                 sockets=names([(instance, sock) for sock in listening]),
                 notify_path=runtime.file("notify"),
                 control_path=runtime.file("control"),
                 log=Log(instance),
-                systemd=Systemd(),
+                systemd=systemd,
                 start_log=StartLog(runtime.lasting),
                 load=reloading(load),
                 start=start,

@@ -87,7 +87,8 @@ def _summary(settings: Settings, source: str, budget: Budget) -> list[str]:
     """What is in effect, defaults and all."""
     app, workers, memory = settings.app, settings.workers, settings.memory
     if app.run is not None:
-        what = f"{app.run} ({app.server}), " + (app.python or "memunit's own interpreter")
+        how = f"{app.server}, preloaded" if app.preload else app.server
+        what = f"{app.run} ({how}), " + (app.python or "memunit's own interpreter")
     else:
         what = f"{shlex.join(app.command or ())} (ready: {app.ready})"
     listen = ", ".join(map(str, settings.socket.listen)) or "what the .socket unit says"

@@ -46,6 +46,7 @@ def configure(
         directory=settings.app.directory,
         metric=settings.memory.measured,
         interval=settings.memory.interval,
+        preload=settings.app.preload and settings.app.run is not None,
         warnings=tuple(warnings),
     )
 
@@ -79,7 +80,9 @@ def command_line(settings: Settings) -> tuple[str, ...]:
     if app.command is not None:
         return app.command
     assert app.run is not None
-    return (app.python or sys.executable, str(WORKER), "--server", app.server, app.run)
+    hooks = (("--after-fork", app.after_fork), ("--before-stop", app.before_stop))
+    said = [word for option, name in hooks if name is not None for word in (option, name)]
+    return (app.python or sys.executable, str(WORKER), "--server", app.server, *said, app.run)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -40,7 +40,9 @@ class App:
     python: str | None = None
     directory: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    preload: bool = False
+    preload: bool = True
+    after_fork: str | None = None
+    before_stop: str | None = None
     ready: str = "notify"
 
 

@@ -71,7 +71,7 @@ class _Rules:
                 remedy = 'in [app] say run = "module:app" or command = ["program"]; see memunit.toml(5)'
             self.problems.append(Problem(self._source, "" if typed else "app", message, remedy))
         if command and not run:
-            for path in ("app.server", "app.python"):
+            for path in ("app.server", "app.python", "app.after_fork", "app.before_stop"):
                 if path in self._values:
                     self._problem(
                         path, f"goes with {self._label('app.run')}, not with a command", "remove it"
@@ -88,8 +88,6 @@ class _Rules:
             self._problem(
                 "app.ready", "exec is for commands: a Python worker says itself when it is ready", "remove it"
             )
-        elif self._values.get("app.preload"):
-            self._warn("app.preload", "not yet: each worker imports the app itself", "")
 
     def threads(self) -> None:
         """For WSGI alone, and one at least."""

@@ -37,9 +37,9 @@ def _pass_over(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 
 def _spawned(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+    """Also of one that was told to stop meanwhile: each entry of an end has one of a start."""
     worker = turn.put(worker, pid=cast(Spawned, fact).pid)
-    if worker.phase is Phase.STARTING:
-        turn.journal("WORKER_STARTING", DEBUG, f"{name(worker)} was started", worker_fields(worker))
+    turn.journal("WORKER_STARTING", DEBUG, f"{name(worker)} was started", worker_fields(worker))
 
 
 def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
@@ -47,7 +47,8 @@ def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     error = cast(SpawnFailed, fact).error
     del turn.workers[worker.id]
     text = f"worker {worker.id.slot} can't be started: {error}"
-    turn.journal("LAUNCH_FAILED", ERROR, text[0].upper() + text[1:], worker_fields(worker))
+    priority = ERROR if worker.reason is None else DEBUG
+    turn.journal("LAUNCH_FAILED", priority, text[0].upper() + text[1:], worker_fields(worker))
     if worker.reason is None and not turn.state.stopping:
         turn.fail(worker, text)
 

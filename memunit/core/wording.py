@@ -22,7 +22,8 @@ _EXITS = {200: " (CHDIR: its directory is not accessible)", 203: " (EXEC: the pr
 
 def name(worker: Worker) -> str:
     """ "Worker 0.6 (pid 123)": slot, generation, pid."""
-    return f"Worker {worker.id.slot}.{worker.id.generation} (pid {worker.pid})"
+    pid = f"pid {worker.pid}" if worker.pid else "not started yet"
+    return f"Worker {worker.id.slot}.{worker.id.generation} ({pid})"
 
 
 def seconds(value: float) -> str:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from memunit.core import backoff, policy, status
 from memunit.core import facts as f
-from memunit.core import policy, status
 from memunit.core.actions import (
     Action,
     ClearGate,
@@ -37,12 +37,13 @@ from memunit.master import messages, system
 from memunit.master.control import ControlServer
 from memunit.master.journal import Log
 from memunit.master.notify import NotifyListener, Systemd
+from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warned, ZygoteId
 from memunit.master.registry import Registry
 from memunit.master.sampling import Sampler, memory_available
 from memunit.master.spawn import Child, Launch
 from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, inherited_record
 
-_SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT}
+_SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT, Signal.KILL: signal.SIGKILL}
 _HANDLED = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -69,6 +70,7 @@ class Configuration:
     directory: str | None
     metric: str
     interval: float
+    preload: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -100,11 +102,13 @@ class Master:
         self._pending: list[f.Fact] = []
         self._exit_code: int | None = None
         self._epoll = select.epoll()
-        self._workers: Registry[WorkerId] = Registry(self._epoll, sole=setting.sole)
+        self._workers: Registry[WorkerId | ZygoteId] = Registry(self._epoll, sole=setting.sole)
+        self._nursery: Nursery[WorkerId] = Nursery(self._epoll, setting.start, self._zygote_delay)
         self._notify = NotifyListener(setting.notify_path)
         self._control = ControlServer(setting.control_path) if setting.control_path else None
         self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._hangup = False
+        self._lost: list[Lost] = []
         self._said = ""
         self._next_sample = 0.0
         self._next_ping = math.inf
@@ -153,6 +157,7 @@ class Master:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._nursery.close()
         self._workers.close()
         if self._control is not None:
             self._control.close()
@@ -168,15 +173,17 @@ class Master:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        until = min(deadline - now, self._next_sample - now, self._next_ping - now, 86400.0)
+        due = min(deadline, self._next_sample, self._next_ping, self._nursery.due)
+        until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
-        self._epoll.poll(max(0.0, math.ceil(until * 1000) / 1000))
+        self._epoll.poll(math.ceil(until * 1000) / 1000)
 
     def _gather(self) -> list[f.Fact]:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
         facts, self._pending = self._pending, []
         facts += self._signals()
-        facts += [f.Executed(who) for who in self._workers.executed()]
+        facts += self._forks()
+        facts += [f.Executed(who) for who in self._workers.executed() if isinstance(who, WorkerId)]
         facts += self._notifications()
         facts += self._ends()
         facts += self._reloads()
@@ -199,20 +206,52 @@ class Master:
             facts.append(f.DumpState())
         return facts
 
+    def _forks(self) -> list[f.Fact]:
+        """What came of the requests to zygotes, and of the zygotes themselves."""
+        facts: list[f.Fact] = []
+        for event in self._nursery.events():
+            match event:
+                case Started(identity, child):
+                    self._workers.add(identity, child, await_exec=False)
+                case Forked(who, child, signum):
+                    self._workers.add(who, child, await_exec=False)
+                    if signum:
+                        self._workers.signal(who, signum)
+                    facts.append(f.Spawned(who, child.pid))
+                case Refused(who, why):
+                    facts.append(f.SpawnFailed(who, why))
+                case Warned(text):
+                    self._log(
+                        Journal(
+                            kind="PRELOAD_UNSAFE", message=f"Preloading may not be safe: {text}", priority=4
+                        )
+                    )
+                case Lost():
+                    self._lost.append(event)
+        return facts
+
     def _notifications(self) -> list[f.Fact]:
         facts: list[f.Fact] = []
         for datagram in self._notify.datagrams():
             who = self._workers.speaker(datagram.pid)
-            if who is not None:
+            if who is None:
+                # A worker speaks only after its zygote has told its pid, but that may be a moment ago.
+                facts += self._forks()
+                who = self._workers.speaker(datagram.pid)
+            if isinstance(who, WorkerId):
                 facts += facts_of(who, datagram.payload)
         return facts
 
     def _ends(self) -> list[f.Fact]:
         facts: list[f.Fact] = []
-        for who, end, failure in self._workers.collect():
+        ends = self._workers.collect(lambda: facts.extend(self._forks()))
+        for who, end, failure in ends:
             for sampler in self._samplers.values():
                 sampler.forget(end.pid)
-            if failure is not None:
+            if isinstance(who, ZygoteId):
+                self._nursery.ended(who, end, failure)
+                facts += self._forks()
+            elif failure is not None:
                 facts.append(f.SpawnFailed(who, _describe(failure)))
             else:
                 facts.append(f.Exited(who, end.code, end.status))
@@ -266,6 +305,8 @@ class Master:
         match action:
             case Spawn():
                 self._spawn(action)
+            case Send(who, number) if self._nursery.signal(who, _SIGNALS[number]):
+                self._pending += self._forks()
             case Send(who, Signal.KILL):
                 self._workers.kill(who)
             case Send(who, number):
@@ -280,6 +321,7 @@ class Master:
                 # With a reload in the same pass, the newest one is not in use yet, but will be at once.
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
+                self._nursery.keep(used)
             case SaveGate(failures, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0))
             case ClearGate():
@@ -298,6 +340,7 @@ class Master:
                 self._at.systemd.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             case NotifyStopping():
                 self._at.systemd.send("STOPPING=1")
+                self._nursery.keep(())
             case NotifyExtend(seconds):
                 self._extend(seconds)
             case _:
@@ -320,26 +363,30 @@ class Master:
 
     def _spawn(self, action: Spawn) -> None:
         configuration = self._revisions[action.revision]
-        environment = dict(configuration.environment)
-        environment["MEMUNIT_INSTANCE"] = self._at.instance
-        environment["MEMUNIT_SLOT"] = str(action.id.slot)
-        environment["MEMUNIT_GENERATION"] = str(action.id.generation)
+        own = {"MEMUNIT_SLOT": str(action.id.slot), "MEMUNIT_GENERATION": str(action.id.generation)}
         launch = Launch(
             argv=configuration.argv,
-            environment=environment,
+            environment={**configuration.environment, "MEMUNIT_INSTANCE": self._at.instance},
             directory=configuration.directory,
             sockets=self._at.sockets,
             notify_path=self._at.notify_path,
             watchdog_usec=0 if math.isinf(action.watchdog) else int(action.watchdog * 1e6),
             parent_death_signal=self._at.parent_death_signal,
         )
+        if configuration.preload:
+            self._nursery.request(action.revision, launch, action.id, own, launch.watchdog_usec)
+            self._pending += self._forks()
+            return
         try:
-            child = self._at.start(launch)
+            child = self._at.start(replace(launch, environment={**launch.environment, **own}))
         except OSError as error:
             self._pending.append(f.SpawnFailed(action.id, _describe(error)))
             return
         self._workers.add(action.id, child, await_exec=configuration.policy.ready_on_exec)
         self._pending.append(f.Spawned(action.id, child.pid))
+
+    def _zygote_delay(self, failures: int) -> float:
+        return backoff.delay(failures, seed=self._state.seed, slot=-2)
 
     def _log(self, entry: Journal) -> None:
         kind, _, cause = entry.kind.partition(":")
@@ -355,6 +402,11 @@ class Master:
 
     def _report(self) -> None:
         """At the end of a finished pass alone: the status if it has changed, the watchdog ping if it is true."""
+        # Not before: a stop of the unit reaches zygotes too, and such an end is no loss.
+        for lost in self._lost if not self._state.stopping else ():
+            self._log(_lost(lost))
+        self._lost.clear()
+        self._nursery.renew()
         said = self._sentence()
         if said != self._said:
             self._said = said
@@ -368,6 +420,15 @@ class Master:
     def _inherited_gate(self, now: float) -> Gate | None:
         record = inherited_record(self._at.start_log, now)
         return None if record is None else Gate(failures=record.failures, retry_at=record.retry_at)
+
+
+def _lost(event: Lost) -> Journal:
+    text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). Its workers go on serving"
+    after = f" in {event.retry:.1f} s" if event.retry else ""
+    fields = {"MEMUNIT_ZYGOTE_PID": event.pid}
+    return Journal(
+        kind="ZYGOTE_LOST", message=f"{text}; another is started{after}", priority=4, fields=fields
+    )
 
 
 def _seed(instance: str) -> int:

@@ -21,6 +21,10 @@ WORKER_READY = "ca8b3da9ac17403e9bd661d4cde31e5f"
 WORKER_STOPPING = "833bcc6ff6784bc993ee0b41a805303d"
 LAUNCH_FAILED = "b14906bce5b14c01b330f70b07b0dc68"
 
+# The zygote, from which workers are forked where the app is preloaded.
+ZYGOTE_LOST = "8ba39b9303f4864c3516a8e34bee1ad4"
+PRELOAD_UNSAFE = "3a367239b79fadba021f3bf4befa8fa5"
+
 # A worker ended: one entry an end, with MEMUNIT_CAUSE.
 ENDED_MEMORY_LIMIT = "4e38929d335f4d5e93a7ff0e77206ba7"
 ENDED_MEMORY_CEILING = "c6d4525a00d04935a6793282897b89f6"

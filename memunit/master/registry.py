@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from memunit.master import system
@@ -68,10 +68,13 @@ class Registry(Generic[Name]):
             self._heard_of_exec(child)
         return done
 
-    def collect(self) -> list[tuple[Name, End, OSError | None]]:
-        """Reap what has ended, strays too. Of each child: name, end, and why it never became its program."""
+    def collect(self, unknown: Callable[[], object] = lambda: None) -> list[tuple[Name, End, OSError | None]]:
+        """Reap what has ended, strays too. Of each child: name, end, and why it never became its program.
+
+        `unknown` is called before a stray is reaped, and may add it.
+        """
         found = []
-        ends = reap(self._children)[0] if self._sole else reap_known(self._children)
+        ends = reap(self._children, unknown)[0] if self._sole else reap_known(self._children)
         for end in ends:
             child, name = self._children.pop(end.pid), self._names.pop(end.pid)
             del self._pids[name]

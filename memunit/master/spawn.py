@@ -23,6 +23,7 @@ __all__ = [
     "Child",
     "End",
     "Launch",
+    "adopt",
     "fork_call",
     "launch",
     "open_descriptors",
@@ -229,11 +230,24 @@ def reap_known(children: Mapping[int, Child]) -> list[End]:
     return ends
 
 
-def reap(children: Mapping[int, Child]) -> tuple[list[End], list[int]]:
+def adopt(pid: int) -> Child:
+    """Hold a process that is our child and was forked by somebody else, as by a zygote under a subreaper.
+
+    Its end may lie behind it, as long as nobody has reaped it. Raises ChildProcessError when it is no child of
+    ours (any more), OSError when there can be no pidfd.
+    """
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return Child(pid=pid, pidfd=os.pidfd_open(pid), exec_fd=-1)
+
+
+def reap(
+    children: Mapping[int, Child], unknown: Callable[[], object] = lambda: None
+) -> tuple[list[End], list[int]]:
     """Collect every child that has ended: (ends of those in `children`, pids of strays). Does not block.
 
     What is left of the process group of a known child is killed while its zombie still holds the number; then
-    it is reaped and marked as ended.
+    it is reaped and marked as ended. Before one that is not known is reaped, `unknown` is called, which may put
+    it in `children`.
     """
     ends: list[End] = []
     strays: list[int] = []
@@ -245,6 +259,9 @@ def reap(children: Mapping[int, Child]) -> tuple[list[End], list[int]]:
         if found is None:
             break
         child = children.get(found.si_pid)
+        if child is None:
+            unknown()
+            child = children.get(found.si_pid)
         if child is not None:
             child._kill_group()
         os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)

@@ -19,13 +19,13 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set
 
 from memunit.worker import inherited, options, target
 from memunit.worker.draining import Application, Connections, forgotten
+from memunit.worker.hooks import Hook, call_beside
 from memunit.worker.inherited import Inherited
 from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import from_unix_sockets
-
-Serve = Callable[[List[Inherited], Notify], int]
+from memunit.worker.servers import Serve
 
 
 def prepare(
@@ -57,10 +57,10 @@ def prepare(
     new_loop = _loop_maker()
     importlib.import_module("uvicorn.server")
 
-    def serve(entries: List[Inherited], notify: Notify) -> int:
+    def serve(entries: List[Inherited], notify: Notify, before_stop: Optional[Hook]) -> int:
         listeners = inherited.open_stream_listeners(entries)
         threaded = None if bridge is None else config.app
-        return _run(_Worker(config, listeners, notify, threaded).main(), new_loop())
+        return _run(_Worker(config, listeners, notify, before_stop, threaded).main(), new_loop())
 
     return serve
 
@@ -93,12 +93,19 @@ class Threaded(Protocol):
 
 class _Worker:
     def __init__(
-        self, config: Any, listeners: List[socket.socket], notify: Notify, threaded: Optional[Threaded] = None
+        self,
+        config: Any,
+        listeners: List[socket.socket],
+        notify: Notify,
+        before_stop: Optional[Hook],
+        threaded: Optional[Threaded] = None,
     ) -> None:
         self._config = config
         self._threaded = threaded
         self._listeners = listeners
         self._notify = notify
+        self._before_stop = before_stop
+        self._cleaning: "Optional[asyncio.Task[None]]" = None
         self._app = Application(config.loaded_app)
         config.loaded_app = self._app
         self._state = importlib.import_module("uvicorn.server").ServerState()
@@ -166,10 +173,18 @@ class _Worker:
         return True
 
     def _stop(self) -> None:
-        if not self._stopping.is_set():
-            self._stopping.set()
-            self._acceptor.stop()
-            self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._stopping.is_set() or self._cleaning is not None:
+            return
+        self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._before_stop is None:
+            self._stop_accepting()
+        else:
+            self._cleaning = self._loop.create_task(call_beside(self._before_stop))
+            self._cleaning.add_done_callback(lambda _: self._stop_accepting())
+
+    def _stop_accepting(self) -> None:
+        self._stopping.set()
+        self._acceptor.stop()
 
     def _sweep(self, seen: Set[Any]) -> None:
         """Close the connections that the server has forgotten for a whole keep-alive time."""

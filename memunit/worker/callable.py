@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import inspect
 import os
 import select
@@ -14,8 +15,10 @@ import traceback
 from typing import Any, Callable, List, Optional
 
 from memunit.worker import inherited, target
+from memunit.worker.hooks import Hook, call
 from memunit.worker.notify import Notify
 from memunit.worker.problem import Unusable
+from memunit.worker.servers import Serve
 
 
 class Stopping:
@@ -111,20 +114,22 @@ def serve(
     return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean)
 
 
-def serve_target(name: str) -> int:
-    """Serve by the callable `name` ("module:attribute") in an interpreter of its own; the exit status, as of
-    serve().
+def prepare(name: str) -> Serve:
+    """Import the callable `name` ("module:attribute"); what comes back serves by it, as serve() does.
 
     With one parameter it is called as run(worker), and says worker.ready() itself. With two it is called as
     serve(sockets, stopping), and READY=1 is said just before: the sockets listen, and nothing else can tell.
+    Raises Unusable.
     """
-    notify = Notify()
-    entries = inherited.take()
-    found = target.load(name)
-    run = _adapt(found, name)
-    sockets = [inherited.open_socket(entry) for entry in entries]
-    slot, generation = (int(os.environ.get(f"MEMUNIT_{name}", "0")) for name in ("SLOT", "GENERATION"))
-    return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, None)
+    run = _adapt(target.load(name), name)
+
+    def serve(entries: List[inherited.Inherited], notify: Notify, before_stop: Optional[Hook]) -> int:
+        sockets = [inherited.open_socket(entry) for entry in entries]
+        slot, generation = (int(os.environ.get(f"MEMUNIT_{name}", "0")) for name in ("SLOT", "GENERATION"))
+        clean = None if before_stop is None else functools.partial(call, before_stop)
+        return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean)
+
+    return serve
 
 
 def _adapt(found: Callable[..., Any], name: str) -> Run:

@@ -8,43 +8,39 @@ import sys
 import traceback
 from typing import List
 
-from memunit.worker import inherited
+from memunit.worker import inherited, servers
 from memunit.worker.notify import Notify
-from memunit.worker.problem import EX_CONFIG, Unusable
-
-_USAGE = "usage: worker --server asgi|wsgi|callable MODULE:ATTRIBUTE"
+from memunit.worker.problem import Unusable
 
 
 def main(arguments: List[str]) -> int:
-    """Serve as `arguments` say; the exit status of the worker. 78 when it cannot, 70 when the app failed."""
+    """Serve as `arguments` say; the exit status of the worker. 78 when it cannot, 70 when the app failed.
+
+    As a zygote, it returns in the workers alone.
+    """
     faulthandler.enable(all_threads=True)
     notify = Notify()
     try:
-        if len(arguments) != 3 or arguments[0] != "--server":
-            raise Unusable(_USAGE)
-        return _serve(arguments[1], arguments[2], notify)
+        named = servers.parse(arguments)
+        if not named.zygote:
+            entries = inherited.take()
+            return servers.prepare(named).run(entries, notify)
+        from memunit.worker import zygote  # noqa: PLC0415  most workers are none
+
+        entries, prepared = zygote.run(
+            lambda: servers.prepare(named), lambda problem: _report(problem, notify)
+        )
+        return prepared.run(entries, Notify())
     except Unusable as problem:
-        notify.status(str(problem))
-        if problem.cause is not None:
-            _print_traceback(problem.cause)
-        print(f"memunit worker: {problem}", file=sys.stderr, flush=True)
-        return problem.exit_status
+        return _report(problem, notify)
 
 
-def _serve(server: str, target: str, notify: Notify) -> int:
-    if server == "asgi":
-        from memunit.worker import asgi  # noqa: PLC0415  one server a worker; the others cost nothing
-
-        return asgi.prepare(target)(inherited.take(), notify)
-    if server == "wsgi":
-        from memunit.worker import wsgi  # noqa: PLC0415
-
-        return wsgi.prepare(target)(inherited.take(), notify)
-    if server == "callable":
-        from memunit.worker import callable as plain  # noqa: PLC0415
-
-        return plain.serve_target(target)
-    raise Unusable(f"no server called {server!r}: asgi, wsgi or callable", exit_status=EX_CONFIG)
+def _report(problem: Unusable, notify: Notify) -> int:
+    notify.status(str(problem))
+    if problem.cause is not None:
+        _print_traceback(problem.cause)
+    print(f"memunit worker: {problem}", file=sys.stderr, flush=True)
+    return problem.exit_status
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Callable, Dict, Optional
 from memunit.worker import asgi, environ
 from memunit.worker.exchange import Exchange, Message, Receive, Send
 from memunit.worker.problem import Unusable
+from memunit.worker.servers import Serve
 from memunit.worker.threads import Threads
 
 _DEFAULT_THREADS = 8
 _MOST_AHEAD = 64 * 1024  # a body of up to so many bytes is complete before it takes a thread
 
 
-def prepare(app_name: str) -> asgi.Serve:
+def prepare(app_name: str) -> Serve:
     """Import uvicorn and the WSGI app `app_name`, as asgi.prepare() does; no thread is started yet.
 
     What comes back runs it in as many threads as MEMUNIT_THREADS says.

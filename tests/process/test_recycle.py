@@ -14,7 +14,8 @@ from tests.support.workers import LoadProcess
 
 pytest_plugins = ["tests.support.units"]
 
-ASKED = {"run": "asked:run", "server": "callable"}
+# Each with an import of its own: what a worker alone holds is then all of it.
+ASKED = {"run": "asked:run", "server": "callable", "preload": False}
 # Sampled often, and recycled at the first sample over the limit.
 AT_ONCE = {"interval": "0.05s", "patience": 0}
 

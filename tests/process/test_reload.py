@@ -76,13 +76,13 @@ def test_a_broken_app_leaves_the_old_one_serving(unit: Unit) -> None:
     mark = service.mark
     code, text = finished(unit.reload(), service)
     assert code == 78
-    why = r"worker \d failed to start: cannot import broken\.web: ModuleNotFoundError: [^\n]*"
+    why = r"worker \d can't be started: cannot import broken\.web: ModuleNotFoundError: [^\n]*"
     assert re.fullmatch(rf"Reload failed, the old configuration goes on serving: {why}\n", text)
     assert service.serving() == before
     assert service.find("^Traceback", source="output", after=mark) is not None
     reloading = service.hear("^RELOADING=1", after=mark)
     service.hear("^READY=1", after=reloading.place)
-    service.hear(r"^STATUS=2/2 workers.*; the last reload failed: worker \d failed to start", after=mark)
+    service.hear(r"^STATUS=2/2 workers.*; the last reload failed: worker \d can't be started", after=mark)
     assert {int(unit.get().split()[1]) for _ in range(4)} <= set(before.values())
 
     # A worker that is lost now comes back as the old one.

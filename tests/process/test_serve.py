@@ -202,7 +202,7 @@ def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit) -> None:
     service = unit.serve()
     reason = "cannot import broken.web: ModuleNotFoundError"
     assert service.exit_code(timeout=15.0) == 69
-    service.hear(rf"^STATUS=0/2 workers.*worker \d failed to start: {reason}")
+    service.hear(rf"^STATUS=0/2 workers.*worker \d can't be started: {reason}")
     assert service.find("READY=1", source="notify") is None
     traceback = service.find("^Traceback", source="output")
     assert traceback is not None

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,14 @@ class Stage:
         target: str,
         *,
         server: str = "asgi",
+        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         directory: Path = APPS,
         watchdog_usec: int = 0,
     ) -> RunningWorker:
         """Start a worker, and return at once."""
         output = self._directory / f"output{next(self._numbers)}"
-        command = (str(python), str(WORKER), "--server", server, target)
+        command = (str(python), str(WORKER), "--server", server, *options, target)
         child = launch(
             Launch(
                 argv=("/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out" 2>&1', "sh", str(output), *command),

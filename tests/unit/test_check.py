@@ -461,7 +461,7 @@ def test_check_of_a_good_file(etc: Path, capsys: pytest.CaptureFixture[str]) -> 
     lines = said.out.splitlines()
     assert lines[:7] == [
         f"{etc}/app.toml: good",
-        f"  app      web:app (asgi), {PYTHON}",
+        f"  app      web:app (asgi, preloaded), {PYTHON}",
         f"  in       {etc}",
         "  listen   127.0.0.1:8000",
         "  workers  2, surge 1, start_timeout 30s, watchdog 30s, min_lifetime 10s, max_age infinity",

@@ -24,8 +24,10 @@ EACH: dict[str, tuple[list[str], Any]] = {
     "app.python": (["--python", "/opt/venv/bin/python"], "/opt/venv/bin/python"),
     "app.directory": (["--directory", "/srv/shop"], "/srv/shop"),
     "app.environment": (["--environment", "A=1", "--environment", "B=x=y"], {"A": "1", "B": "x=y"}),
-    "app.preload": (["--preload"], True),
     "app.threads": (["--server", "wsgi", "--threads", "4"], 4),
+    "app.preload": (["--no-preload"], False),
+    "app.after_fork": (["--after-fork", "x:y"], "x:y"),
+    "app.before_stop": (["--before-stop", "x:y.z"], "x:y.z"),
     "app.ready": (["--ready", "exec", "--", "x"], "exec"),
     "socket.listen": (
         ["--listen", "8000", "--listen", "/run/x.sock"],
@@ -49,7 +51,8 @@ EACH: dict[str, tuple[list[str], Any]] = {
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
 def test_each_key_is_a_flag(key: Key) -> None:
     words, value = EACH[key.path]
-    said = [key.option == word or word.startswith(key.option + "=") for word in words]
+    option = key.option if value is not False else "--no-" + key.option.removeprefix("--")
+    said = [option == word or word.startswith(option + "=") for word in words]
     assert any(said)
     needs_app = key.path != "app.run" and "--" not in words
     settings = parse_flags((["--app", "a:b"] if needs_app else []) + words).settings
@@ -115,13 +118,6 @@ def test_paths_are_found_as_a_shell_would(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
     assert parse_flags(["--app", "a:b", "--grace", "1h"]).warnings == ()
-
-
-def test_preload_warns_and_names_its_flag() -> None:
-    warnings = parse_flags(["--app", "a:b", "--preload"]).warnings
-    assert [str(each) for each in warnings] == [
-        "command line: --preload: not yet: each worker imports the app itself"
-    ]
 
 
 @pytest.mark.parametrize(

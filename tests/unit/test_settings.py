@@ -27,6 +27,8 @@ python = "/srv/shop/venv/bin/python"
 directory = "/srv/shop"
 environment = { DJANGO_SETTINGS_MODULE = "shop.settings" }
 preload = false
+after_fork = "shop.db:reopen"
+before_stop = "shop.db:close"
 ready = "notify"
 [socket]
 listen = ["127.0.0.1:8000"]
@@ -69,6 +71,9 @@ def test_a_whole_file() -> None:
             python="/srv/shop/venv/bin/python",
             directory="/srv/shop",
             environment={"DJANGO_SETTINGS_MODULE": "shop.settings"},
+            preload=False,
+            after_fork="shop.db:reopen",
+            before_stop="shop.db:close",
         ),
         socket=Socket(listen=(Address(kind="tcp", host="127.0.0.1", port=8000),)),
         workers=Workers(
@@ -392,14 +397,13 @@ def test_the_error_is_a_line_a_problem() -> None:
     assert len(lines) == 2
     assert lines[0] == (
         f"{SOURCE}: app.x??y: unknown key; the keys of [app] are run, command, server, threads, python, directory, "
-        "environment, preload, ready"
+        "environment, preload, after_fork, before_stop, ready"
     )
 
 
 @pytest.mark.parametrize(
     ("more", "warning"),
     [
-        ("preload = true", "app.preload: not yet: each worker imports the app itself"),
         (
             '[stop]\ngrace = "6min"',
             (

@@ -1,0 +1,173 @@
+"""The zygotes of a master: one for each revision of the configuration that is in use, replaced when it is lost."""
+
+import math
+import select
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from memunit.master.spawn import Child, End, Launch
+from memunit.master.zygote import Event, Forked, Refused, Warned, Zygote, ZygoteId
+
+__all__ = ["Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
+
+Name = TypeVar("Name", bound=Hashable)
+# A zygote that has lived this long was no part of a row of failures, in seconds.
+STABLE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A zygote was started; whoever reaps children has to know it by this name."""
+
+    identity: ZygoteId
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A zygote has ended without being told to, and no Refused says so; `retry` seconds until it is replaced."""
+
+    pid: int
+    how: str
+    retry: float
+
+
+@dataclass(slots=True)
+class _Cradle(Generic[Name]):
+    """The place of one revision's zygote."""
+
+    launch: Launch
+    zygote: Zygote[Name] | None = None
+    number: int = 0
+    born: float = -math.inf
+    failures: int = 0
+    retry_at: float = math.inf
+
+
+class Nursery(Generic[Name]):
+    """Hands requests for workers to the zygote of their revision, and starts it when there is none.
+
+    What comes of it are the events: call `events` after each wait on the epoll, `ended` for each zygote that was
+    reaped, and `renew` at the end of each pass.
+    """
+
+    def __init__(
+        self, epoll: select.epoll, start: Callable[[Launch], Child], delay: Callable[[int], float]
+    ) -> None:
+        """`start` starts a process, `delay` gives the seconds to wait after so many losses in a row."""
+        self._epoll = epoll
+        self._start = start
+        self._delay = delay
+        self._cradles: dict[int, _Cradle[Name]] = {}
+        self._zygotes: dict[ZygoteId, Zygote[Name]] = {}
+        self._pending: list[Event | Started | Lost] = []
+
+    @property
+    def due(self) -> float:
+        """When `events` or `renew` has something to do of itself, in seconds of CLOCK_MONOTONIC."""
+        if self._pending:
+            return -math.inf
+        return min((cradle.retry_at for cradle in self._cradles.values()), default=math.inf)
+
+    def request(
+        self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str], watchdog_usec: int
+    ) -> None:
+        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""
+        cradle = self._cradles.setdefault(revision, _Cradle(launch))
+        zygote = cradle.zygote
+        if zygote is None or zygote.spent:
+            try:
+                zygote = self._begin(revision, cradle)
+            except OSError as error:
+                self._pending.append(Refused(name, f"fork: {error.strerror or error}"))
+                return
+        zygote.request(name, environment, watchdog_usec)
+
+    def signal(self, name: Name, signum: int) -> bool:
+        """A signal for a worker that is still awaited; False if none of this name is."""
+        for zygote in self._zygotes.values():
+            refused = zygote.signal(name, signum)
+            if refused is not None:
+                self._pending += refused
+                return True
+        return False
+
+    def events(self) -> list[Event | Started | Lost]:
+        """What has come about since the last call."""
+        for zygote in list(self._zygotes.values()):
+            self._receive(zygote)
+        events, self._pending = self._pending, []
+        return events
+
+    def renew(self) -> None:
+        """Start each zygote whose predecessor was lost, once its time has come."""
+        now = time.monotonic()
+        for revision, cradle in self._cradles.items():
+            if now >= cradle.retry_at:
+                self._replace(revision, cradle, now)
+
+    def ended(self, identity: ZygoteId, end: End, failure: OSError | None) -> None:
+        """This zygote has ended and was reaped."""
+        zygote = self._zygotes[identity]
+        self._receive(zygote)
+        self._pending += zygote.ended(end, failure)
+        self._forget(zygote)
+        cradle = self._cradles.get(identity.revision)
+        if cradle is None:
+            return
+        if cradle.zygote is zygote:
+            cradle.zygote = None
+        if zygote.ready or not zygote.asked:
+            self._lost(cradle, end.pid, zygote.fate(end, failure))
+
+    def keep(self, revisions: Collection[int]) -> None:
+        """Drop the zygotes of every other revision. What they have forked already still comes."""
+        for revision in [each for each in self._cradles if each not in revisions]:
+            zygote = self._cradles.pop(revision).zygote
+            if zygote is not None:
+                zygote.drop()
+
+    def close(self) -> None:
+        """Let go of all zygotes; they end by that."""
+        for zygote in list(self._zygotes.values()):
+            self._forget(zygote)
+        self._cradles.clear()
+
+    def _begin(self, revision: int, cradle: _Cradle[Name]) -> Zygote[Name]:
+        identity = ZygoteId(revision, cradle.number)
+        zygote: Zygote[Name] = Zygote(identity, cradle.launch, self._start)
+        cradle.zygote, cradle.number = zygote, cradle.number + 1
+        cradle.born, cradle.retry_at = time.monotonic(), math.inf
+        self._zygotes[identity] = zygote
+        self._epoll.register(zygote.fileno(), select.EPOLLIN)
+        self._pending.append(Started(identity, zygote.child))
+        return zygote
+
+    def _replace(self, revision: int, cradle: _Cradle[Name], now: float) -> None:
+        try:
+            self._begin(revision, cradle)
+        except OSError:
+            cradle.failures += 1
+            cradle.retry_at = now + max(self._delay(cradle.failures), 1.0)
+
+    def _lost(self, cradle: _Cradle[Name], pid: int, how: str) -> None:
+        now = time.monotonic()
+        cradle.failures = 1 if now - cradle.born >= STABLE else cradle.failures + 1
+        wait = self._delay(cradle.failures)
+        if cradle.zygote is None:
+            cradle.retry_at = now + wait
+        self._pending.append(Lost(pid, how, wait))
+
+    def _receive(self, zygote: Zygote[Name]) -> None:
+        was_over = zygote.over
+        self._pending += zygote.receive()
+        if zygote.over and not was_over:
+            self._epoll.unregister(zygote.fileno())
+
+    def _forget(self, zygote: Zygote[Name]) -> None:
+        if not zygote.over:
+            self._epoll.unregister(zygote.fileno())
+        zygote.close()
+        del self._zygotes[zygote.identity]
