@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Optional
 
 from memunit.worker import target
@@ -42,6 +40,8 @@ def call(hook: Hook) -> None:
     """Call a hook to its end in a thread that has no event loop, a coroutine function in a loop of its own."""
     found = hook()
     if inspect.isawaitable(found):
+        import asyncio  # noqa: PLC0415  a worker without a loop need not pay for its import
+
         asyncio.run(_wait(found))
 
 
@@ -50,6 +50,9 @@ async def call_beside(hook: Hook) -> None:
 
     A traceback is printed for what it raises; a stop is not to be held up by that.
     """
+    import asyncio  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     try:
         if inspect.iscoroutinefunction(hook):
             await hook()
