@@ -47,7 +47,8 @@ def test_the_first_request_starts_the_service_and_systemd_knows_how_it_is() -> N
         # One thread, and a user that systemd made up.
         assert master["Threads"].strip() == "1"
         assert 61184 <= int(master["Uid"].split()[0]) <= 65519
-        assert int(found["TasksCurrent"]) == 3
+        # The master, the zygote and two workers, of one thread each.
+        assert int(found["TasksCurrent"]) == 4
         resident = int(master["VmRSS"].split()[0])
         say(f"the master's VmRSS with 2 workers: {resident} KiB")
         assert resident < 25 * 1024
