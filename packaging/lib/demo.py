@@ -18,7 +18,7 @@ from throwaway.host import HarnessError
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_HARNESS = 125
 EXIT_NO_NSPAWN = 3
-_SECONDS = 240.0
+_SECONDS = 420.0
 
 
 def main() -> int:

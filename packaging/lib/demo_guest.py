@@ -21,7 +21,8 @@ RATE = 160
 CLIENTS = 8
 ENOUGH_RECYCLES = 6
 LEAST_SECONDS = 20.0
-MOST_SECONDS = 45.0
+LONG_SECONDS = 45.0  # from then on one recycle will do: an emulated processor may be busy with other things
+MOST_SECONDS = 240.0
 TICK_SECONDS = 4.0
 JOURNAL_LINES = 60
 LOST = ("refused", "reset", "cut", "wrong", "timeout", "failed")
@@ -88,7 +89,8 @@ def _load() -> dict[str, Any]:
             recycles = sum(entry.get("MEMUNIT_CAUSE") == "memory-limit" for entry in _journal())
             status = _said("systemctl", "show", "-P", "StatusText", "memunit@demo.service") or "starting"
             print(f"  {elapsed:3.0f} s  {status}", flush=True)
-            if recycles >= ENOUGH_RECYCLES and elapsed >= LEAST_SECONDS:
+            enough = ENOUGH_RECYCLES if elapsed < LONG_SECONDS else 1
+            if recycles >= enough and elapsed >= LEAST_SECONDS:
                 STOP.touch()
     finally:
         if client.poll() is None:
@@ -110,7 +112,7 @@ def _ticks(client: subprocess.Popen[bytes], started: float) -> Iterator[float]:
             client.wait(TICK_SECONDS)
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - started
-            if elapsed > 2 * MOST_SECONDS:
+            if elapsed > MOST_SECONDS + 60:
                 raise Failed("the load client did not come to its end") from None
             yield elapsed
         else:

@@ -187,12 +187,14 @@ def test_pings_until_the_end(stack: tuple[Path, dict[str, str]], here: Stage) ->
     for _ in range(3):
         here.hear(worker.pid, "WATCHDOG=1")
     with Client(here.target) as client:
-        client.ask("/told?s=0.5")
-        here.hear(worker.pid, "STATUS=slow")
+        # An upload that ends when we say, and not when a starved machine comes to it.
+        client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\no")
         worker.stop()
+        here.hear(worker.pid, "STATUS=finishing")
         here.said(worker.pid).clear()
         for _ in range(3):
             here.hear(worker.pid, "WATCHDOG=1")
+        client.send("k")
         assert client.read().closes
     assert worker.wait() == 0
 
