@@ -97,7 +97,8 @@ class Master:
         self._at = setting
         self._revisions = {1: configuration}
         self._samplers: dict[str, Sampler] = {}  # by metric
-        self._pending: list[f.Fact] = []
+        # Known before the first sample: who scales up in between is told of the machine's bound too.
+        self._pending: list[f.Fact] = [f.MemoryAvailable(Headroom(*memory_available()))]
         self._exit_code: int | None = None
         self._epoll = select.epoll()
         self._workers: Registry[WorkerId] = Registry(self._epoll, sole=setting.sole)
