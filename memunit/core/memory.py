@@ -53,8 +53,12 @@ def least_age(policy: Policy, slot: Slot) -> float:
 
 
 def recycle_at(policy: Policy, slot: Slot, worker: Worker) -> float:
-    """When this worker is to be recycled for its memory if it stays over the limit; infinite if it is under it."""
-    if worker.over_since is None or worker.ready_at is None:
+    """When this worker is to be recycled for its memory if it stays over the limit; infinite if it is under it.
+
+    Nor is it due before its baseline is known: a sample from while it started may put it over the limit, and READY
+    would recycle it in the same pass that only asks what the app needs.
+    """
+    if worker.over_since is None or worker.ready_at is None or worker.baseline is None:
         return math.inf
     return max(worker.over_since + policy.patience, worker.ready_at + least_age(policy, slot))
 

@@ -99,7 +99,8 @@ class Master:
         self._at = setting
         self._revisions = {1: configuration}
         self._samplers: dict[str, Sampler] = {}  # by metric
-        self._pending: list[f.Fact] = []
+        # Known before the first sample: who scales up in between is told of the machine's bound too.
+        self._pending: list[f.Fact] = [f.MemoryAvailable(Headroom(*memory_available()))]
         self._exit_code: int | None = None
         self._epoll = select.epoll()
         self._workers: Registry[WorkerId | ZygoteId] = Registry(self._epoll, sole=setting.sole)
@@ -295,8 +296,10 @@ class Master:
         bounds = [b for b in (worker.limit, worker.ceiling) if b is not None]
         # Judged by the numbers of its own configuration, so measured by its metric too.
         configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
-        sampler = self._samplers.setdefault(configuration.metric, Sampler(configuration.metric))
-        sample = sampler.sample(worker.pid, min(bounds, default=None))
+        metric = configuration.metric
+        if metric not in self._samplers:
+            self._samplers[metric] = Sampler(metric)
+        sample = self._samplers[metric].sample(worker.pid, min(bounds, default=None))
         return [] if sample is None else [f.Sampled(worker.id, sample.bytes, sample.metric)]
 
     # -- carrying out ----------------------------------------------------------------------------------------

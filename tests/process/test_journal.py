@@ -7,7 +7,6 @@ import pty
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from memunit.master.journal import Log, stderr_is_journal
 from tests.support.isolated import isolated
+from tests.support.namespaces import need_mount_namespace
 from tests.support.wait import read_all, wait_readable
 
 JOURNAL = "/run/systemd/journal/socket"
@@ -33,10 +33,8 @@ def journald() -> socket.socket:
 
 def in_place_of_journald(body: Callable[[socket.socket], None]) -> None:
     """Run `body` with a /run of its own, where journald's socket is ours."""
-    # In a chroot whose root is no mount point, a mount could not be kept from the host.
-    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
-    if os.getuid() == 0 and tried.returncode:
-        pytest.skip(f"no mount namespace here: {tried.stderr.strip()}")
+    if os.getuid() == 0:
+        need_mount_namespace()
 
     def isolate() -> None:
         libc = ctypes.CDLL(None, use_errno=True)

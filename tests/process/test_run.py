@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from memunit.master.system import descendants
 from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
 from tests.support.http import Client
+from tests.support.namespaces import need_mount_namespace
 from tests.support.wait import wait_gone
 
 pytest_plugins = ["tests.support.units"]
@@ -216,10 +216,7 @@ def test_workers_drain_when_the_master_is_killed(unit: Unit, tmp_path: Path) -> 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace is root's to make")
 def test_as_pid_1_it_reaps_what_is_left_to_it(unit: Unit, tmp_path: Path) -> None:
-    # In a chroot whose root is no mount point, a /proc of its own could not be kept from the host.
-    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"no mount namespace here: {tried.stderr.strip()}")
+    need_mount_namespace()
     path, hold = tmp_path / "s", tmp_path / "hold"
     os.mkfifo(hold)
     namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")

@@ -280,6 +280,20 @@ def test_a_limit_under_the_baseline_is_said_once_and_bounded() -> None:
     assert starts <= 2 * (24 + 10)
 
 
+def test_what_a_worker_held_before_it_was_ready_recycles_no_one() -> None:
+    """READY comes a pass before the baseline that it asks for, and the minimum life may be none."""
+    sim = Sim(replace(POLICY, patience=0.0, min_lifetime=0.0))
+    sim.sample(A, LIMIT * 2)
+    sim.ready(B)
+    done = sim.ready(A) + sim.advance(1)
+    assert spawned(done) == []
+    done = sim.sample(A, LIMIT * 2)
+    assert len(entries(done, "BASELINE_OVER_LIMIT")) == 1
+    assert spawned(done + sim.advance(9)) == []
+    sim.sample(B, LIMIT // 2)
+    assert spawned(sim.sample(B, LIMIT)) == [B2]
+
+
 def test_a_worker_that_stops_by_itself_is_replaced_at_once_and_is_no_crash() -> None:
     sim = serving()
     done = sim.step(f.Stopping(A))
