@@ -174,7 +174,15 @@ def test_bad_flags(unit: Unit, words: tuple[str, ...], code: int, lines: list[st
         assert re.sub(r"^memunit( run: |: command line: )", "", text).startswith(begins)
 
 
-def test_an_app_that_fails_at_import(unit: Unit, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preload", "told"),
+    [
+        ((), "Worker 0 can't be started: cannot import broken.web: "),
+        (("--no-preload",), "ended: start-failed; .*last status: cannot import broken.web: "),
+    ],
+    ids=["preload", "exec"],
+)
+def test_an_app_that_fails_at_import(unit: Unit, tmp_path: Path, preload: tuple[str, ...], told: str) -> None:
     words = (
         "--listen",
         str(tmp_path / "s"),
@@ -185,9 +193,9 @@ def test_an_app_that_fails_at_import(unit: Unit, tmp_path: Path) -> None:
         "--server",
         "callable",
     )
-    service = run(unit, *words, "--app", "broken.web:app")
+    service = run(unit, *words, *preload, "--app", "broken.web:app")
     assert service.exit_code() == 69
-    assert service.find("ended: start-failed; .*last status: cannot import broken.web: ") is not None
+    assert service.find(told) is not None
     assert service.find("^Traceback") is not None
 
 

@@ -197,12 +197,15 @@ def test_a_directory_that_vanishes_costs_only_what_starts_in_it(unit: Unit, tmp_
 BROKEN = {"run": "broken.web:app", "server": "callable"}
 
 
-def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit) -> None:
-    unit.write(app=BROKEN, workers={"count": 2, "start_timeout": "3s"})
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "exec"])
+def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit, preload: bool) -> None:
+    """By exec each try is a worker that starts and ends; preloaded, none comes to be, and each try says why."""
+    unit.write(app={**BROKEN, "preload": preload}, workers={"count": 2, "start_timeout": "3s"})
     service = unit.serve()
     reason = "cannot import broken.web: ModuleNotFoundError"
     assert service.exit_code(timeout=15.0) == 69
-    service.hear(rf"^STATUS=0/2 workers.*worker \d can't be started: {reason}")
+    trouble = rf"worker \d (can't be started|failed to start): {reason}"
+    service.hear(rf"^STATUS=0/2 workers.*{trouble}")
     assert service.find("READY=1", source="notify") is None
     traceback = service.find("^Traceback", source="output")
     assert traceback is not None
@@ -211,12 +214,17 @@ def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit) -> None:
     assert last is not None
     assert reason in last.text
     # Workers that were started together count as one try, and then it is one at a time.
-    assert {entry.slot for entry in service.entries("started")[:2]} == {0, 1}
-    ends = service.entries("ended")
-    for started in service.entries("started")[2:]:
-        assert sum(each.place < started.place for each in ends) >= sum(
-            each.place < started.place for each in service.entries("started")
-        )
+    started, ends = service.entries("started"), service.entries("ended")
+    if preload:
+        assert (started, ends) == ([], [])
+        tries = [each for each in service.said if re.search(f"^memunit: error: W{trouble[1:]}", each.text)]
+        assert {each.text[len("memunit: error: Worker ")] for each in tries[:2]} == {"0", "1"}
+        imports = [each for each in service.said if each.text.startswith("Traceback")]
+        assert len(imports) == len(tries) - 1
+    else:
+        assert {entry.slot for entry in started[:2]} == {0, 1}
+        for place in (each.place for each in started[2:]):
+            assert sum(e.place < place for e in ends) >= sum(e.place < place for e in started)
     record = json.loads((unit.runtime / "starts.json").read_text())
     assert record["failures"] >= 1
     assert record["exited_at"] > 0
