@@ -19,9 +19,10 @@ from memunit.core.budget import check_budget
 from memunit.core.model import Policy
 from memunit.core.quantity import QuantityError, parse_size, parse_time
 from memunit.master.journal import Log
-from memunit.master.master import Configuration, ConfigurationError, Master, Setting
+from memunit.master.master import Master
 from memunit.master.notify import Systemd
 from memunit.master.sampling import memory_available
+from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.sockets import bind, inherited
 from memunit.master.spawn import Child, Launch, fork_call, open_descriptors
 from memunit.master.startlog import StartLog

@@ -25,8 +25,9 @@ from memunit.core.exitcodes import EX_CONFIG, EX_OSERR
 from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
 from memunit.core.settings import Settings
 from memunit.master.journal import Log
-from memunit.master.master import ConfigurationError, Master, Setting
+from memunit.master.master import Master
 from memunit.master.notify import Systemd
+from memunit.master.setting import ConfigurationError, Setting
 from memunit.master.sockets import bind, describe, inherited
 from memunit.master.spawn import launch
 from memunit.master.startlog import StartLog

@@ -20,8 +20,9 @@ from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
 from memunit.core.problems import Problem, SettingsError
 from memunit.master import messages
 from memunit.master.journal import Log
-from memunit.master.master import Configuration, ConfigurationError, Master, Setting
+from memunit.master.master import Master
 from memunit.master.notify import Systemd
+from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.sockets import describe, inherited
 from memunit.master.spawn import launch
 from memunit.master.startlog import Record, StartLog, inherited_record

@@ -14,8 +14,8 @@ from memunit.core.exitcodes import EX_NOPERM, EX_OSERR
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
-from memunit.master.master import Configuration, ConfigurationError
 from memunit.master.sampling import memory_available
+from memunit.master.setting import Configuration, ConfigurationError
 from memunit.master.sockets import describe, is_stream
 
 WORKER = Path(__file__).parent.parent / "worker"

@@ -5,14 +5,12 @@ request's path.
 """
 
 import math
-import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from memunit.core import backoff, policy, status
+from memunit.core import backoff, policy
 from memunit.core import facts as f
 from memunit.core.actions import (
     Action,
@@ -20,9 +18,6 @@ from memunit.core.actions import (
     Finish,
     Journal,
     Measure,
-    NotifyExtend,
-    NotifyReady,
-    NotifyReloading,
     NotifyStopping,
     ReloadResult,
     SaveGate,
@@ -31,65 +26,22 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
+from memunit.core.model import Gate, Headroom, Phase, State, Worker, WorkerId, initial
 from memunit.core.protocol import facts_of
-from memunit.master import messages, system
+from memunit.master import system
 from memunit.master.control import ControlServer
-from memunit.master.journal import Log
-from memunit.master.notify import NotifyListener, Systemd
+from memunit.master.notify import NotifyListener
 from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warned, ZygoteId
 from memunit.master.registry import Registry
+from memunit.master.report import Reporter
 from memunit.master.sampling import Sampler, memory_available
-from memunit.master.spawn import Child, Launch
-from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, inherited_record
+from memunit.master.setting import Configuration, ConfigurationError, Setting
+from memunit.master.signals import Signals
+from memunit.master.spawn import Launch
+from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
 
 _SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT, Signal.KILL: signal.SIGKILL}
-_HANDLED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR1,
-    signal.SIGCHLD,
-)
 EX_CONFIG = 78
-
-
-class ConfigurationError(Exception):
-    """A configuration that can't be used; the text names file, key and remedy, a line a problem."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """One revision of what is to be run: policy's numbers, and what a worker's launch needs."""
-
-    policy: Policy
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    directory: str | None
-    metric: str
-    interval: float
-    preload: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Where a master runs: what is inherited or made once, and stays the same over reloads."""
-
-    instance: str
-    sockets: tuple[tuple[str, int], ...]
-    notify_path: str
-    control_path: str | None
-    log: Log
-    systemd: Systemd
-    start_log: StartLog
-    load: Callable[[], Configuration]
-    start: Callable[[Launch], Child]
-    parent_death_signal: int = 0
-    # False where the process has children of its own, as a program that calls memunit.run may: those are not ours.
-    sole: bool = True
 
 
 class Master:
@@ -107,12 +59,11 @@ class Master:
         self._nursery: Nursery[WorkerId] = Nursery(self._epoll, setting.start, self._zygote_delay)
         self._notify = NotifyListener(setting.notify_path)
         self._control = ControlServer(setting.control_path) if setting.control_path else None
-        self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._signals = Signals()
         self._hangup = False
         self._lost: list[Lost] = []
-        self._said = ""
         self._next_sample = 0.0
-        self._next_ping = math.inf
+        self._report = Reporter(setting.log, setting.systemd)
         now = time.monotonic()
         self._state: State = initial(
             configuration.policy, now=now, seed=_seed(setting.instance), gate=self._inherited_gate(now)
@@ -129,7 +80,7 @@ class Master:
                 self._state, actions, deadline = policy.step(self._state, facts, time.monotonic())
                 for action in actions:
                     self._do(action)
-                self._report()
+                self._end_pass()
         finally:
             self._disarm()
         return self._exit_code
@@ -137,35 +88,24 @@ class Master:
     def _arm(self) -> None:
         if self._at.sole:
             system.set_child_subreaper()
-        self._wakeup_before = signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
-        # A handler must exist for the wakeup fd to be written; the loop reads the number from there.
-        self._handlers_before = {number: signal.signal(number, _noted) for number in _HANDLED}
-        # Whoever started us may have blocked them; a stop that is never heard ends in SIGKILL.
-        self._mask_before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._signals.arm()
+        self._epoll.register(self._signals.fileno(), select.EPOLLIN)
         self._epoll.register(self._notify.fileno(), select.EPOLLIN)
         if self._control is not None:
             self._epoll.register(self._control.fileno(), select.EPOLLIN)
-        if self._at.systemd.watchdog_usec:
-            self._next_ping = 0.0
         configuration = self._revisions[1]
-        self._extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
+        self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
         for warning in configuration.warnings:
-            self._log(Journal(kind="CONFIGURATION", message=warning, priority=4))
+            self._report.warn("CONFIGURATION", warning)
 
     def _disarm(self) -> None:
-        signal.set_wakeup_fd(self._wakeup_before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
-        for number, handler in self._handlers_before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._signals.disarm()
         self._nursery.close()
         self._workers.close()
         if self._control is not None:
             self._control.close()
         self._notify.close()
         self._epoll.close()
-        os.close(self._wakeup)
-        os.close(self._wakeup_end)
 
     # -- gathering -------------------------------------------------------------------------------------------
 
@@ -174,7 +114,7 @@ class Master:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        due = min(deadline, self._next_sample, self._next_ping, self._nursery.due)
+        due = min(deadline, self._next_sample, self._report.next_ping, self._nursery.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
         self._epoll.poll(math.ceil(until * 1000) / 1000)
@@ -182,7 +122,7 @@ class Master:
     def _gather(self) -> list[f.Fact]:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
         facts, self._pending = self._pending, []
-        facts += self._signals()
+        facts += self._requests()
         facts += self._forks()
         facts += [f.Executed(who) for who in self._workers.executed() if isinstance(who, WorkerId)]
         facts += self._notifications()
@@ -191,11 +131,8 @@ class Master:
         facts += self._samples()
         return facts
 
-    def _signals(self) -> list[f.Fact]:
-        try:
-            received = os.read(self._wakeup, 4096)
-        except BlockingIOError:
-            return []
+    def _requests(self) -> list[f.Fact]:
+        received = self._signals.received()
         numbers = set(received)
         self._hangup = signal.SIGHUP in numbers
         facts: list[f.Fact] = []
@@ -222,11 +159,7 @@ class Master:
                 case Refused(who, why):
                     facts.append(f.SpawnFailed(who, why))
                 case Warned(text):
-                    self._log(
-                        Journal(
-                            kind="PRELOAD_UNSAFE", message=f"Preloading may not be safe: {text}", priority=4
-                        )
-                    )
+                    self._report.warn("PRELOAD_UNSAFE", f"Preloading may not be safe: {text}")
                 case Lost():
                     self._lost.append(event)
         return facts
@@ -275,7 +208,7 @@ class Master:
             return [f.ReloadRefused(tuple(tokens), str(error))]
         self._revisions[self._state.last_revision + 1] = configuration
         for warning in configuration.warnings:
-            self._log(Journal(kind="CONFIGURATION", message=warning, priority=4))
+            self._report.warn("CONFIGURATION", warning)
         return [f.Reload(tuple(tokens), configuration.policy)]
 
     def _samples(self) -> list[f.Fact]:
@@ -317,7 +250,8 @@ class Master:
             case Measure(who):
                 self._pending += self._sample(self._state.workers[who]) if who in self._state.workers else []
             case Journal():
-                self._log(action)
+                heir = action.replacement
+                self._report.entry(action, None if heir is None else self._workers.pid(heir))
             case ReloadResult(tokens, ok, text):
                 self._reply(tokens, 0 if ok else EX_CONFIG, text)
             case UseRevision(revision):
@@ -332,26 +266,9 @@ class Master:
             case Finish(exit_code):
                 self._finish(exit_code)
             case _:
-                self._tell(action)
-
-    def _tell(self, action: Action) -> None:
-        match action:
-            case NotifyReady():
-                self._at.systemd.send("READY=1", f"STATUS={self._sentence()}")
-            case NotifyReloading():
-                # CLOCK_MONOTONIC, as sd_notify(3) wants it for Type=notify-reload.
-                self._at.systemd.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            case NotifyStopping():
-                self._at.systemd.send("STOPPING=1")
-                self._nursery.keep(())
-            case NotifyExtend(seconds):
-                self._extend(seconds)
-            case _:
-                raise AssertionError(f"nobody carries out {action!r}")
-
-    def _extend(self, seconds: float) -> None:
-        # An infinite timeout can't be told: systemd's own largest is a year in practice.
-        self._at.systemd.send(f"EXTEND_TIMEOUT_USEC={int(min(seconds, 365 * 86400) * 1e6)}")
+                if isinstance(action, NotifyStopping):
+                    self._nursery.keep(())
+                self._report.tell(action, self._state)
 
     def _reply(self, tokens: tuple[int, ...], exit_code: int, text: str) -> None:
         for token in tokens:
@@ -391,34 +308,13 @@ class Master:
     def _zygote_delay(self, failures: int) -> float:
         return backoff.delay(failures, seed=self._state.seed, slot=-2)
 
-    def _log(self, entry: Journal) -> None:
-        kind, _, cause = entry.kind.partition(":")
-        message_id = messages.END_BY_CAUSE[cause] if cause else getattr(messages, kind)
-        fields = dict(entry.fields)
-        heir = None if entry.replacement is None else self._workers.pid(entry.replacement)
-        if heir is not None:
-            fields["MEMUNIT_REPLACEMENT_PID"] = heir
-        self._at.log.send(entry.message, message_id, entry.priority, **fields)
-
-    def _sentence(self) -> str:
-        return status.sentence(self._state, time.monotonic())
-
-    def _report(self) -> None:
-        """At the end of a finished pass alone: the status if it has changed, the watchdog ping if it is true."""
+    def _end_pass(self) -> None:
         # Not before: a stop of the unit reaches zygotes too, and such an end is no loss.
         for lost in self._lost if not self._state.stopping else ():
-            self._log(_lost(lost))
+            self._report.entry(_lost(lost))
         self._lost.clear()
         self._nursery.renew()
-        said = self._sentence()
-        if said != self._said:
-            self._said = said
-            self._at.systemd.send(f"STATUS={said}")
-        now = time.monotonic()
-        if now >= self._next_ping:
-            self._next_ping = now + self._at.systemd.watchdog_usec / 2e6
-            if policy.healthy(self._state, now):
-                self._at.systemd.send("WATCHDOG=1")
+        self._report.finished_pass(self._state)
 
     def _inherited_gate(self, now: float) -> Gate | None:
         record = inherited_record(self._at.start_log, now)
@@ -442,7 +338,3 @@ def _seed(instance: str) -> int:
 def _describe(error: OSError) -> str:
     text = error.strerror or str(error)
     return f"{error.filename}: {text}" if error.filename else text
-
-
-def _noted(_number: int, _frame: object) -> None:
-    """The wakeup fd carries the signal; see `Master._signals`."""
