@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from throwaway import host, image, machine, payload, qemu
+from throwaway import host, image, machine, payload, qemu, site
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,6 +124,8 @@ class Tiers:
                     "memunit.deb": package,
                     "pyproject.toml": ROOT / "pyproject.toml",
                     "tests": ROOT / "tests",
+                    "examples": ROOT / "examples",
+                    **_site(suite),
                 },
                 packed,
             )
@@ -151,6 +153,12 @@ class Tiers:
             self._deb = Path(lines[-1])
             print(f"built {self._deb.name} in {time.monotonic() - started:.0f} s", flush=True)
         return self._deb
+
+
+def _site(suite: str) -> dict[str, Path]:
+    """What the apps of examples/ import, for the guest's own interpreter; without it their tests say so."""
+    folder = site.ensure(suite, ROOT / "tests" / "frameworks.txt")
+    return {} if folder is None else {"site-packages": folder}
 
 
 def _build_image(suite: str) -> subprocess.Popen[bytes]:

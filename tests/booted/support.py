@@ -38,7 +38,9 @@ Entry = dict[str, Any]
 Wanted = Callable[[Entry], bool]
 
 
-def run(*command: str, check: bool = True, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, check: bool = True, seconds: float = SECONDS, cwd: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run to the end. A failed command's words are in the error, unless it may fail."""
     done = subprocess.run(
         command,
@@ -48,6 +50,7 @@ def run(*command: str, check: bool = True, seconds: float = SECONDS) -> subproce
         errors="replace",
         timeout=seconds,
         stdin=subprocess.DEVNULL,
+        cwd=cwd,
     )
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done

@@ -18,18 +18,21 @@ class HarnessError(Exception):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a Debian architecture is called by QEMU and by Debian's kernel packages."""
+    """What a Debian architecture is called by QEMU, by Debian's kernel packages and in the names of wheels."""
 
     debian: str
     kernel: str
     emulator: str
     machine: str
     console: str
+    wheels: str
 
 
 _ARCHITECTURES = {
-    "amd64": Architecture("amd64", "linux-image-cloud-amd64", "qemu-system-x86_64", "q35", "ttyS0"),
-    "arm64": Architecture("arm64", "linux-image-cloud-arm64", "qemu-system-aarch64", "virt", "ttyAMA0"),
+    "amd64": Architecture("amd64", "linux-image-cloud-amd64", "qemu-system-x86_64", "q35", "ttyS0", "x86_64"),
+    "arm64": Architecture(
+        "arm64", "linux-image-cloud-arm64", "qemu-system-aarch64", "virt", "ttyAMA0", "aarch64"
+    ),
 }
 
 

@@ -1,0 +1,81 @@
+"""The apps of examples/, each in a virtualenv without memunit, installed as their files say and reloaded under load."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memunit.master import messages
+from tests.booted.support import Instance, at, ended, kind, lossless, run, say, under_load
+from tests.support.http import Client
+
+PAYLOAD = Path(__file__).resolve().parents[2]
+SHOP = Path("/srv/shop")
+PYTHON = SHOP / "venv" / "bin" / "python"
+# Each file of examples/, and the module that answers "ok PID".
+EXAMPLES = {
+    "flask/shop.toml": "web.py",
+    "django/wsgi.toml": "shop/views.py",
+    "django/asgi.toml": "shop/views.py",
+    "fastapi/shop.toml": "web.py",
+}
+OK = 'f"ok {'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def python() -> Path:
+    """An interpreter that has the frameworks and no memunit."""
+    if not (PAYLOAD / "site-packages").exists():
+        pytest.skip("the frameworks could not be fetched where this machine was made")
+    run("python3", "-m", "venv", "--without-pip", str(PYTHON.parent.parent))
+    (site,) = PYTHON.parent.parent.glob("lib/python3*/site-packages")
+    site.rmdir()
+    shutil.move(PAYLOAD / "site-packages", site)
+    refused = run(str(PYTHON), "-c", "import memunit", cwd="/", check=False)
+    assert "No module named 'memunit'" in refused.stderr
+    return PYTHON
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_new_version_is_served_and_a_broken_one_is_not(python: Path, name: str) -> None:
+    folder, module = PAYLOAD / "examples" / Path(name).parent, SHOP / EXAMPLES[name]
+    shutil.copytree(folder, SHOP, dirs_exist_ok=True)
+    old = module.read_text()
+    assert OK in old
+    with Instance("shop", (folder / Path(name).name).read_text()) as instance:
+        instance.start()
+        assert _word(instance) == "ok"
+        before = instance.workers()
+        with under_load(
+            instance.load(clients=4, rate=10), instance.load(clients=2, keep_alive=False)
+        ) as loads:
+            module.write_text(old.replace(OK, 'f"ok two {'))
+            instance.systemctl("reload")
+            assert _word(instance) == "two"
+            instance.journal.until(ended(MEMUNIT_CAUSE="reload"), 2)
+            replaced = instance.workers()
+            assert not {*before.values()} & {*replaced.values()}
+
+            module.write_text(old + "\nimport not_there_at_all\n")
+            assert instance.systemctl("reload", check=False).returncode != 0
+            (failed,) = instance.journal.until(kind(messages.RELOAD_FAILED))
+            assert "the old configuration goes on serving" in failed["MESSAGE"]
+            assert "ModuleNotFoundError: No module named 'not_there_at_all'" in failed["MESSAGE"]
+            assert "the last reload failed" in instance.property("StatusText")
+            assert instance.property("ActiveState") == "active"
+            assert instance.workers() == replaced
+            assert _word(instance) == "two"
+            lossless(instance.load(clients=1, requests=20).run())
+        assert {end["MEMUNIT_CAUSE"] for end in instance.journal.find(ended())} == {"reload"}
+        (done,) = instance.journal.find(kind(messages.RELOAD_DONE))
+        say(f"{name}: {sum(load.sent for load in loads)} requests, a reload done {at(done):.1f} s after boot")
+
+
+def _word(instance: Instance) -> str:
+    """Which version answers: the word before the pid."""
+    with Client(instance.target) as client:
+        answer = client.get()
+    assert answer.status == 200
+    return answer.body.decode().split()[-2]
