@@ -99,8 +99,9 @@ def _summary(settings: Settings, source: str, budget: Budget) -> list[str]:
         f"start_timeout {format_time(workers.start_timeout)}, watchdog {watchdog}, "
         f"min_lifetime {format_time(workers.min_lifetime)}, max_age {format_time(workers.max_age)}"
     )
+    metric = "cgroup, or uss" if memory.measured == "cgroup" else memory.measured
     bounds = (
-        f"limit {format_size(memory.limit)}, ceiling {format_size(memory.ceiling)}, {memory.measured} "
+        f"limit {format_size(memory.limit)}, ceiling {format_size(memory.ceiling)}, {metric} "
         f"every {format_time(memory.interval)}, patience {format_time(memory.patience)}"
     )
     return [

@@ -14,6 +14,7 @@ from memunit.cli.report import print_problems
 from memunit.cli.start import (
     NO_SOCKET,
     RuntimeDirectory,
+    claimed,
     configure,
     names,
     refused,
@@ -66,7 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     for _, sock in sockets:
         log.send(f"Listening on {describe(sock)}", None, 6)
     with RuntimeDirectory() as runtime:
+        tree, treeless = claimed("systemd-run --user --scope -p Delegate=yes memunit run gives it one")
         setting = Setting(
+            tree=tree,
+            treeless=treeless,
             instance=instance,
             # A name in LISTEN_FDNAMES may have no colon, and an address has.
             sockets=names(sockets) if taken else tuple(("memunit", sock.fileno()) for sock in found),

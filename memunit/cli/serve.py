@@ -13,7 +13,15 @@ from typing import NoReturn
 
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.report import print_problems
-from memunit.cli.start import NO_SOCKET, RuntimeDirectory, configure, names, reloading, unusable_runtime
+from memunit.cli.start import (
+    NO_SOCKET,
+    RuntimeDirectory,
+    claimed,
+    configure,
+    names,
+    reloading,
+    unusable_runtime,
+)
 from memunit.cli.usage import Parser
 from memunit.core import backoff
 from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
@@ -65,7 +73,10 @@ class _Serve:
         configuration = self._first_configuration()
         if isinstance(configuration, int):
             return configuration
+        tree, treeless = claimed("say Delegate=memory in the unit")
         setting = Setting(
+            tree=tree,
+            treeless=treeless,
             instance=self._instance,
             sockets=names(self._sockets),
             notify_path=self._runtime.file("notify"),

@@ -14,6 +14,7 @@ from memunit.core.exitcodes import EX_NOPERM, EX_OSERR
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
+from memunit.master.cgroup import Tree, Unavailable, claim
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError
 from memunit.master.sockets import describe, is_stream
@@ -49,6 +50,14 @@ def configure(
         preload=settings.app.preload and settings.app.run is not None,
         warnings=tuple(warnings),
     )
+
+
+def claimed(remedy: str) -> tuple[Tree | None, str]:
+    """The delegated part of the cgroup tree, with this process in a leaf of it; or why there is none."""
+    try:
+        return claim(remedy), ""
+    except Unavailable as unavailable:
+        return None, str(unavailable)
 
 
 def unusable_runtime(path: str, error: OSError, remedy: str) -> Problem:

@@ -9,6 +9,9 @@ _CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": ()}
 def cause_of(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | None]:
     """What ended it, and why it was being stopped if that is something else."""
     reason = worker.reason
+    if worker.oom == "own" and (code, status) == ("killed", 9):
+        # The kernel was faster, whoever else was about to kill it.
+        return Cause.MEMORY_CEILING, reason
     if worker.force is not None:
         # An exit with status 0 means that it made it, a moment before the SIGKILL.
         made_it = worker.force is Cause.GRACE_EXPIRED and (code, status) == ("exited", 0)

@@ -82,6 +82,17 @@ class Exited(WorkerFact):
 
 
 @dataclass(frozen=True, slots=True)
+class OomKilled(WorkerFact):
+    """The kernel's OOM killer has ended it, `own` for reaching its ceiling and else for want of memory elsewhere.
+
+    Comes right before its Exited. `peak` is the most it ever held, in bytes, 0 if unknown.
+    """
+
+    own: bool
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecycleRequested(WorkerFact):
     """Somebody asked for its replacement."""
 
@@ -142,6 +153,7 @@ WORKER_FACTS: tuple[type[WorkerFact], ...] = (
     StatusText,
     ExtendTimeout,
     Sampled,
+    OomKilled,
     Exited,
     RecycleRequested,
 )

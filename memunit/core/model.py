@@ -108,6 +108,9 @@ class Worker:
     reason: Cause | None = None
     force: Cause | None = None
     holds_slot: bool = False
+    oom: str = ""
+    """Who had too little memory when the kernel's OOM killer ended it: "own" for its ceiling, or "outside"."""
+    peak: int = 0
 
     @property
     def serving(self) -> bool:

@@ -224,10 +224,10 @@ KEYS = (
         table="memory",
         name="metric",
         kind=Kind.CHOICE,
-        choices=("auto", "uss", "pss", "rss"),
+        choices=("auto", "cgroup", "uss", "pss", "rss"),
         default="auto",
         metavar="METRIC",
-        help="what counts: uss (what only it has), pss (shared memory by shares) or rss; auto: uss",
+        help="what counts: cgroup (what the kernel charges it), uss (its alone), pss or rss; auto: cgroup, else uss",
     ),
     Key(
         table="memory",
@@ -236,7 +236,7 @@ KEYS = (
         default="1s",
         least=0.01,
         metavar="TIME",
-        help="how often memory is measured",
+        help="how often memory is measured where the kernel does not tell; and while a worker is over its limit",
     ),
     Key(
         table="stop",

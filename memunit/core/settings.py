@@ -81,8 +81,8 @@ class Memory:
 
     @property
     def measured(self) -> str:
-        """What is sampled: "uss", "pss" or "rss"; "auto" is uss."""
-        return "uss" if self.metric == "auto" else self.metric
+        """What counts: "cgroup", which is uss where there are no groups, "uss", "pss" or "rss"; "auto" is cgroup."""
+        return "cgroup" if self.metric == "auto" else self.metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

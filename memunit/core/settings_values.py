@@ -115,10 +115,6 @@ def _path(key: Key, value: Any) -> str:
 def _choice(key: Key, value: Any) -> str:
     if isinstance(value, str) and value in key.choices:
         return value
-    if key.path == "memory.metric" and value == "cgroup":
-        raise ValueProblem(
-            "cgroup needs the cgroup sensor, which comes with a later version", 'say "auto", which is uss now'
-        )
     words = " or ".join(f'"{choice}"' for choice in key.choices)
     guess = nearest(value, key.choices) if isinstance(value, str) else None
     raise ValueProblem(

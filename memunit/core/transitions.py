@@ -14,6 +14,7 @@ from memunit.core.facts import (
     Executed,
     Exited,
     ExtendTimeout,
+    OomKilled,
     Ping,
     Ready,
     RecycleRequested,
@@ -121,6 +122,12 @@ def _sampled(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
         turn.note_baseline(worker)
 
 
+def _oom_killed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+    """Its end is another fact: this is why."""
+    killed = cast(OomKilled, fact)
+    turn.put(worker, oom="own" if killed.own else "outside", peak=killed.peak)
+
+
 def _request(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     turn.put(worker, wants=Cause.REQUESTED)
 
@@ -141,6 +148,7 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.STARTING, StatusText): _status,
     (Phase.STARTING, ExtendTimeout): _extend,
     (Phase.STARTING, Sampled): _sampled,
+    (Phase.STARTING, OomKilled): _oom_killed,
     (Phase.STARTING, Exited): _exited,
     (Phase.STARTING, RecycleRequested): _pass_over,
     (Phase.RUNNING, Spawned): _spawned,
@@ -153,6 +161,7 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.RUNNING, StatusText): _status,
     (Phase.RUNNING, ExtendTimeout): _pass_over,
     (Phase.RUNNING, Sampled): _sampled,
+    (Phase.RUNNING, OomKilled): _oom_killed,
     (Phase.RUNNING, Exited): _exited,
     (Phase.RUNNING, RecycleRequested): _request,
     (Phase.STOP_SIGTERM, Spawned): _spawned,
@@ -165,15 +174,17 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.STOP_SIGTERM, StatusText): _status,
     (Phase.STOP_SIGTERM, ExtendTimeout): _extend,
     (Phase.STOP_SIGTERM, Sampled): _sampled,
+    (Phase.STOP_SIGTERM, OomKilled): _oom_killed,
     (Phase.STOP_SIGTERM, Exited): _exited,
     (Phase.STOP_SIGTERM, RecycleRequested): _pass_over,
     (Phase.STOP_SIGKILL, Spawned): _spawned,
     (Phase.STOP_SIGKILL, SpawnFailed): _spawn_failed,
+    (Phase.STOP_SIGKILL, OomKilled): _oom_killed,
     (Phase.STOP_SIGKILL, Exited): _exited,
     **{
         (Phase.STOP_SIGKILL, fact): _pass_over
         for fact in WORKER_FACTS
-        if fact not in (Spawned, SpawnFailed, Exited)
+        if fact not in (Spawned, SpawnFailed, OomKilled, Exited)
     },
     # A dead worker is no longer in the state; the rows stand so that the table is total.
     **{(Phase.DEAD, fact): _pass_over for fact in WORKER_FACTS},

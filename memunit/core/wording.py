@@ -78,6 +78,8 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     """The sentence of an end entry."""
     during = f" while being stopped for {reason}" if reason is not None else ""
     said = f", last status: {worker.status}" if worker.status and cause is Cause.START_FAILED else ""
+    if worker.oom == "outside":
+        said += ", by the kernel's OOM killer for want of memory elsewhere: MemoryMax= of the unit, or the machine"
     served = f" after {seconds(now - worker.born)}"
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {how(code, status)}{served}{drain}{said}"
@@ -85,6 +87,9 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
 
 def _detail(worker: Worker, cause: Cause | None) -> str:
     memory = usage(worker)
+    if cause is Cause.MEMORY_CEILING and worker.oom == "own" and worker.ceiling is not None:
+        peak = f", {format_size(worker.peak)} at most" if worker.peak else ""
+        return f" of {format_size(worker.ceiling)} reached, the kernel has killed it{peak}"
     if memory and cause in (Cause.MEMORY_LIMIT, Cause.MEMORY_CEILING, Cause.PRESSURE):
         return f", {memory}"
     return ""
@@ -119,6 +124,8 @@ def end_fields(
     if worker.stop_at is not None:
         fields["MEMUNIT_DRAIN_USEC"] = int((now - worker.stop_at) * 1_000_000)
     measured = worker.memory if worker.decided_memory is None else worker.decided_memory
+    if worker.peak:
+        fields["MEMUNIT_PEAK_BYTES"] = worker.peak
     if measured is not None:
         fields["MEMUNIT_MEMORY_BYTES"] = measured
         fields["MEMUNIT_METRIC"] = worker.metric

@@ -50,6 +50,8 @@ class Launch:
     notify_path: str | None = None
     watchdog_usec: int = 0
     parent_death_signal: int = 0
+    cgroup: str = ""
+    """The cgroup.procs file of the group that it belongs in; empty for that of its parent."""
 
 
 def _fail(report: int, error: BaseException, path: str, status: int) -> NoReturn:
@@ -64,6 +66,9 @@ def become_program(launch: Launch, report: int) -> NoReturn:
     try:
         # Above every socket's place.
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + len(launch.sockets))
+        path = launch.cgroup
+        _move(launch)
+        path = ""
         _reset(launch)
         _place_sockets(launch)
         _close_all_but({*range(FIRST_SOCKET + len(launch.sockets)), report})
@@ -84,6 +89,9 @@ def become_function(
     path, status = "", EXIT_FDS
     try:
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + len(launch.sockets))
+        path = launch.cgroup
+        _move(launch)
+        path = ""
         _reset(launch)
         if keep is None:
             _place_sockets(launch)
@@ -146,6 +154,14 @@ def _reset(launch: Launch) -> None:
     else:
         os.dup2(null, 0)
         os.close(null)
+
+
+def _move(launch: Launch) -> None:
+    """By itself and before all else: what it has touched by then stays charged to the master."""
+    if launch.cgroup:
+        descriptor = os.open(launch.cgroup, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, b"0")
+        os.close(descriptor)
 
 
 def _unblock_signals() -> None:

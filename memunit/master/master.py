@@ -30,11 +30,13 @@ from memunit.core.model import Gate, Headroom, Phase, State, Worker, WorkerId, i
 from memunit.core.protocol import facts_of
 from memunit.master import system
 from memunit.master.control import ControlServer
+from memunit.master.groups import Groups
 from memunit.master.notify import NotifyListener
 from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warned, ZygoteId
 from memunit.master.registry import Registry
 from memunit.master.report import Reporter
-from memunit.master.sampling import Sampler, memory_available
+from memunit.master.sampling import Sample, memory_available
+from memunit.master.sensors import CGROUP, Sensors, Watched
 from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.signals import Signals
 from memunit.master.spawn import Launch
@@ -50,11 +52,13 @@ class Master:
     def __init__(self, setting: Setting, configuration: Configuration) -> None:
         self._at = setting
         self._revisions = {1: configuration}
-        self._samplers: dict[str, Sampler] = {}  # by metric
         # Known before the first sample: who scales up in between is told of the machine's bound too.
         self._pending: list[f.Fact] = [f.MemoryAvailable(Headroom(*memory_available()))]
         self._exit_code: int | None = None
         self._epoll = select.epoll()
+        self._groups: Groups[WorkerId] = Groups(setting.tree, self._epoll)
+        self._sensors: Sensors[WorkerId] = Sensors(self._groups)
+        self._ready: set[int] = set()
         self._workers: Registry[WorkerId | ZygoteId] = Registry(self._epoll, sole=setting.sole)
         self._nursery: Nursery[WorkerId] = Nursery(self._epoll, setting.start, self._zygote_delay)
         self._notify = NotifyListener(setting.notify_path)
@@ -62,7 +66,6 @@ class Master:
         self._signals = Signals()
         self._hangup = False
         self._lost: list[Lost] = []
-        self._next_sample = 0.0
         self._report = Reporter(setting.log, setting.systemd)
         now = time.monotonic()
         self._state: State = initial(
@@ -97,11 +100,14 @@ class Master:
         self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
         for warning in configuration.warnings:
             self._report.warn("CONFIGURATION", warning)
+        if self._at.treeless and configuration.policy.limit is not None and configuration.metric == CGROUP:
+            self._report.entry(_treeless(self._at.treeless, configuration))
 
     def _disarm(self) -> None:
         self._signals.disarm()
         self._nursery.close()
         self._workers.close()
+        self._groups.close()
         if self._control is not None:
             self._control.close()
         self._notify.close()
@@ -110,14 +116,15 @@ class Master:
     # -- gathering -------------------------------------------------------------------------------------------
 
     def _wait(self, deadline: float) -> None:
+        self._ready = set()
         if self._pending:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        due = min(deadline, self._next_sample, self._report.next_ping, self._nursery.due)
+        due = min(deadline, self._sensors.due, self._report.next_ping, self._nursery.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
-        self._epoll.poll(math.ceil(until * 1000) / 1000)
+        self._ready = {descriptor for descriptor, _ in self._epoll.poll(math.ceil(until * 1000) / 1000)}
 
     def _gather(self) -> list[f.Fact]:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
@@ -157,6 +164,7 @@ class Master:
                         self._workers.signal(who, signum)
                     facts.append(f.Spawned(who, child.pid))
                 case Refused(who, why):
+                    self._groups.ended(who)
                     facts.append(f.SpawnFailed(who, why))
                 case Warned(text):
                     self._report.warn("PRELOAD_UNSAFE", f"Preloading may not be safe: {text}")
@@ -180,15 +188,19 @@ class Master:
         facts: list[f.Fact] = []
         ends = self._workers.collect(lambda: facts.extend(self._forks()))
         for who, end, failure in ends:
-            for sampler in self._samplers.values():
-                sampler.forget(end.pid)
             if isinstance(who, ZygoteId):
                 self._nursery.ended(who, end, failure)
                 facts += self._forks()
-            elif failure is not None:
+                continue
+            self._sensors.forget(who, end.pid)
+            death = self._groups.ended(who)
+            if failure is not None:
                 facts.append(f.SpawnFailed(who, _describe(failure)))
-            else:
-                facts.append(f.Exited(who, end.code, end.status))
+                continue
+            if death.oom:
+                facts.append(f.OomKilled(who, death.oom == "own", death.peak))
+            facts.append(f.Exited(who, end.code, end.status))
+        self._groups.sweep()
         return facts
 
     def _reloads(self) -> list[f.Fact]:
@@ -212,28 +224,29 @@ class Master:
         return [f.Reload(tuple(tokens), configuration.policy)]
 
     def _samples(self) -> list[f.Fact]:
-        now = time.monotonic()
-        if now < self._next_sample:
-            return []
+        workers = self._state.workers.values()
+        watched = [
+            self._watched(each) for each in workers if each.pid and each.phase is not Phase.STOP_SIGKILL
+        ]
         interval = self._revisions[self._state.revision].interval
-        self._next_sample = now + interval
-        facts: list[f.Fact] = []
-        for worker in self._state.workers.values():
-            if worker.pid and worker.phase is not Phase.STOP_SIGKILL:
-                facts += self._sample(worker)
+        facts = _sampled(self._sensors.look(watched, self._ready, interval))
         if facts:
             facts.append(f.MemoryAvailable(Headroom(*memory_available())))
         return facts
 
-    def _sample(self, worker: Worker) -> list[f.Fact]:
-        bounds = [b for b in (worker.limit, worker.ceiling) if b is not None]
+    def _watched(self, worker: Worker) -> Watched[WorkerId]:
         # Judged by the numbers of its own configuration, so measured by its metric too.
         configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
-        metric = configuration.metric
-        if metric not in self._samplers:
-            self._samplers[metric] = Sampler(metric)
-        sample = self._samplers[metric].sample(worker.pid, min(bounds, default=None))
-        return [] if sample is None else [f.Sampled(worker.id, sample.bytes, sample.metric)]
+        return Watched(
+            name=worker.id,
+            pid=worker.pid,
+            limit=worker.limit,
+            ceiling=worker.ceiling,
+            metric=configuration.metric,
+            interval=configuration.interval,
+            over=worker.over_since is not None,
+            draining=worker.phase is Phase.STOP_SIGTERM,
+        )
 
     # -- carrying out ----------------------------------------------------------------------------------------
 
@@ -244,11 +257,14 @@ class Master:
             case Send(who, number) if self._nursery.signal(who, _SIGNALS[number]):
                 self._pending += self._forks()
             case Send(who, Signal.KILL):
+                self._groups.kill(who)
                 self._workers.kill(who)
             case Send(who, number):
+                self._sensors.draining(who)
                 self._workers.signal(who, _SIGNALS[number])
             case Measure(who):
-                self._pending += self._sample(self._state.workers[who]) if who in self._state.workers else []
+                worker = self._state.workers.get(who)
+                self._pending += _sampled(self._sensors.measure(self._watched(worker)) if worker else [])
             case Journal():
                 heir = action.replacement
                 self._report.entry(action, None if heir is None else self._workers.pid(heir))
@@ -293,13 +309,22 @@ class Master:
             watchdog_usec=0 if math.isinf(action.watchdog) else int(action.watchdog * 1e6),
             parent_death_signal=self._at.parent_death_signal,
         )
+        worker = self._state.workers[action.id]
+        try:
+            label = f"{action.id.slot}.{action.id.generation}"
+            group = self._groups.place(action.id, label, limit=worker.limit, ceiling=worker.ceiling)
+        except OSError as error:
+            self._pending.append(f.SpawnFailed(action.id, _describe(error)))
+            return
+        launch = replace(launch, cgroup=group)
         if configuration.preload:
-            self._nursery.request(action.revision, launch, action.id, own, launch.watchdog_usec)
+            self._nursery.request(action.revision, launch, action.id, own, self._groups.zygotes)
             self._pending += self._forks()
             return
         try:
             child = self._at.start(replace(launch, environment={**launch.environment, **own}))
         except OSError as error:
+            self._groups.ended(action.id)
             self._pending.append(f.SpawnFailed(action.id, _describe(error)))
             return
         self._workers.add(action.id, child, await_exec=configuration.policy.ready_on_exec)
@@ -328,6 +353,18 @@ def _lost(event: Lost) -> Journal:
     return Journal(
         kind="ZYGOTE_LOST", message=f"{text}; another is started{after}", priority=4, fields=fields
     )
+
+
+def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:
+    return [f.Sampled(who, sample.bytes, sample.metric) for who, sample in samples]
+
+
+def _treeless(why: str, configuration: Configuration) -> Journal:
+    text = (
+        f"Memory is looked at every {configuration.interval:g} s and not told by the kernel: {why}. "
+        "A worker that runs away may take memory from the others until it is seen"
+    )
+    return Journal(kind="SENSOR", message=text, priority=5)
 
 
 def _seed(instance: str) -> int:

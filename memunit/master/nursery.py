@@ -4,7 +4,7 @@ import math
 import select
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from memunit.master.spawn import Child, End, Launch
@@ -72,10 +72,13 @@ class Nursery(Generic[Name]):
         return min((cradle.retry_at for cradle in self._cradles.values()), default=math.inf)
 
     def request(
-        self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str], watchdog_usec: int
+        self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str], group: str
     ) -> None:
-        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""
-        cradle = self._cradles.setdefault(revision, _Cradle(launch))
+        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec.
+
+        `group` is where a zygote belongs, as Launch.cgroup.
+        """
+        cradle = self._cradles.setdefault(revision, _Cradle(replace(launch, cgroup=group)))
         zygote = cradle.zygote
         if zygote is None or zygote.spent:
             try:
@@ -83,7 +86,7 @@ class Nursery(Generic[Name]):
             except OSError as error:
                 self._pending.append(Refused(name, f"fork: {error.strerror or error}"))
                 return
-        zygote.request(name, environment, watchdog_usec)
+        zygote.request(name, environment, launch.watchdog_usec, launch.cgroup)
 
     def signal(self, name: Name, signum: int) -> bool:
         """A signal for a worker that is still awaited; False if none of this name is."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from memunit.core.model import Policy
+from memunit.master.cgroup import Tree
 from memunit.master.journal import Log
 from memunit.master.notify import Systemd
 from memunit.master.spawn import Child, Launch
@@ -41,6 +42,9 @@ class Setting:
     start_log: StartLog
     load: Callable[[], Configuration]
     start: Callable[[Launch], Child]
+    # The delegated part of the cgroup tree; or why there is none, if that is worth telling.
+    tree: Tree | None = None
+    treeless: str = ""
     parent_death_signal: int = 0
     # False where the process has children of its own, as a program that calls memunit.run may: those are not ours.
     sole: bool = True

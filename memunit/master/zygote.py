@@ -62,6 +62,7 @@ class _Request(Generic[Name]):
     name: Name
     environment: Mapping[str, str]
     watchdog_usec: int
+    cgroup: str
     signum: int = 0
 
 
@@ -108,10 +109,10 @@ class Zygote(Generic[Name]):
         """The descriptor to poll for reading, until it is `over`."""
         return self._control.fileno()
 
-    def request(self, name: Name, environment: Mapping[str, str], watchdog_usec: int) -> None:
-        """Ask for a worker with these variables on top of the zygote's own environment."""
+    def request(self, name: Name, environment: Mapping[str, str], watchdog_usec: int, cgroup: str) -> None:
+        """Ask for a worker with these variables on top of the zygote's own environment; `cgroup` as in Launch."""
         self.asked = True
-        self._waiting.append(_Request(name, environment, watchdog_usec))
+        self._waiting.append(_Request(name, environment, watchdog_usec, cgroup))
         self._ask()
 
     def signal(self, name: Name, signum: int) -> list[Refused[Name]] | None:
@@ -196,6 +197,7 @@ class Zygote(Generic[Name]):
             "id": id(request),
             "environment": dict(request.environment),
             "watchdog_usec": request.watchdog_usec,
+            "cgroup": request.cgroup,
             "parent": os.getpid(),
             "parent_death_signal": int(self._death_signal),
         }

@@ -4,7 +4,7 @@ The master's own children they become all the same: each is forked by an interme
 and the master is the child subreaper. So the end of a zygote takes no worker along.
 
 Messages are JSON, one in a packet (SOCK_SEQPACKET). From the master: {"id", "environment", "watchdog_usec",
-"parent", "parent_death_signal"}. To the master: {"ready", "warnings"} once, {"unusable"} instead if there is
+"cgroup", "parent", "parent_death_signal"}. To the master: {"ready", "warnings"} once, {"unusable"} instead if there is
 nothing to fork, and for each request {"id", "pid"} or {"id", "error", "errno"}.
 """
 
@@ -165,6 +165,8 @@ def _become_worker(
     if theirs.recv(2) != b"go":
         os._exit(EX_TEMPFAIL)  # the zygote has ended, and nobody knows of this worker
     theirs.close()
+    if request["cgroup"]:
+        _move(request["cgroup"])
     if request["parent_death_signal"]:
         _die_with(request["parent"], request["parent_death_signal"])
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -173,6 +175,17 @@ def _become_worker(
         os.environ.update(WATCHDOG_USEC=str(request["watchdog_usec"]), WATCHDOG_PID=str(os.getpid()))
     faulthandler.enable(all_threads=True)
     _reseed()
+
+
+def _move(procs: str) -> None:
+    """Into the group of this worker, before it touches memory of its own."""
+    try:
+        descriptor = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, b"0")
+        os.close(descriptor)
+    except OSError as error:
+        print(f"memunit worker: {procs}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(EX_TEMPFAIL)
 
 
 def _reseed() -> None:

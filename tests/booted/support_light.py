@@ -5,6 +5,8 @@ connection, one request a connection.
 
 /            "ok PID"
 /leak?kb=N   keeps N KiB for ever, then "ok PID"
+/read?mib=N  reads N MiB of files in /usr
+/daemon      starts a process in a session of its own, and says "daemon PID" on stderr
 /slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
 
 With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there.
@@ -44,12 +46,45 @@ def answer(connection: socket.socket) -> None:
         number = float((re.findall(r"=([\d.]+)", path) or ["0"])[0])
         if path.startswith("/leak"):
             _kept.append(b"\xa5" * int(number * 1024))
+        elif path.startswith("/read"):
+            read(int(number) << 20)
+        elif path.startswith("/daemon"):
+            daemon()
         elif path.startswith("/slow"):
             print("slow", file=sys.stderr, flush=True)
             _never.wait(number)
         body = f"ok {os.getpid()}\n"
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall((head + body).encode())
+
+
+def read(size: int) -> None:
+    """Files, one after the other, until it is enough."""
+    for folder, _, names in os.walk("/usr"):
+        for name in names:
+            try:
+                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
+            except OSError:
+                continue
+            while size > 0 and (block := os.read(descriptor, 1 << 20)):
+                size -= len(block)
+            os.close(descriptor)
+            if size <= 0:
+                return
+
+
+def daemon() -> None:
+    """By a double fork, as daemons do it."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        grandchild = os.fork()
+        if grandchild:
+            print(f"daemon {grandchild}", file=sys.stderr, flush=True)
+            os._exit(0)
+        while True:
+            signal.pause()
+    os.waitpid(child, 0)
 
 
 def main() -> None:

@@ -61,8 +61,9 @@ class Nest:
                 (f"s{place}.socket", each.fileno()) for place, each in enumerate(self.stage.sockets)
             ),
             notify_path=self.stage.notify.path,
+            watchdog_usec=watchdog_usec,
         )
-        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name}, watchdog_usec)
+        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name}, "")
 
     def settle(self, condition: Callable[[], Found | None], what: str, timeout: float = DEADLINE) -> Found:
         """Go round the loop until `condition` finds something."""

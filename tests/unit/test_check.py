@@ -465,7 +465,7 @@ def test_check_of_a_good_file(etc: Path, capsys: pytest.CaptureFixture[str]) -> 
         f"  in       {etc}",
         "  listen   127.0.0.1:8000",
         "  workers  2, surge 1, start_timeout 30s, watchdog 30s, min_lifetime 10s, max_age infinity",
-        "  memory   limit 2M, ceiling 3M, uss every 1s, patience 2s",
+        "  memory   limit 2M, ceiling 3M, cgroup, or uss every 1s, patience 2s",
         "  stop     grace 30s",
     ]
     assert lines[7].startswith("  budget   2 workers x 2M = 4M of the ")

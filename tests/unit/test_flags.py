@@ -131,7 +131,6 @@ def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
         (["--app", "a:b", "--workers", "0"], ["--workers: 0 workers serve nobody; say 1 or more; to serve nobody, stop the .socket unit"]),
         (["--app", "a:b", "--workers", "x"], ['--workers: "x" is not a whole number from 1 to 1024, or "auto"']),
         (["--app", "a:b", "--min-lifetime", "infinity"], ['--min-lifetime: this one has to end, so it can\'t be infinity; say a time such as "10s"']),
-        (["--app", "a:b", "--metric", "cgroup"], ['--metric: cgroup needs the cgroup sensor, which comes with a later version; say "auto", which is uss now']),
         (["--app", "a:b", "--threads", "4"], ['--threads: goes with --server "wsgi", not with "asgi"; remove it']),
         (["--threads", "4", "--", "x"], ['--threads: goes with --app and --server "wsgi"; remove it']),
         (["--app", "a:b", "--environment", "A"], ['--environment: "A" has no value; say A=VALUE']),

@@ -120,8 +120,8 @@ def test_every_field_of_the_settings_is_a_key() -> None:
     assert said == set(BY_PATH)
 
 
-def test_auto_is_uss() -> None:
-    assert Memory().measured == "uss"
+def test_auto_is_cgroup() -> None:
+    assert Memory().measured == "cgroup"
     assert Memory(metric="rss").measured == "rss"
 
 
@@ -235,14 +235,7 @@ def test_surge_0_is_allowed() -> None:
         ("[workers]\nmax_age = 0", 'workers.max_age: 0 is too short; say "1s" at least; "infinity" is usual'),
         (
             '[memory]\nmetric = "ussr"',
-            'memory.metric: "ussr" is not "auto" or "uss" or "pss" or "rss"; did you mean "uss"?',
-        ),
-        (
-            '[memory]\nmetric = "cgroup"',
-            (
-                'memory.metric: cgroup needs the cgroup sensor, which comes with a later version; say "auto", '
-                "which is uss now"
-            ),
+            'memory.metric: "ussr" is not "auto" or "cgroup" or "uss" or "pss" or "rss"; did you mean "uss"?',
         ),
         ('ready = "soon"', 'app.ready: "soon" is not "notify" or "exec"; say one of these'),
         ('server = "asgj"', 'app.server: "asgj" is not "asgi" or "wsgi" or "callable"; did you mean "asgi"?'),

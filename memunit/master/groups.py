@@ -1,0 +1,94 @@
+"""The groups of all workers by their names, from the fork until the kernel says that nobody is left in them."""
+
+import contextlib
+import os
+import select
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+from memunit.master.cgroup import Death, Group, Tree
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class Groups(Generic[Name]):
+    """Empty and without effect where there is no delegated tree."""
+
+    def __init__(self, tree: Tree | None, epoll: select.epoll) -> None:
+        """`epoll` gets a descriptor for each group, for EPOLLPRI: whoever waits on it calls `sweep` after."""
+        self._tree = tree
+        self._epoll = epoll
+        self._groups: dict[Name, Group] = {}
+        self._emptying: dict[str, int] = {}
+        for path in tree.clear() if tree is not None else ():
+            self._await_empty(path)
+
+    @property
+    def zygotes(self) -> str:
+        """Where a zygote belongs; empty if nowhere."""
+        return "" if self._tree is None else self._tree.zygotes
+
+    def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
+        """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
+        if self._tree is None:
+            return ""
+        group = self._groups[name] = self._tree.group(label, limit=limit, ceiling=ceiling)
+        self._epoll.register(group.events, select.EPOLLPRI)
+        return group.procs
+
+    def items(self) -> Iterable[tuple[Name, Group]]:
+        """Each worker that has not ended, with its group."""
+        return self._groups.items()
+
+    def get(self, name: Name) -> Group | None:
+        """The group of a worker that has not ended."""
+        return self._groups.get(name)
+
+    def kill(self, name: Name) -> None:
+        """SIGKILL to all that a worker is, if it has a group."""
+        if name in self._groups:
+            self._groups[name].kill()
+
+    def ended(self, name: Name) -> Death:
+        """The worker has ended, or never came to be: what was counted. What it leaves behind is killed."""
+        group = self._groups.pop(name, None)
+        if group is None:
+            return Death("", 0)
+        death = group.death()
+        self._epoll.unregister(group.events)
+        group.close()
+        if not group.remove():
+            group.kill()
+            self._await_empty(group.path)
+        return death
+
+    def sweep(self) -> None:
+        """Remove the groups that have become empty."""
+        for path in list(self._emptying):
+            with contextlib.suppress(OSError):
+                os.pread(self._emptying[path], 256, 0)  # quiet until the next change
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            if not os.path.exists(path):
+                descriptor = self._emptying.pop(path)
+                self._epoll.unregister(descriptor)
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Kill what is left, and close all descriptors."""
+        for group in self._groups.values():
+            group.kill()
+            group.close()
+            group.remove()
+        for descriptor in self._emptying.values():
+            os.close(descriptor)
+        self._groups.clear()
+        self._emptying.clear()
+
+    def _await_empty(self, path: str) -> None:
+        """Its cgroup.events says populated 0 when the last process is gone: it may be in an uninterruptible sleep."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+            self._epoll.register(descriptor, select.EPOLLPRI)
+            self._emptying[path] = descriptor
+            self.sweep()

@@ -1,0 +1,139 @@
+"""Who holds how much memory, and when that is looked at: the kernel's trip-wire, or a look at every interval.
+
+Both give the same samples. Where there is a group, the kernel says that a worker has come to its limit, and it is
+looked at then, while it is over, and else only now and then: for what raises no event, as a leak that is swapped out.
+"""
+
+import math
+import time
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from memunit.master.cgroup import Group
+from memunit.master.groups import Groups
+from memunit.master.sampling import Sample, Sampler
+
+Name = TypeVar("Name", bound=Hashable)
+
+CGROUP = "cgroup"
+# Seconds between two looks at a worker whose trip-wire is armed.
+UNHURRIED = 10.0
+# An app that trips the wire by page cache again and again costs us one look in this many seconds.
+REST = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched(Generic[Name]):
+    """A worker as policy knows it. Bytes and seconds; `over` says that it counts as over its limit."""
+
+    name: Name
+    pid: int
+    limit: int | None
+    ceiling: int | None
+    metric: str
+    interval: float
+    over: bool
+    draining: bool
+
+
+@dataclass(slots=True)
+class _Wire:
+    look_at: float = -math.inf
+    rest_until: float = -math.inf
+
+
+class Sensors(Generic[Name]):
+    """Samples of all workers, each by the metric that its configuration asks for."""
+
+    def __init__(self, groups: Groups[Name]) -> None:
+        self._groups = groups
+        self._samplers: dict[str, Sampler] = {}
+        self._wires: dict[Name, _Wire] = {}
+        self._next_round = -math.inf
+        self.due = -math.inf
+        """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
+
+    def look(
+        self, watched: Iterable[Watched[Name]], ready: Collection[int], interval: float
+    ) -> list[tuple[Name, Sample]]:
+        """The samples that are due now; `ready` are the descriptors of which epoll has told.
+
+        `interval` seconds after this round comes the next, of those without a trip-wire.
+        """
+        now = time.monotonic()
+        # Of all groups, for a descriptor that nobody reads keeps the loop awake.
+        tripped = {name for name, group in self._groups.items() if group.events in ready and _tripped(group)}
+        if now >= self._next_round:
+            self._next_round, due = now + interval, True
+        else:
+            due = False
+        self.due = math.inf
+        found = []
+        for each in watched:
+            group = self._groups.get(each.name)
+            if each.metric != CGROUP or group is None:
+                found += self._sample(each) if due else []
+                self.due = min(self.due, self._next_round)
+                continue
+            if each.name in tripped or now >= self._wire(each.name).look_at:
+                found += self._look(each, group, now)
+            self.due = min(self.due, self._wire(each.name).look_at)
+        return found
+
+    def measure(self, each: Watched[Name]) -> list[tuple[Name, Sample]]:
+        """A sample of this one, now."""
+        group = self._groups.get(each.name)
+        if each.metric == CGROUP and group is not None:
+            return self._look(each, group, time.monotonic())
+        return self._sample(each)
+
+    def draining(self, name: Name) -> None:
+        """It was told to stop: nothing may slow it down now."""
+        group = self._groups.get(name)
+        if group is not None:
+            group.disarm()
+
+    def forget(self, name: Name, pid: int) -> None:
+        """It has ended."""
+        self._wires.pop(name, None)
+        for sampler in self._samplers.values():
+            sampler.forget(pid)
+
+    def _wire(self, name: Name) -> _Wire:
+        return self._wires.setdefault(name, _Wire())
+
+    def _look(self, each: Watched[Name], group: Group, now: float) -> list[tuple[Name, Sample]]:
+        own = group.own()
+        if own is None:
+            return []
+        wire = self._wire(each.name)
+        wire.look_at = now + UNHURRIED
+        if each.limit is not None and not each.draining:
+            if own >= each.limit or each.over:
+                group.disarm()
+                wire.look_at = now + min(each.interval, UNHURRIED)
+            elif not group.armed and now < wire.rest_until:
+                wire.look_at = wire.rest_until
+            elif not group.armed:
+                group.arm(each.limit, own)
+                wire.rest_until = now + REST
+        return [(each.name, Sample(own, CGROUP, True))]
+
+    def _sample(self, each: Watched[Name]) -> list[tuple[Name, Sample]]:
+        metric = "uss" if each.metric == CGROUP else each.metric
+        if metric not in self._samplers:
+            self._samplers[metric] = Sampler(metric)
+        bounds = [bound for bound in (each.limit, each.ceiling) if bound is not None]
+        sample = self._samplers[metric].sample(each.pid, min(bounds, default=None))
+        return [] if sample is None else [(each.name, sample)]
+
+
+def _tripped(group: Group) -> bool:
+    counts = group.count()
+    tripped = group.armed and counts.high > group.counts.high
+    group.counts = counts
+    if tripped:
+        # At once: the kernel throttles what goes past it.
+        group.disarm()
+    return tripped

@@ -1,0 +1,148 @@
+"""The kernel as the sensor: each worker in a group of its own, on a machine with cgroup v2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from memunit.master import messages
+from tests.booted.support import Instance, at, ended, kind, light, run, say, under_load
+from tests.support.wait import wait_gone
+
+MIB = 1 << 20
+BOUNDS = '[memory]\nlimit = "48M"\nceiling = "96M"\npatience = 0\ninterval = "1h"\n'
+
+
+def group(instance: Instance) -> Path:
+    """The folder of the unit's group."""
+    return Path("/sys/fs/cgroup" + instance.property("ControlGroup"))
+
+
+def groups(instance: Instance) -> set[str]:
+    """The groups of workers."""
+    return {each.name for each in group(instance).glob("worker-*")}
+
+
+def test_a_worker_has_a_group_and_is_recycled_without_polling() -> None:
+    """With an interval of an hour, only the kernel can have told."""
+    with Instance("wire", light(more=BOUNDS)) as instance:
+        instance.start()
+        assert groups(instance) == {"worker-0.1", "worker-1.1"}
+        assert instance.journal.find(kind(messages.SENSOR)) == []
+        mine = group(instance) / "worker-0.1"
+        assert (mine / "cgroup.procs").read_text().split() == [str(instance.workers()[0])]
+        assert (mine / "memory.max").read_text() == f"{96 * MIB}\n"
+        assert (group(instance) / "master" / "cgroup.procs").read_text().split() == [str(instance.master())]
+        with under_load(instance.load(clients=2, rate=10)):
+            instance.ask("/leak?kb=60000")
+            (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+        assert end["MEMUNIT_METRIC"] == "cgroup"
+        assert int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 96 * MIB
+        instance.settle()
+        slot = end["MEMUNIT_SLOT"]
+        assert groups(instance) == {f"worker-{slot}.2", f"worker-{1 - int(slot)}.1"}
+
+
+def test_a_runaway_dies_alone_at_its_ceiling() -> None:
+    with Instance("runaway", light(more=BOUNDS)) as instance:
+        instance.start()
+        with under_load(instance.load(clients=4, rate=10)):
+            doomed = instance.load(clients=1, requests=1, path="/leak?kb=2000000").start()
+            (end,) = instance.journal.until(ended())
+            instance.journal.until(kind(messages.WORKER_READY), 3)
+            assert doomed.join().lost == 1
+        assert end["MEMUNIT_CAUSE"] == "memory-ceiling"
+        assert "ceiling of 96M reached, the kernel has killed it" in end["MESSAGE"]
+        assert (end["EXIT_CODE"], end["EXIT_STATUS"]) == ("killed", "9")
+        if "MEMUNIT_PEAK_BYTES" in end:
+            assert int(end["MEMUNIT_PEAK_BYTES"]) <= 96 * MIB
+        assert instance.property("NRestarts") == "0"
+        assert len(instance.journal.find(ended())) == 1
+
+
+def test_a_kill_by_hand_is_no_oom_kill() -> None:
+    with Instance("byhand", light(more=BOUNDS)) as instance:
+        instance.start()
+        os.kill(instance.workers()[0], signal.SIGKILL)
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "crash-signal"
+        assert "OOM" not in end["MESSAGE"]
+
+
+def test_page_cache_is_no_leak() -> None:
+    """It trips the wire, and the answer to the question is no."""
+    with Instance("cache", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        (pid,) = instance.workers().values()
+        # Charged to whoever reads it first.
+        run("sync")
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/read?mib=400")
+        instance.settle()
+        events = dict(
+            line.split() for line in (group(instance) / "worker-0.1/memory.events").read_text().splitlines()
+        )
+        say(f"memory.events after 400 MiB of page cache under a limit of 48 MiB: {events}")
+        assert int(events["high"]) > 0
+        assert instance.workers() == {0: pid}
+        assert instance.journal.find(ended()) == []
+        # And the wire is armed for a leak still.
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_what_a_worker_has_started_ends_with_it() -> None:
+    with Instance("family", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        instance.ask("/daemon")
+        (told,) = instance.journal.until(lambda entry: entry.get("MESSAGE", "").startswith("daemon "))
+        daemon = int(told["MESSAGE"].split()[1])
+        os.kill(instance.workers()[0], signal.SIGTERM)
+        instance.journal.until(ended())
+        wait_gone(daemon)
+        instance.settle()
+        assert groups(instance) == {"worker-0.2"}
+
+
+def test_without_delegation_it_is_sampled_and_says_so() -> None:
+    more = BOUNDS.replace('"1h"', '"200ms"')
+    with Instance("sampled", light(more=more), service="Delegate=no\n") as instance:
+        instance.start()
+        (told,) = instance.journal.find(kind(messages.SENSOR))
+        assert "was not delegated to memunit: say Delegate=memory in the unit" in told["MESSAGE"]
+        assert told["PRIORITY"] == "5"
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert (end["MEMUNIT_CAUSE"], end["MEMUNIT_METRIC"]) == ("memory-limit", "uss")
+
+
+def test_groups_of_a_killed_master_are_cleared() -> None:
+    with Instance(
+        "orphans", light("--deaf", more=BOUNDS, count=1), service="TimeoutStopSec=1s\n"
+    ) as instance:
+        instance.start()
+        (old,) = instance.workers().values()
+        os.kill(instance.master(), signal.SIGKILL)
+        wait_gone(old)
+        instance.journal.until(kind(messages.WORKER_READY), 2)
+        assert groups(instance) == {"worker-0.1"}
+        (new,) = instance.workers().values()
+        assert (group(instance) / "worker-0.1/cgroup.procs").read_text().split() == [str(new)]
+
+
+def test_how_soon_it_is_known() -> None:
+    """From the answer of the request that crosses the limit to the start of the replacement; a figure, no bound."""
+    with Instance("soon", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        times = []
+        for number in range(2, 7):
+            before = time.monotonic()
+            instance.ask("/leak?kb=60000")
+            (*_, started) = instance.journal.until(kind(messages.WORKER_STARTING), number)
+            instance.journal.until(ended(), number - 1)
+            times.append(at(started) - before)
+        say(f"from the request to the replacement's start: {sorted(round(each, 3) for each in times)} s")
