@@ -63,7 +63,7 @@ def read(size: int) -> None:
     for folder, _, names in os.walk("/usr"):
         for name in names:
             try:
-                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
+                descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NONBLOCK)
             except OSError:
                 continue
             while size > 0 and (block := os.read(descriptor, 1 << 20)):
