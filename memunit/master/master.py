@@ -26,8 +26,10 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.model import Gate, Headroom, Phase, State, Worker, WorkerId, initial
+from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
 from memunit.core.protocol import facts_of
+from memunit.core.quantity import format_size
+from memunit.core.wording import workers
 from memunit.master import system
 from memunit.master.control import ControlServer
 from memunit.master.notify import NotifyListener
@@ -95,6 +97,7 @@ class Master:
             self._epoll.register(self._control.fileno(), select.EPOLLIN)
         configuration = self._revisions[1]
         self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
+        self._report.entry(_started(configuration.policy))
         for warning in configuration.warnings:
             self._report.warn("CONFIGURATION", warning)
 
@@ -328,6 +331,12 @@ def _lost(event: Lost) -> Journal:
     return Journal(
         kind="ZYGOTE_LOST", message=f"{text}; another is started{after}", priority=4, fields=fields
     )
+
+
+def _started(policy: Policy) -> Journal:
+    bounds = f"limit {format_size(policy.limit)}, ceiling {format_size(policy.ceiling)}"
+    text = f"Starting {workers(policy.count)}: {bounds}"
+    return Journal(kind="MASTER_STARTED", message=text, priority=6)
 
 
 def _seed(instance: str) -> int:
