@@ -3,7 +3,9 @@
 Exit code 0 if it can be used, perhaps with warnings, 78 (EX_CONFIG) if not, 64 if the command line is wrong.
 """
 
+import os
 import shlex
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from memunit.cli.report import print_problems, print_warnings
 from memunit.cli.unitfacts import UnitFacts, unit_facts
 from memunit.cli.usage import Parser
 from memunit.core.budget import Budget
-from memunit.core.exitcodes import EX_CONFIG, OK
+from memunit.core.exitcodes import EX_CONFIG, EX_IOERR, OK
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.quantity import format_size, format_time
 from memunit.core.settings import Settings
@@ -53,7 +55,18 @@ def main(arguments: Sequence[str]) -> int:
     print_warnings(warnings)
     if problems:
         return EX_CONFIG
-    sys.stdout.write("".join(f"{line}\n" for line in _summary(parsed.settings, source, budget)))
+    return _print("".join(f"{line}\n" for line in _summary(parsed.settings, source, budget)))
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Or the interpreter tries again at its end, and complains at length.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"memunit: the settings are good, but can't be printed: {error.strerror}\n")
+        return EX_IOERR
     return OK
 
 
@@ -71,6 +84,13 @@ def _later(
     found = []
     if budget.kind == "no-surge":
         found.append(Problem(source, "memory.limit", budget.text))
+    mode = Path(source).stat().st_mode
+    if unit is not None and not mode & stat.S_IROTH:
+        text = f"has mode {stat.S_IMODE(mode):04o}, and {unit} may run as a user who can't read it"
+        remedy = (
+            f"chmod 0644 {source}, and what is secret into {Path(source).with_suffix('.env')} with mode 0600"
+        )
+        found.append(Problem(source, "", text, remedy))
     if facts.hides_home is not False:
         app = settings.app
         named = {"directory": app.directory, "python": app.python, "command": (app.command or ("",))[0]}

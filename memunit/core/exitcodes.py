@@ -5,5 +5,6 @@ EX_USAGE = 64  # the command line itself: an unknown command or flag
 EX_UNAVAILABLE = 69  # nothing ever became ready
 EX_SOFTWARE = 70  # memunit is at fault
 EX_OSERR = 71  # the system refused: a port in use and the like
+EX_IOERR = 74  # what was asked for could not be printed
 EX_NOPERM = 77  # may not bind
 EX_CONFIG = 78  # the configuration can't be used

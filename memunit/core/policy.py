@@ -91,15 +91,14 @@ def _reload(turn: Turn, fact: Reload) -> None:
     if state.stopping:
         turn.do(ReloadResult(fact.tokens, False, "Reload not begun: the service is being stopped"))
         return
-    if state.rollout is not None:
-        turn.do(ReloadResult(state.rollout.tokens, False, "Reload superseded by a later one"))
-    elif state.ready_sent:
+    if state.rollout is None and state.ready_sent:
         turn.do(NotifyReloading())
     revision = state.last_revision + 1
     before = state.rollout
     turn.change(
         rollout=Rollout(
-            tokens=fact.tokens,
+            # Whoever waits for one that this supersedes wants what is in the file to be served: so it will be, or not.
+            tokens=fact.tokens if before is None else (*before.tokens, *fact.tokens),
             previous=replace(state.policy, count=state.count) if before is None else before.previous,
             previous_revision=state.revision if before is None else before.previous_revision,
             began=turn.now,

@@ -11,12 +11,12 @@ limit is there to prevent.
 import math
 from dataclasses import replace
 
-from memunit.core import memory
+from memunit.core import memory, wording
 from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult, UseRevision
 from memunit.core.backoff import jitter
 from memunit.core.model import Cause, Phase, Slot, Worker
 from memunit.core.quantity import format_size
-from memunit.core.turn import ERROR, NOTICE, WARNING, Turn
+from memunit.core.turn import ERROR, INFO, NOTICE, WARNING, Turn
 
 EXIT_UNAVAILABLE = 69
 # Beyond grace: the SIGKILL, the reaping and the last entries.
@@ -170,7 +170,8 @@ def _finish_rollout(turn: Turn) -> None:
         return
     turn.change(rollout=None, trouble="", reload_trouble="")
     took = turn.now - rollout.began
-    text = f"Reloaded: {turn.state.count} workers of the new configuration are ready after {took:.1f} s"
+    verb = "is" if turn.state.count == 1 else "are"
+    text = f"Reloaded: {wording.workers(turn.state.count)} of the new configuration {verb} ready after {took:.1f} s"
     turn.journal("RELOAD_DONE", NOTICE, text, {"MEMUNIT_RESULT": "done"})
     turn.do(UseRevision(turn.state.revision))
     if turn.state.ready_sent:
@@ -239,6 +240,9 @@ def begin_stop(turn: Turn, exit_code: int, *, force: bool) -> None:
         turn.do(ReloadResult(rollout.tokens, False, "Reload not finished: the service is being stopped"))
     if not turn.state.stopping:
         turn.change(stopping=True, exit_code=exit_code)
+        left = wording.workers(len(turn.workers))
+        text = f"Stopping; {left} may finish for {wording.seconds(turn.state.policy.grace)} at most"
+        turn.journal("MASTER_STOPPING", INFO, text)
         turn.do(NotifyStopping())
         turn.do(NotifyExtend(turn.state.policy.grace + STOP_MARGIN))
     for worker in list(turn.workers.values()):
@@ -266,4 +270,4 @@ def scale(turn: Turn, delta: int) -> None:
             # Asked of the instance, not of the configuration on trial: a reload that fails takes nothing of it back.
             previous = replace(state.rollout.previous, count=max(1, state.rollout.previous.count + delta))
             turn.change(rollout=replace(state.rollout, previous=previous))
-        turn.journal("SCALE", NOTICE, f"Scaled to {count} workers", {"MEMUNIT_COUNT": count})
+        turn.journal("SCALE", NOTICE, f"Scaled to {wording.workers(count)}", {"MEMUNIT_COUNT": count})

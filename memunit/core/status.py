@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from memunit.core.model import Phase, Slot, State, Worker
 from memunit.core.quantity import format_size
-from memunit.core.wording import seconds
+from memunit.core.wording import seconds, workers
 
 
 def sentence(state: State, now: float) -> str:
@@ -18,7 +18,9 @@ def sentence(state: State, now: float) -> str:
         causes = sorted(state.ended.items(), key=lambda item: (-item[1], item[0]))
         parts.append(f"{total} recycled ({', '.join(f'{n} {cause}' for cause, n in causes)})")
     text = ", ".join(parts)
-    if state.trouble and not state.stopping:
+    if state.trouble and state.exit_code:
+        text += f"; {state.trouble}"
+    elif state.trouble and not state.stopping:
         text += f"; {state.trouble}{_next_try(state, now)}"
     if state.reload_trouble:
         text += f"; the last reload failed: {state.reload_trouble}"
@@ -27,8 +29,10 @@ def sentence(state: State, now: float) -> str:
 
 def _headline(state: State) -> str:
     running = state.running()
+    if state.stopping and state.exit_code:
+        return "giving up, no worker became ready"
     if state.stopping:
-        return f"stopping, {len(state.workers)} workers left" if state.workers else "stopping"
+        return f"stopping, {workers(len(state.workers))} left" if state.workers else "stopping"
     if state.rollout is not None:
         new = sum(w.phase is Phase.RUNNING and w.revision == state.revision for w in state.workers.values())
         return f"reloading, {new}/{state.count} workers of the new configuration, {running} serve"
@@ -56,10 +60,10 @@ def _next_try(state: State, now: float) -> str:
     return f", next try in {at - now:.0f} s" if at - now >= 1 else ""
 
 
-def dump(state: State, workers: Iterable[Worker], slots: Iterable[Slot], now: float) -> str:
+def dump(state: State, each: Iterable[Worker], slots: Iterable[Slot], now: float) -> str:
     """Every worker and slot in a line each."""
     lines = [sentence(state, now)]
-    for worker in sorted(workers, key=lambda w: w.id):
+    for worker in sorted(each, key=lambda w: w.id):
         memory = format_size(worker.memory) if worker.memory is not None else "not measured"
         limit = format_size(worker.limit) if worker.limit is not None else "no limit"
         lines.append(

@@ -26,6 +26,11 @@ def name(worker: Worker) -> str:
     return f"Worker {worker.id.slot}.{worker.id.generation} ({pid})"
 
 
+def workers(count: int) -> str:
+    """ "1 worker", "2 workers"."""
+    return f"{count} worker{'' if count == 1 else 's'}"
+
+
 def seconds(value: float) -> str:
     """Seconds for a sentence, no more exact than a person wants."""
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
@@ -40,12 +45,12 @@ def usage(worker: Worker) -> str:
     return f"{format_size(measured)}{bound} ({worker.metric})"
 
 
-def how(code: str, status: int) -> str:
-    """ "exited with status 3", "killed by SIGSEGV"."""
+def how(code: str, status: int, *, ready: bool = False) -> str:
+    """ "exited with status 3", "killed by SIGSEGV". Once it was `ready`, 203 is the app's own and not the launch's."""
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep)"
     if code == "exited":
-        return f"exited with status {status}{_EXITS.get(status, '')}"
+        return f"exited with status {status}{'' if ready else _EXITS.get(status, '')}"
     return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (
         " (core dumped)" if code == "dumped" else ""
     )
@@ -82,7 +87,8 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
         said += ", by the kernel's OOM killer for want of memory elsewhere: MemoryMax= of the unit, or the machine"
     served = f" after {seconds(now - worker.born)}"
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
-    return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {how(code, status)}{served}{drain}{said}"
+    end = how(code, status, ready=worker.ready_at is not None)
+    return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{said}"
 
 
 def _detail(worker: Worker, cause: Cause | None) -> str:

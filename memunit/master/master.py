@@ -26,8 +26,10 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.model import Gate, Headroom, Phase, State, Worker, WorkerId, initial
+from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
 from memunit.core.protocol import facts_of
+from memunit.core.quantity import format_size
+from memunit.core.wording import workers
 from memunit.master import system
 from memunit.master.control import ControlServer
 from memunit.master.groups import Groups
@@ -98,6 +100,7 @@ class Master:
             self._epoll.register(self._control.fileno(), select.EPOLLIN)
         configuration = self._revisions[1]
         self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
+        self._report.entry(_started(configuration.policy))
         for warning in configuration.warnings:
             self._report.warn("CONFIGURATION", warning)
         if self._at.treeless and configuration.policy.limit is not None and configuration.metric == CGROUP:
@@ -365,6 +368,12 @@ def _treeless(why: str, configuration: Configuration) -> Journal:
         "A worker that runs away may take memory from the others until it is seen"
     )
     return Journal(kind="SENSOR", message=text, priority=5)
+
+
+def _started(policy: Policy) -> Journal:
+    bounds = f"limit {format_size(policy.limit)}, ceiling {format_size(policy.ceiling)}"
+    text = f"Starting {workers(policy.count)}: {bounds}"
+    return Journal(kind="MASTER_STARTED", message=text, priority=6)
 
 
 def _seed(instance: str) -> int:

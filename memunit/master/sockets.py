@@ -39,9 +39,9 @@ def inherited() -> list[tuple[str, socket.socket]]:
     (sd_listen_fds(3)).
 
     Empty when there are none, or when they are meant for another process. Takes LISTEN_* out of the
-    environment. The sockets are close-on-exec and blocking; that is set here, once, and at no later time (see
-    spawn.launch). Raises OSError for a descriptor that is no socket, and for variables that do not fit
-    together.
+    environment. The sockets are close-on-exec and blocking, and those of TCP have TCP_NODELAY (see bind); that is
+    set here, once, and at no later time (see spawn.launch). Raises OSError for a descriptor that is no socket, and
+    for variables that do not fit together.
     """
     if "LISTEN_FDS" not in os.environ:
         return []
@@ -62,6 +62,8 @@ def inherited() -> list[tuple[str, socket.socket]]:
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror} (descriptor {descriptor})", name) from None
         taken.setblocking(True)
+        if taken.family in (socket.AF_INET, socket.AF_INET6) and taken.type == socket.SOCK_STREAM:
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         found.append((name, taken))
     return found
 

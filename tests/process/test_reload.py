@@ -167,8 +167,24 @@ def test_a_later_reload_takes_the_place_of_one_under_way(unit: Unit, tmp_path: P
     unit.write(app=ASKED, workers={"count": 2})
     code, text = finished(unit.reload(), service)
     assert code == 0, text
-    assert finished(first, service) == (78, "Reload superseded by a later one\n")
+    # What is in the file is served: that is what the first has asked for too.
+    assert finished(first, service) == (0, text)
     assert len(service.serving()) == 2
+    assert service.stop() == 0
+
+
+def test_a_stop_of_the_unit_makes_its_reload_no_failure(unit: Unit, tmp_path: Path) -> None:
+    """systemd tells both at once, and the reload's end would be the result of the stop."""
+    service = started(unit)
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    unit.write(app={**ASKED, "environment": {"ASKED_HOLD": str(hold)}}, workers={"count": 2})
+    asked = unit.reload()
+    service.expect("^held$")
+    asked.terminate()
+    code, text = finished(asked, service)
+    assert code == 0
+    assert "The service is being stopped" in text
     assert service.stop() == 0
 
 

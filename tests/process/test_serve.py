@@ -206,6 +206,7 @@ def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit, preload: b
     assert service.exit_code(timeout=15.0) == 69
     trouble = rf"worker \d (can't be started|failed to start): {reason}"
     service.hear(rf"^STATUS=0/2 workers.*{trouble}")
+    service.hear(rf"^STATUS=giving up, no worker became ready.*; {trouble}")
     assert service.find("READY=1", source="notify") is None
     traceback = service.find("^Traceback", source="output")
     assert traceback is not None

@@ -91,6 +91,21 @@ def test_what_is_meant_for_another_process_is_left_alone() -> None:
     isolated(body)
 
 
+def test_passed_tcp_sockets_send_at_once() -> None:
+    """In a .socket unit NoDelay=yes would be a warning for each Unix socket."""
+
+    def body() -> int:
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
+        ((_, web),) = inherited()
+        return int(not web.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        child = fork_call(body, Launch(argv=(), environment={}, sockets=(("web", plain.fileno()),)))
+        assert wait_end(child).status == 0
+        child.close()
+
+
 def test_nothing_passed_is_nothing() -> None:
     assert "LISTEN_FDS" not in os.environ
     assert inherited() == []

@@ -514,6 +514,34 @@ def test_check_warns_of_what_the_unit_will_not_see(etc: Path, capsys: pytest.Cap
     )
 
 
+def test_check_warns_of_a_file_that_the_units_user_may_not_read(
+    etc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root, who types it, reads everything."""
+    (etc / "closed.toml").write_text('[app]\ncommand = ["/bin/true"]\n')
+    (etc / "closed.toml").chmod(0o600)
+    assert main(["check", "closed"]) == 0
+    said = capsys.readouterr()
+    assert (
+        "has mode 0600, and memunit@closed.service may run as a user who can't read it; chmod 0644"
+        in said.err
+    )
+
+
+def test_check_that_cannot_print(etc: Path) -> None:
+    (etc / "told.toml").write_text('[app]\ncommand = ["/bin/true"]\n')
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "memunit.cli.main", "check", "told"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 74
+    assert done.stderr == "memunit: the settings are good, but can't be printed: No space left on device\n"
+
+
 def test_check_of_what_is_not_there(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "gone"]) == 78
     assert main(["check", "a b"]) == 78
