@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from memunit.core import forecast
 from memunit.core.backoff import jitter
 from memunit.core.model import Policy, Slot, Worker, WorkerId
 
@@ -33,7 +34,20 @@ def observe(worker: Worker, memory: int, metric: str, now: float) -> Worker:
     baseline = worker.baseline
     if baseline is None and worker.ready_at is not None:
         baseline = memory
-    return replace(worker, memory=memory, metric=metric, over_since=over, baseline=baseline)
+    history, growth = worker.history, worker.growth
+    if worker.ready_at is not None:
+        history = forecast.remember(history, now, memory)
+        if history is not worker.history:
+            growth = forecast.growth(history)
+    return replace(
+        worker,
+        memory=memory,
+        metric=metric,
+        over_since=over,
+        baseline=baseline,
+        history=history,
+        growth=growth,
+    )
 
 
 def over_baseline(worker: Worker) -> bool:

@@ -102,6 +102,9 @@ class Worker:
     memory: int | None = None
     metric: str = ""
     baseline: int | None = None
+    # Samples of its life, thinned out, and the bytes a second that they grow by: forecast.py.
+    history: tuple[tuple[float, int], ...] = ()
+    growth: float = 0.0
     over_since: float | None = None
     wants: Cause | None = None
     decided_memory: int | None = None
@@ -127,6 +130,9 @@ class Slot:
     failures: int = 0
     retry_at: float = -math.inf
     futile: int = 0
+    # Its last worker was recycled for its memory; and it was told that this did not help.
+    recycled: bool = False
+    unhelped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """The sentence of `systemctl status`, and the longer account that SIGUSR1 asks for. ASCII alone: see protocol."""
 
+import math
 from collections.abc import Iterable
 
+from memunit.core import forecast
 from memunit.core.model import Phase, Slot, State, Worker
 from memunit.core.quantity import format_size
-from memunit.core.wording import seconds, workers
+from memunit.core.wording import coarse, grows, seconds, workers
 
 
 def sentence(state: State, now: float) -> str:
@@ -45,11 +47,18 @@ def _memory(state: State) -> str:
         return ""
     most = max(memory for memory, _ in measured)
     limit = state.policy.limit
-    return (
-        f"{format_size(most)} of {format_size(limit)} at most"
-        if limit is not None
-        else f"{format_size(most)} at most"
-    )
+    if limit is None:
+        return f"{format_size(most)} at most"
+    return f"{format_size(most)} of {format_size(limit)} at most{_forecast(state)}"
+
+
+def _forecast(state: State) -> str:
+    """Of the one that will be recycled first; coarse, for a line that changes with every digit is sent each time."""
+    soonest = min(state.workers.values(), key=forecast.time_to_limit)
+    left = forecast.time_to_limit(soonest)
+    if math.isinf(left) or soonest.phase is not Phase.RUNNING or soonest.over_since is not None:
+        return ""
+    return f", worker {soonest.id.slot} there in {coarse(left)}{grows(soonest)}"
 
 
 def _next_try(state: State, now: float) -> str:

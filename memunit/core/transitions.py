@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import cast
 
-from memunit.core import memory
+from memunit.core import memory, verdicts
 from memunit.core.actions import Measure, NotifyExtend
 from memunit.core.facts import (
     WORKER_FACTS,
@@ -114,12 +114,12 @@ def _extend(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _sampled(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     sample = cast(Sampled, fact)
-    first = worker.baseline is None
+    before = worker
     worker = turn.put(memory.observe(worker, sample.memory, sample.metric, turn.now))
     if memory.over_ceiling(worker):
         turn.kill(worker, Cause.MEMORY_CEILING)
-    elif first and worker.baseline is not None:
-        turn.note_baseline(worker)
+    elif worker.limit is not None:
+        verdicts.judge(turn, before, worker)
 
 
 def _oom_killed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:

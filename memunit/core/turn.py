@@ -159,6 +159,8 @@ class Turn:
             ended = dict(self.state.ended)
             ended[cause] = ended.get(cause, 0) + 1
             self.change(ended=ended)
+        if cause is Cause.MEMORY_LIMIT:
+            self.slots[worker.id.slot] = replace(self.slots[worker.id.slot], recycled=True)
         # One that dies while it drains has been replaced already: that is no mark against the slot.
         if cause in ACCIDENTS and worker.reason is None and not self.state.stopping:
             self.fail(worker, wording.outcome(worker, cause, code, status))
@@ -276,29 +278,6 @@ class Turn:
                         f"The old worker stops before its replacement starts: {text}",
                     )
         return room
-
-    def note_baseline(self, worker: Worker) -> None:
-        """Judge the first sample of a ready worker: over the limit already, no recycle can help."""
-        slot = self.slots[worker.id.slot]
-        if not memory.over_baseline(worker):
-            if slot.futile:
-                self.slots[slot.index] = replace(slot, futile=0)
-            return
-        slot = replace(slot, futile=slot.futile + 1)
-        self.slots[slot.index] = slot
-        if not self.state.baseline_reported:
-            assert worker.memory is not None
-            assert worker.limit is not None
-            self.change(baseline_reported=True)
-            age = memory.least_age(self.state.policy, slot)
-            text = (
-                f"memory.limit is below what the app needs to start: {wording.name(worker)} had "
-                f"{format_size(worker.memory)} ({worker.metric}) of {format_size(worker.limit)} when it became ready. "
-                f"A recycle can't help, so there is none before {age:.0f} s, and fewer each time; raise memory.limit"
-            )
-            fields = wording.worker_fields(worker)
-            fields |= {"MEMUNIT_MEMORY_BYTES": worker.memory, "MEMUNIT_LIMIT_BYTES": worker.limit}
-            self.journal("BASELINE_OVER_LIMIT", ERROR, text, fields)
 
     def freeze(self, wake_at: float) -> tuple[State, tuple[Action, ...]]:
         """The next state, and the actions with the end entries last: by then replacements have their pids."""

@@ -36,6 +36,14 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
+def coarse(value: float) -> str:
+    """A time to come in one unit: "2 days", "3 h", "20 min", "under a minute"."""
+    for size, unit in ((86400, " days"), (3600, " h"), (60, " min")):
+        if value >= 2 * size or (unit == " min" and value >= size):
+            return f"{value / size:.0f}{unit}"
+    return "under a minute"
+
+
 def usage(worker: Worker) -> str:
     """ "162M of 160M (uss)", or nothing where nothing was measured."""
     measured = worker.memory if worker.decided_memory is None else worker.decided_memory
@@ -70,6 +78,11 @@ def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
     )
 
 
+def grows(worker: Worker) -> str:
+    """ ", growing 12M an hour", or nothing where that can't be said."""
+    return f", growing {format_size(int(worker.growth * 3600))} an hour" if worker.growth > 0 else ""
+
+
 def stopping(worker: Worker) -> str:
     """The sentence of an entry about a worker that is being stopped."""
     if worker.phase.value == "stop-sigkill":
@@ -97,7 +110,7 @@ def _detail(worker: Worker, cause: Cause | None) -> str:
         peak = f", {format_size(worker.peak)} at most" if worker.peak else ""
         return f" of {format_size(worker.ceiling)} reached, the kernel has killed it{peak}"
     if memory and cause in (Cause.MEMORY_LIMIT, Cause.MEMORY_CEILING, Cause.PRESSURE):
-        return f", {memory}"
+        return f", {memory}{grows(worker)}"
     return ""
 
 
@@ -130,6 +143,8 @@ def end_fields(
     if worker.stop_at is not None:
         fields["MEMUNIT_DRAIN_USEC"] = int((now - worker.stop_at) * 1_000_000)
     measured = worker.memory if worker.decided_memory is None else worker.decided_memory
+    if worker.growth > 0:
+        fields["MEMUNIT_GROWTH_BYTES_PER_HOUR"] = int(worker.growth * 3600)
     if worker.peak:
         fields["MEMUNIT_PEAK_BYTES"] = worker.peak
     if measured is not None:

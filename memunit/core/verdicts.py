@@ -1,0 +1,68 @@
+"""What a sample says of the limit itself: that it is too low for the app, or that a recycle did not help."""
+
+from dataclasses import replace
+
+from memunit.core import memory, wording
+from memunit.core.model import Worker
+from memunit.core.quantity import format_size
+from memunit.core.turn import ERROR, WARNING, Turn
+
+
+def judge(turn: Turn, before: Worker, worker: Worker) -> None:
+    """A sample has made `worker` of `before`."""
+    if before.baseline is None and worker.baseline is not None:
+        _baseline(turn, worker)
+    if before.over_since is None and worker.over_since is not None:
+        _unhelped(turn, worker)
+    elif worker.ready_at is not None and turn.now - worker.ready_at >= turn.state.policy.min_lifetime:
+        slot = turn.slot(worker.id.slot)
+        if slot.unhelped and worker.over_since is None:
+            turn.slots[slot.index] = replace(slot, unhelped=False)
+
+
+def _baseline(turn: Turn, worker: Worker) -> None:
+    """Over the limit already when it became ready: no recycle can help."""
+    slot = turn.slot(worker.id.slot)
+    if not memory.over_baseline(worker):
+        if slot.futile:
+            turn.slots[slot.index] = replace(slot, futile=0)
+        return
+    slot = replace(slot, futile=slot.futile + 1)
+    turn.slots[slot.index] = slot
+    if turn.state.baseline_reported:
+        return
+    turn.change(baseline_reported=True)
+    age = memory.least_age(turn.state.policy, slot)
+    text = (
+        f"memory.limit is below what the app needs to start: {wording.name(worker)} had "
+        f"{wording.usage(worker)} when it became ready. "
+        f"A recycle can't help, so there is none before {age:.0f} s, and fewer each time; raise memory.limit"
+    )
+    turn.journal("BASELINE_OVER_LIMIT", ERROR, text, _fields(worker))
+
+
+def _unhelped(turn: Turn, worker: Worker) -> None:
+    """At the limit again within the minimum lifetime: said once, until one of the slot has lived longer."""
+    slot, policy = turn.slot(worker.id.slot), turn.state.policy
+    if worker.ready_at is None or not slot.recycled or slot.unhelped or memory.over_baseline(worker):
+        return
+    age = turn.now - worker.ready_at
+    if age >= policy.min_lifetime:
+        return
+    turn.slots[slot.index] = replace(slot, unhelped=True)
+    began = "" if worker.baseline is None else f", from {format_size(worker.baseline)} at its start"
+    text = (
+        f"The recycle did not help: {wording.name(worker)} is at {wording.usage(worker)} again "
+        f"{wording.seconds(age)} after it became ready{began}. It is no leak if one request needs that much: "
+        "raise memory.limit, or find that request"
+    )
+    turn.journal("RECYCLE_DID_NOT_HELP", WARNING, text, _fields(worker))
+
+
+def _fields(worker: Worker) -> dict[str, str | int]:
+    assert worker.memory is not None
+    assert worker.limit is not None
+    return wording.worker_fields(worker) | {
+        "MEMUNIT_MEMORY_BYTES": worker.memory,
+        "MEMUNIT_LIMIT_BYTES": worker.limit,
+    }
