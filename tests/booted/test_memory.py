@@ -8,11 +8,22 @@ import time
 from pathlib import Path
 
 from memunit.master import messages
-from tests.booted.support import Instance, at, ended, kind, light, run, say, under_load
+from tests.booted.support import Instance as _Instance
+from tests.booted.support import at, ended, kind, light, run, say, under_load
 from tests.support.wait import wait_gone
 
 MIB = 1 << 20
 BOUNDS = '[memory]\nlimit = "48M"\nceiling = "96M"\npatience = 0\ninterval = "1h"\n'
+
+
+class Instance(_Instance):
+    """One of which start() returns when the journal has told of its workers, too."""
+
+    def start(self) -> None:
+        """As the other, and then by the journal."""
+        super().start()
+        count = int(self.property("StatusText").split("/")[0])
+        self.journal.until(kind(messages.WORKER_READY), count)
 
 
 def group(instance: Instance) -> Path:
