@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from memunit.master import messages
 from tests.support.load import Load, Report
@@ -174,7 +174,7 @@ class Instance:
         (folder / "test.conf").write_text(text)
         self._drop_ins.append(folder)
 
-    def __enter__(self) -> Instance:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -34,7 +34,7 @@ def test_the_first_request_starts_the_service_and_systemd_knows_how_it_is() -> N
         assert found["NotifyAccess"] == "main"
         assert (found["ActiveState"], found["SubState"]) == ("active", "running")
         assert (found["Result"], found["NRestarts"]) == ("success", "0")
-        assert re.fullmatch(r"2/2 workers, \d+M of 160M at most", found["StatusText"])
+        assert re.fullmatch(r"2/2 workers, [\d.]+M of 160M at most", found["StatusText"])
         assert found["DynamicUser"] == "yes"
         # Armed: the time of the last ping, or of READY=1, is there.
         assert found["WatchdogUSec"] == "30s"
