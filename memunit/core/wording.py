@@ -91,7 +91,9 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
 
 def _detail(worker: Worker, cause: Cause | None) -> str:
     memory = usage(worker)
-    if memory and cause in (Cause.MEMORY_LIMIT, Cause.MEMORY_CEILING, Cause.PRESSURE):
+    if cause is Cause.MEMORY_CEILING and worker.memory is not None and worker.ceiling is not None:
+        return f", {format_size(worker.memory)} of {format_size(worker.ceiling)} ({worker.metric})"
+    if memory and cause in (Cause.MEMORY_LIMIT, Cause.PRESSURE):
         return f", {memory}"
     return ""
 

@@ -157,12 +157,12 @@ def test_what_is_no_toml(tmp_path: Path, content: bytes, problem: str) -> None:
 def test_names_of_instances() -> None:
     assert instance_path("app", {}) == Path("/etc/memunit/app.toml")
     assert instance_path("app", {"CONFIGURATION_DIRECTORY": "/run/x:/run/y"}) == Path("/run/x/app.toml")
-    for good in ("a", "shop.web", "shop-2", r"srv-shop\x2d", "a@b", "a:b", "A_1"):
+    for good in ("a", "shop.web", "shop-2", r"srv-shop\x2d", "a@b", "A_1"):
         assert instance_path(good, {}).name == f"{good}.toml"
 
 
 @pytest.mark.parametrize(
-    "bad", ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "a\n", "caf\u00e9", "a" * 201]
+    "bad", ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a:b", "a b", "a\n", "caf\u00e9", "a" * 201]
 )
 def test_names_that_are_none(bad: str) -> None:
     with pytest.raises(SettingsError, match="can't be the name of an instance"):
