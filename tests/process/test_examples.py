@@ -158,7 +158,7 @@ def _recycles(service: Service, count: int) -> None:
 
 
 def _lost_nothing(service: Service, load: LoadProcess) -> None:
-    """The report of the load, and that every worker which has ended did so as it was asked."""
+    """The report of the load, and that every worker which has served has ended as it was asked to."""
     report = load.finish()
     ended = service.entries("ended")
     causes = Counter(entry.cause for entry in ended)
@@ -166,7 +166,10 @@ def _lost_nothing(service: Service, load: LoadProcess) -> None:
     assert report["lost"] == 0, report
     assert report["ok"] == report["sent"] > 50
     assert set(causes) <= {"memory-limit", "reload"}
-    assert all("exited with status 0" in entry.rest for entry in ended)
+    # One that a reload replaces before it has its handler dies of SIGTERM, and has accepted nothing.
+    served = {entry.pid for entry in service.entries("ready")}
+    odd = [entry for entry in ended if entry.pid in served and "exited with status 0" not in entry.rest]
+    assert odd == []
 
 
 def _kill_one(unit: Unit, service: Service) -> None:
