@@ -54,6 +54,7 @@ class _Serve:
         self._sockets: list[tuple[str, socket.socket]] = []
         self._no_sockets = NO_SOCKET
         self._failures = 0
+        self._reported = ""
         signal.signal(signal.SIGTERM, self._stop_before_start)
 
     def run(self) -> int:
@@ -137,8 +138,10 @@ class _Serve:
             record = None
 
     def _report(self, text: str, *, waiting: bool) -> None:
-        for line in text.splitlines():
+        # Not again what was said before the wait.
+        for line in text.splitlines() if text != self._reported else ():
             self._log.send(line, messages.CONFIGURATION, 3)
+        self._reported = text
         first = text.splitlines()[0]
         more = len(text.splitlines()) - 1
         suffix = f" (and {more} more, see the journal)" if more else ""

@@ -108,6 +108,8 @@ class Worker:
     reason: Cause | None = None
     force: Cause | None = None
     holds_slot: bool = False
+    # It has said STOPPING=1 since it was told to stop: it handles SIGTERM.
+    told_stopping: bool = False
 
     @property
     def serving(self) -> bool:
@@ -183,6 +185,7 @@ class State:
     trouble: str = ""
     reload_trouble: str = ""
     baseline_reported: bool = False
+    blind_reported: bool = False
     surge_reversed: bool = False
 
     def running(self) -> int:

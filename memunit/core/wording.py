@@ -1,5 +1,6 @@
 """The sentences and fields of the journal: subject, fact, consequence. One place, so that all entries agree."""
 
+from memunit.core.causes import cut_off
 from memunit.core.model import Cause, Worker
 from memunit.core.quantity import format_size
 
@@ -86,6 +87,8 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     served = f" after {seconds(now - worker.born)}"
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
     end = how(code, status, ready=worker.ready_at is not None)
+    if cut_off(worker, code, status):
+        end += ", which it does not handle: what it was doing is lost"
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{said}"
 
 
