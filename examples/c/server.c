@@ -17,7 +17,7 @@
 
 enum { LISTENER = 3, MOST = 64 };
 static sem_t idle; /* threads that may still be started */
-static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t stopping, ping_due;
 static int nowhere;
 
 static void notify(const char *text)
@@ -47,6 +47,30 @@ static void stop(int signum)
     stopping = 1;
     dup2(nowhere, LISTENER);
     errno = before;
+}
+
+static void tick(int signum)
+{
+    (void)signum;
+    ping_due = 1;
+}
+
+/* A signal every quarter of the time, since a tick that comes just before a call which waits does not interrupt it and
+   is seen at the next one. The caller has to send the pings. */
+static void start_watchdog(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    unsigned long long quarter = usec ? strtoull(usec, NULL, 10) / 4 : 0;
+    struct sigaction action = {.sa_handler = tick};
+    struct itimerval every;
+    if (!quarter || (pid && atol(pid) != (long)getpid()))
+        return;
+    every.it_interval.tv_sec = quarter / 1000000;
+    every.it_interval.tv_usec = quarter % 1000000;
+    every.it_value = every.it_interval;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &every, NULL);
+    ping_due = 1; /* the first one is what asks to be watched */
 }
 
 static void *serve(void *argument)
@@ -91,7 +115,7 @@ end:
 int main(void)
 {
     struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: accept() has to end */
-    sigset_t term;
+    sigset_t signals;
     pthread_attr_t detached;
     const char *sockets = getenv("LISTEN_FDS");
     if (!sockets || atoi(sockets) < 1) {
@@ -100,26 +124,34 @@ int main(void)
     }
     nowhere = open("/dev/null", O_RDONLY | O_CLOEXEC);
     sem_init(&idle, 0, MOST);
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGALRM);
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     sigaction(SIGTERM, &action, NULL);
     notify("READY=1");
+    start_watchdog();
     while (!stopping) {
         pthread_t thread;
         if (sem_wait(&idle) < 0)
             continue;
+        /* Here, and by no thread or handler: a ping then says that this loop goes round and that there is a thread to be
+           had. Silent clients, who are given 10 s, can hold all of them: workers.watchdog has to be longer. */
+        if (ping_due) {
+            ping_due = 0;
+            notify("WATCHDOG=1");
+        }
         int fd = accept4(LISTENER, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             sem_post(&idle);
             continue;
         }
-        /* Threads inherit the mask: the signal is the main thread's, which is the one that accepts. */
-        pthread_sigmask(SIG_BLOCK, &term, NULL);
+        /* Threads inherit the mask: signals are the main thread's, which is the one that accepts. */
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
         if (pthread_create(&thread, &detached, serve, (void *)(long)fd) != 0)
             serve((void *)(long)fd);
-        pthread_sigmask(SIG_UNBLOCK, &term, NULL);
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     }
     notify("STOPPING=1");
     for (int thread = 0; thread < MOST; thread++)

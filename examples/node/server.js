@@ -11,6 +11,14 @@ const connections = new Map(); // socket -> requests in flight
 const unanswered = new Set(); // responses that have not ended
 let draining = false;
 
+// What a client says must not be able to throw: an exception here ends the worker, and all its requests.
+const MOST_KB = 1024 * 1024;
+const MOST_SECONDS = 60;
+function number(word, most) {
+  const value = Number(word);
+  return value >= 0 && value <= most ? value : NaN;
+}
+
 // Before the worker stops: flush, leave queues, deregister. What requests in flight need has to stay.
 async function clean() {
   console.error(`clean: ${process.pid} keeps ${kept.length} blocks`);
@@ -27,12 +35,18 @@ const server = http.createServer((request, response) => {
   if (draining) response.setHeader('Connection', 'close');
   request.resume();
 
-  const url = new URL(request.url, 'http://localhost');
+  const [path, query] = request.url.split('?', 2); // not by new URL(), which throws for "//"
+  const words = new URLSearchParams(query);
   const answer = () => response.end(`ok ${process.pid}\n`);
-  if (url.pathname === '/leak') {
-    kept.push(Buffer.alloc(1024 * Number(url.searchParams.get('kb') || 64), 0xa5));
+  const kb = number(words.get('kb') || 64, MOST_KB);
+  const seconds = number(words.get('s') || 1, MOST_SECONDS);
+  if (Number.isNaN(kb + seconds)) {
+    response.statusCode = 400;
+    response.end(`kb: at most ${MOST_KB}; s: at most ${MOST_SECONDS}\n`);
+    return;
   }
-  if (url.pathname === '/slow') setTimeout(answer, 1000 * Number(url.searchParams.get('s') || 1));
+  if (path === '/leak') kept.push(Buffer.alloc(1024 * kb, 0xa5));
+  if (path === '/slow') setTimeout(answer, 1000 * seconds);
   else answer();
 });
 

@@ -91,6 +91,11 @@ def _later(
             f"chmod 0644 {source}, and what is secret into {Path(source).with_suffix('.env')} with mode 0600"
         )
         found.append(Problem(source, "", text, remedy))
+    if unit is not None and settings.app.directory is not None:
+        shut = _shut(Path(settings.app.directory))
+        if shut is not None:
+            text = f"{shut} may not be entered by others, and {unit} may run as a user of its own"
+            found.append(Problem(source, "app.directory", text, f"chmod o+rx {shut}"))
     if facts.hides_home is not False:
         app = settings.app
         named = {"directory": app.directory, "python": app.python, "command": (app.command or ("",))[0]}
@@ -101,6 +106,14 @@ def _later(
                 text = f"{path} lies under {home}, which ProtectHome=yes hides from {name}"
                 found.append(Problem(source, f"app.{key}", text, hiding.remedy(path, name)))
     return found
+
+
+def _shut(folder: Path) -> Path | None:
+    """The first folder on the way there, or it itself, that its owner and group keep to themselves."""
+    for each in (*reversed(folder.parents), folder):
+        if each.is_dir() and not each.stat().st_mode & stat.S_IXOTH:
+            return each
+    return None
 
 
 def _summary(settings: Settings, source: str, budget: Budget) -> list[str]:

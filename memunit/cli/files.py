@@ -15,9 +15,10 @@ from memunit.core.settings import Parsed, parse
 DIRECTORY = "/etc/memunit"
 _LARGEST_FILE = 1 << 20
 _MANUAL = "see memunit.toml(5)"
-# What systemd takes as an instance's name (systemd.unit(5)), less a leading dot or dash, and no longer than leaves
-# room for the paths of the sockets in /run/private/memunit/NAME (unix(7): 107 bytes).
-_NAME = re.compile(r"[A-Za-z0-9:_\\@][A-Za-z0-9:_.\\@-]{0,79}")
+# What systemd takes as an instance's name (systemd.unit(5)), less a leading dot or dash, and a colon, which parts the
+# names in LISTEN_FDNAMES. No longer than leaves room for the paths of the sockets in /run/private/memunit/NAME
+# (unix(7): 107 bytes).
+_NAME = re.compile(r"[A-Za-z0-9_\\@][A-Za-z0-9_.\\@-]{0,79}")
 _POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 

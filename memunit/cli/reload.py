@@ -17,7 +17,7 @@ from memunit.master.control import request
 # systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
 _TIMEOUT = 24 * 3600.0
 # As memunit.cli.files has it, which costs more to import than all of this.
-_NAME = re.compile(r"[A-Za-z0-9:_\\@][A-Za-z0-9:_.\\@-]{0,79}")
+_NAME = re.compile(r"[A-Za-z0-9_\\@][A-Za-z0-9_.\\@-]{0,79}")
 _HELP = (
     "usage: memunit reload INSTANCE\n\nLet a running INSTANCE read its file again, and wait for the result.\n"
 )
@@ -25,8 +25,12 @@ _HELP = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        asked = arguments[:1] in (["-h"], ["--help"])
+    asked = list(arguments[:1]) in (["-h"], ["--help"])
+    if arguments[:1] == ["--"]:
+        arguments = arguments[1:]
+    elif asked or (arguments[:1] and arguments[0].startswith("-")):
+        arguments = ()
+    if len(arguments) != 1:
         (sys.stdout if asked else sys.stderr).write(_HELP)
         return 0 if asked else 64
     instance = arguments[0]

@@ -5,6 +5,7 @@ Exit codes: 0 after a stop, 69 if nothing ever became ready, 78 if the file can'
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from memunit.cli.files import instance_path, load_file
-from memunit.cli.report import print_problems
 from memunit.cli.start import (
     NO_SOCKET,
     RuntimeDirectory,
@@ -45,31 +45,31 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
     parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
     instance: str = parser.parse_args(arguments).instance
-    try:
-        path = instance_path(instance)
-    except SettingsError as error:
-        print_problems(error.problems)
-        return EX_CONFIG
     # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with RuntimeDirectory() as runtime:
-        return _Serve(instance, path, runtime).run()
+        return _Serve(instance, runtime).run()
 
 
 class _Serve:
-    def __init__(self, instance: str, path: Path, runtime: RuntimeDirectory) -> None:
-        self._path = path
+    def __init__(self, instance: str, runtime: RuntimeDirectory) -> None:
         self._unit = f"memunit@{instance}.service"
         self._runtime = runtime
         self._instance = instance
         self._log = Log(instance)
         self._systemd = Systemd()
         self._start_log = StartLog(runtime.lasting)
-        self._sockets = inherited()
+        self._sockets: list[tuple[str, socket.socket]] = []
+        self._no_sockets = NO_SOCKET
         self._failures = 0
+        self._reported = ""
         signal.signal(signal.SIGTERM, self._stop_before_start)
 
     def run(self) -> int:
+        try:
+            self._sockets = inherited()
+        except OSError as error:
+            self._no_sockets = f"{NO_SOCKET}: {error.strerror} ({error.filename or 'LISTEN_FDS'})"
         configuration = self._first_configuration()
         if isinstance(configuration, int):
             return configuration
@@ -101,10 +101,11 @@ class _Serve:
         raise SystemExit(OK)
 
     def _load(self) -> Configuration:
-        parsed = load_file(self._path)
+        path = instance_path(self._instance)
+        parsed = load_file(path)
         found = [sock for _, sock in self._sockets]
-        configuration = configure(parsed, str(self._path), unit=self._own_unit(), sockets=found)
-        disagreement = self._disagreement([str(address) for address in parsed.settings.socket.listen])
+        configuration = configure(parsed, str(path), unit=self._own_unit(), sockets=found)
+        disagreement = self._disagreement(path, [str(address) for address in parsed.settings.socket.listen])
         if disagreement is None:
             return configuration
         return replace(configuration, warnings=(*configuration.warnings, str(disagreement)))
@@ -112,7 +113,7 @@ class _Serve:
     def _own_unit(self) -> str | None:
         return self._unit if "INVOCATION_ID" in os.environ else None
 
-    def _disagreement(self, wanted: list[str]) -> Problem | None:
+    def _disagreement(self, path: Path, wanted: list[str]) -> Problem | None:
         """The file's listen is for the .socket unit; what systemd has opened counts."""
         here = [describe(sock) for _, sock in self._sockets]
         if not wanted or sorted(wanted) == sorted(here):
@@ -121,7 +122,7 @@ class _Serve:
         socket_unit = self._unit.removesuffix(".service") + ".socket"
         lines = " and ".join(f"ListenStream={address}" for address in ("", *wanted))
         remedy = f"systemctl edit {socket_unit}, with {lines} under [Socket]"
-        return Problem(str(self._path), "socket.listen", text, remedy)
+        return Problem(str(path), "socket.listen", text, remedy)
 
     def _first_configuration(self) -> Configuration | int:
         """The configuration to start with, or the exit code.
@@ -134,7 +135,9 @@ class _Serve:
             try:
                 if not self._sockets:
                     remedy = f"systemctl start memunit@{self._instance}.socket, not the program by hand"
-                    raise ConfigurationError(str(Problem(self._unit, "", NO_SOCKET, remedy)))
+                    if self._no_sockets is not NO_SOCKET:
+                        remedy = "the .socket unit may have ListenStream= alone"
+                    raise ConfigurationError(str(Problem(self._unit, "", self._no_sockets, remedy)))
                 return self._load()
             except (ConfigurationError, SettingsError, OSError) as error:
                 self._report(str(error), waiting=record is not None)
@@ -146,8 +149,10 @@ class _Serve:
             record = None
 
     def _report(self, text: str, *, waiting: bool) -> None:
-        for line in text.splitlines():
+        # Not again what was said before the wait.
+        for line in text.splitlines() if text != self._reported else ():
             self._log.send(line, messages.CONFIGURATION, 3)
+        self._reported = text
         first = text.splitlines()[0]
         more = len(text.splitlines()) - 1
         suffix = f" (and {more} more, see the journal)" if more else ""

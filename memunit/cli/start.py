@@ -29,7 +29,7 @@ def configure(
     """What a master needs, from checked settings. Raises ConfigurationError with every problem, one a line."""
     settings = parsed.settings
     problems = preflight(settings, source, unit=unit)
-    problems += [_no_stream(settings, source, sock) for sock in sockets if not is_stream(sock)]
+    problems += [_no_stream(source, sock) for sock in sockets if not is_stream(sock)]
     room = memory_available()
     budget = budget_of(settings, room.total, room.source)
     too_small = budget_problem(budget, source)
@@ -105,10 +105,14 @@ def _environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _no_stream(settings: Settings, source: str, sock: socket.socket) -> Problem:
-    what = label(source, "app.command" if settings.app.command else "app.run")
+def _no_stream(source: str, sock: socket.socket) -> Problem:
     where = describe(sock)
-    return Problem(source, what, f"{where} is not a stream socket", "use ListenStream= in the .socket unit")
+    return Problem(
+        source,
+        label(source, "socket.listen"),
+        f"{where} is not a stream socket",
+        "use ListenStream= in the .socket unit",
+    )
 
 
 def refused(error: OSError, key: str, source: str) -> tuple[Problem, int]:

@@ -6,6 +6,16 @@ from memunit.core.model import Cause, Phase, Worker
 _CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": ()}
 
 
+def cut_off(worker: Worker, code: str, status: int) -> bool:
+    """Whether SIGTERM itself has ended it, for want of a handler, with whatever it was doing.
+
+    Not at the stop of the unit: there SIGTERM comes twice, from systemd and from the master, and the second one may
+    meet a program that has done all that it had to and has its default handlers back, as Python at its very end.
+    """
+    ready = worker.ready_at is not None and worker.reason not in (None, Cause.STOP)
+    return ready and (code, status) == ("killed", 15) and worker.force is None and not worker.told_stopping
+
+
 def cause_of(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | None]:
     """What ended it, and why it was being stopped if that is something else."""
     reason = worker.reason

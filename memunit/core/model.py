@@ -114,6 +114,8 @@ class Worker:
     oom: str = ""
     """Who had too little memory when the kernel's OOM killer ended it: "own" for its ceiling, or "outside"."""
     peak: int = 0
+    # It has said STOPPING=1 since it was told to stop: it handles SIGTERM.
+    told_stopping: bool = False
 
     @property
     def serving(self) -> bool:
@@ -192,6 +194,7 @@ class State:
     trouble: str = ""
     reload_trouble: str = ""
     baseline_reported: bool = False
+    blind_reported: bool = False
     surge_reversed: bool = False
 
     def running(self) -> int:

@@ -19,6 +19,8 @@ from memunit.core.quantity import format_size
 from memunit.core.turn import ERROR, INFO, NOTICE, WARNING, Turn
 
 EXIT_UNAVAILABLE = 69
+# Seconds from READY without a sample until memory counts as not to be measured.
+BLIND = 5.0
 # Beyond grace: the SIGKILL, the reaping and the last entries.
 STOP_MARGIN = 30.0
 # max_age is spread too, so that workers started together do not grow old together.
@@ -83,12 +85,15 @@ def places(turn: Turn) -> int:
 def reconcile(turn: Turn) -> None:
     """Bring the workers nearer to what is wanted."""
     if not turn.state.stopping:
+        # First, or what is started in the same pass has to be stopped again.
+        _give_up(turn)
+    if not turn.state.stopping:
         _retire_slots(turn)
         _fill_slots(turn)
         _replace(turn)
         _finish_rollout(turn)
         _report_ready(turn)
-        _give_up(turn)
+        _report_blind(turn)
     if turn.state.stopping and not turn.workers and not turn.state.finished:
         turn.change(finished=True)
         turn.do(Finish(turn.state.exit_code))
@@ -182,12 +187,31 @@ def _finish_rollout(turn: Turn) -> None:
 
 def _report_ready(turn: Turn) -> None:
     running, state = turn.running(), turn.state
-    if running >= state.count and state.rollout is None and state.trouble:
+    if running >= state.count and state.rollout is None and state.trouble and not state.blind_reported:
         turn.change(trouble="")
     late = running and turn.now >= state.started_at + state.policy.start_timeout
     if not state.ready_sent and (running >= state.count or late):
         turn.change(ready_sent=True)
         turn.do(NotifyReady())
+
+
+def _report_blind(turn: Turn) -> None:
+    """Once: READY brings a sample at once, so one that has none a while later can't be measured at all."""
+    if turn.state.blind_reported:
+        return
+    for worker in turn.workers.values():
+        bound = worker.limit if worker.limit is not None else worker.ceiling
+        if bound is None or worker.memory is not None or worker.phase is not Phase.RUNNING:
+            continue
+        assert worker.ready_at is not None
+        if turn.now - worker.ready_at >= BLIND:
+            text = (
+                f"The memory of {wording.name(worker)} can't be measured, so neither memory.limit nor memory.ceiling "
+                "is in effect; ProcSubset=pid in the unit hides what it takes, and so does a /proc of other users"
+            )
+            turn.change(blind_reported=True, trouble="memory can't be measured: no limit is in effect")
+            turn.journal("UNMEASURED", ERROR, text, wording.worker_fields(worker))
+            return
 
 
 def _give_up(turn: Turn) -> None:
@@ -249,7 +273,8 @@ def begin_stop(turn: Turn, exit_code: int, *, force: bool) -> None:
         if force and worker.phase is not Phase.STOP_SIGKILL:
             turn.kill(turn.put(worker, reason=worker.reason or Cause.STOP), Cause.GRACE_EXPIRED)
         elif worker.serving:
-            turn.stop(worker, Cause.STOP)
+            late = exit_code == EXIT_UNAVAILABLE and worker.phase is Phase.STARTING
+            turn.stop(worker, Cause.START_TIMEOUT if late else Cause.STOP)
         elif math.isinf(worker.timer):
             turn.end(worker, "stuck", 9)
 

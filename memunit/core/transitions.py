@@ -88,7 +88,8 @@ def _trigger(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 
 def _stopping_early(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """It stops before it was ready: it will end by itself, or at its start timeout."""
+    """It stops, as it was told, or before it was ready: it will end by itself, or at its timeout."""
+    turn.put(worker, told_stopping=True)
 
 
 def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:

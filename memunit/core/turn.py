@@ -21,7 +21,7 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.causes import cause_of
+from memunit.core.causes import cause_of, cut_off
 from memunit.core.model import ACCIDENTS, Cause, Gate, Phase, Slot, State, Worker, WorkerId
 from memunit.core.quantity import format_size
 
@@ -169,7 +169,8 @@ class Turn:
         if worker.ceiling is not None:
             fields["MEMUNIT_CEILING_BYTES"] = worker.ceiling
         fields["MEMUNIT_RECYCLES"] = sum(self.state.ended.values())
-        priority = WARNING if cause in ACCIDENTS or cause is Cause.GRACE_EXPIRED else NOTICE
+        lossy = cause in ACCIDENTS or cause is Cause.GRACE_EXPIRED or cut_off(worker, code, status)
+        priority = WARNING if lossy else NOTICE
         kind = f"ENDED:{cause.value}"
         self._ends.append((worker, Journal(kind=kind, message=message, priority=priority, fields=fields)))
 

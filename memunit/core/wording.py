@@ -1,5 +1,6 @@
 """The sentences and fields of the journal: subject, fact, consequence. One place, so that all entries agree."""
 
+from memunit.core.causes import cut_off
 from memunit.core.model import Cause, Worker
 from memunit.core.quantity import format_size
 
@@ -101,6 +102,8 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     served = f" after {seconds(now - worker.born)}"
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
     end = how(code, status, ready=worker.ready_at is not None)
+    if cut_off(worker, code, status):
+        end += ", which it does not handle: what it was doing is lost"
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{said}"
 
 
@@ -109,7 +112,9 @@ def _detail(worker: Worker, cause: Cause | None) -> str:
     if cause is Cause.MEMORY_CEILING and worker.oom == "own" and worker.ceiling is not None:
         peak = f", {format_size(worker.peak)} at most" if worker.peak else ""
         return f" of {format_size(worker.ceiling)} reached, the kernel has killed it{peak}"
-    if memory and cause in (Cause.MEMORY_LIMIT, Cause.MEMORY_CEILING, Cause.PRESSURE):
+    if cause is Cause.MEMORY_CEILING and worker.memory is not None and worker.ceiling is not None:
+        return f", {format_size(worker.memory)} of {format_size(worker.ceiling)} ({worker.metric})"
+    if memory and cause in (Cause.MEMORY_LIMIT, Cause.PRESSURE):
         return f", {memory}{grows(worker)}"
     return ""
 

@@ -41,6 +41,26 @@ need_packages() {
     installed_packages+=("${missing[@]}")
 }
 
+# unpack_package DIRECTORY PACKAGE: its files there, once. For a program whose package would start a service.
+unpack_package() {
+    local directory=$1 package=$2
+    [ ! -e "$directory/complete" ] || return 0
+    echo "unpacking $package" >&2
+    rm -rf "$directory"
+    mkdir -p "$directory"
+    if ! (
+        cd "$directory"
+        apt-get -q -o Acquire::Retries=3 download "$package" ||
+            { as_root apt-get -q -o Acquire::Retries=3 update && apt-get -q -o Acquire::Retries=3 download "$package"; }
+        dpkg-deb -x ./*.deb .
+    ) >"$directory/log" 2>&1 </dev/null; then
+        tail -n 30 "$directory/log" >&2
+        echo "${0##*/}: apt-get could not download $package" >&2
+        return 1
+    fi
+    touch "$directory/complete"
+}
+
 # What boots a throwaway machine, and what builds the .deb.
 machine_packages=(mmdebstrap e2fsprogs util-linux mount python3)
 case $(dpkg --print-architecture) in

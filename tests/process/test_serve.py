@@ -379,8 +379,17 @@ def test_a_datagram_socket(unit: Unit) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{datagrams.getsockname()[1]}"
-        problem = f"app.command: {where} is not a stream socket; use ListenStream= in the .socket unit"
+        problem = f"socket.listen: {where} is not a stream socket; use ListenStream= in the .socket unit"
         _refused(unit, [f"{unit.file}: {problem}"], sockets=(("d", datagrams),))
+
+
+def test_a_descriptor_that_is_no_socket(unit: Unit, tmp_path: Path) -> None:
+    """As of ListenFIFO=: one line, and the next start waits."""
+    unit.write(app=GOOD)
+    with (tmp_path / "file").open("w+b") as file:
+        problem = "memunit@app.service: there is no socket to serve on: "
+        _refused(unit, [problem], sockets=(("fifo", file),))
+    assert json.loads((unit.runtime / "starts.json").read_text())["failures"] == 1
 
 
 def test_a_folder_that_may_not_be_read(open_unit: Unit) -> None:

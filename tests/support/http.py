@@ -28,16 +28,17 @@ class Response:
 
 
 class Client:
-    """One connection to "host:port" or "/path". Each read has a deadline."""
+    """One connection to "host:port" or "/path", from the address `source`. Each read has a deadline."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, source: str = "") -> None:
         if target.startswith("/"):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(DEADLINE)
             self.socket.connect(target)
         else:
             host, _, port = target.rpartition(":")
-            self.socket = socket.create_connection((host, int(port)), timeout=DEADLINE)
+            own = (source, 0) if source else None
+            self.socket = socket.create_connection((host, int(port)), DEADLINE, own)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Client:

@@ -179,6 +179,10 @@ class LoadProcess:
     def finish(self, timeout: float = 60.0) -> dict[str, Any]:
         """Let the requests under way end; the report."""
         self._stop_file.touch()
+        return self.report(timeout)
+
+    def report(self, timeout: float = 60.0) -> dict[str, Any]:
+        """Wait until it has sent all that it was told to; the report."""
         output, _ = self._process.communicate(timeout=timeout)
         report: dict[str, Any] = json.loads(output)
         return report

@@ -294,6 +294,57 @@ def test_what_a_worker_held_before_it_was_ready_recycles_no_one() -> None:
     assert spawned(sim.sample(B, LIMIT)) == [B2]
 
 
+def test_one_without_a_handler_for_sigterm_has_lost_what_it_did() -> None:
+    sim = serving()
+    sim.step(f.RecycleRequested(A))
+    sim.ready(A2)
+    (entry,) = entries(sim.exit(A, "killed", 15), "ENDED")
+    assert entry.fields["MEMUNIT_CAUSE"] == "requested"
+    assert "killed by SIGTERM, which it does not handle: what it was doing is lost" in entry.message
+    assert entry.priority == 4
+    # One that has said STOPPING=1 has a handler, and has come to its end.
+    sim.step(f.RecycleRequested(B))
+    sim.ready(B2)
+    sim.step(f.Stopping(B))
+    (entry,) = entries(sim.exit(B, "killed", 15), "ENDED")
+    assert "does not handle" not in entry.message
+    assert entry.priority == 5
+
+
+def test_memory_that_cannot_be_measured_is_told_once() -> None:
+    sim = Sim(POLICY)
+    sim.ready()
+    sim.advance(4)
+    done = sim.step()
+    assert entries(done, "UNMEASURED") == []
+    sim.advance(2)
+    done = sim.step() + sim.step()
+    assert len(entries(done, "UNMEASURED")) == 1
+    assert "no limit is in effect" in sentence(sim.state, sim.now)
+    sim = Sim(replace(POLICY, limit=None, ceiling=None))
+    sim.ready()
+    sim.advance(60)
+    assert entries(sim.step(), "UNMEASURED") == []
+
+
+def test_giving_up_starts_nobody_and_says_who_was_late() -> None:
+    sim = Sim(replace(POLICY, start_timeout=10.0))
+    sim.sample(A, M)
+    before = len(spawned([a for _, a in sim.history]))
+    while not sim.state.stopping:
+        sim.advance(1)
+        for worker in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(worker.id, "killed", 6)
+    at = sim.now
+    late = [a for when, a in sim.history if when >= at]
+    assert spawned(late) == []
+    assert before == 2
+    for worker in sim.workers():
+        sim.exit(worker.id)
+    ends = entries([a for _, a in sim.history], "ENDED")
+    assert {end.fields["MEMUNIT_CAUSE"] for end in ends} == {"start-timeout"}
+
+
 def test_a_worker_that_stops_by_itself_is_replaced_at_once_and_is_no_crash() -> None:
     sim = serving()
     done = sim.step(f.Stopping(A))

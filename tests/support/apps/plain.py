@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from pathlib import Path
@@ -47,6 +48,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     elif path == "/error":
         raise RuntimeError("asked for")
+    elif path == "/scope":
+        await _answer(send, _told(scope).encode())
+        return
     elif path == "/stuck":
         _stuck()
     await _answer(send, f"ok {os.getpid()}".encode())
@@ -75,7 +79,14 @@ async def _websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if message["type"] == "websocket.disconnect":
             tell(f"websocket closed with {message.get('code')}")
             return
-        await send({"type": "websocket.send", "text": "ok " + (message.get("text") or "")})
+        text = _told(scope) if scope["path"] == "/scope" else "ok " + (message.get("text") or "")
+        await send({"type": "websocket.send", "text": text})
+
+
+def _told(scope: dict[str, Any]) -> str:
+    """What the server says of the client and of where the app is."""
+    told = {key: scope[key] for key in ("client", "scheme", "root_path", "path")}
+    return json.dumps({**told, "query_string": scope["query_string"].decode()})
 
 
 async def _answer(send: Any, body: bytes) -> None:
