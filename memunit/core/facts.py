@@ -135,11 +135,16 @@ class MemoryAvailable:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """The workers have had to wait for memory (PSI), whoever has taken it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DumpState:
     """SIGUSR1: write the state to the journal."""
 
 
-InstanceFact = StopRequested | Reload | ReloadRefused | Scale | MemoryAvailable | DumpState
+InstanceFact = StopRequested | Reload | ReloadRefused | Scale | MemoryAvailable | MemoryPressure | DumpState
 Fact = WorkerFact | InstanceFact
 
 WORKER_FACTS: tuple[type[WorkerFact], ...] = (

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from memunit.core import memory, reconcile, status, transitions
+from memunit.core import memory, reconcile, status, transitions, verdicts
 from memunit.core.actions import Action, NotifyExtend, NotifyReady, NotifyReloading, ReloadResult
 from memunit.core.facts import (
     DumpState,
     Fact,
     MemoryAvailable,
+    MemoryPressure,
     Reload,
     ReloadRefused,
     Scale,
@@ -78,6 +79,8 @@ def _instance(turn: Turn, fact: Fact) -> None:
                 reconcile.scale(turn, delta)
         case MemoryAvailable(headroom):
             turn.change(headroom=headroom)
+        case MemoryPressure():
+            verdicts.relieve(turn)
         case DumpState():
             turn.journal(
                 "STATE_DUMP", NOTICE, status.dump(turn.state, turn.workers.values(), turn.slots, turn.now)

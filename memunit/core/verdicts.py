@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 from memunit.core import memory, wording
-from memunit.core.model import Worker
+from memunit.core.model import Cause, Phase, Worker
 from memunit.core.quantity import format_size
 from memunit.core.turn import ERROR, WARNING, Turn
+
+# A worker this many times as big as the others are on the average goes early when memory is short.
+FAT = 1.25
 
 
 def judge(turn: Turn, before: Worker, worker: Worker) -> None:
@@ -18,6 +21,27 @@ def judge(turn: Turn, before: Worker, worker: Worker) -> None:
         slot = turn.slot(worker.id.slot)
         if slot.unhelped and worker.over_since is None:
             turn.slots[slot.index] = replace(slot, unhelped=False)
+
+
+def relieve(turn: Turn) -> None:
+    """Memory is short: the biggest goes early, if it is much bigger than the others are, and one at a time.
+
+    Workers that are all alike are as big as the app needs them: to replace them would cost memory and give none.
+    """
+    state = turn.state
+    if state.stopping or state.rollout is not None or turn.surging() or turn.running() < state.count:
+        return
+    running = {
+        w: w.memory for w in turn.workers.values() if w.phase is Phase.RUNNING and w.memory is not None
+    }
+    if len(running) < 2 or any(w.wants is not None for w in running):
+        return
+    biggest = max(running, key=lambda w: running[w])
+    others = [size for w, size in running.items() if w is not biggest]
+    assert biggest.ready_at is not None
+    young = turn.now - biggest.ready_at < memory.least_age(state.policy, turn.slot(biggest.id.slot))
+    if not young and running[biggest] > FAT * sum(others) / len(others):
+        turn.put(biggest, wants=Cause.PRESSURE, decided_memory=biggest.memory)
 
 
 def _baseline(turn: Turn, worker: Worker) -> None:

@@ -12,7 +12,10 @@ from typing import Literal, NamedTuple
 MOUNT = "/sys/fs/cgroup"
 MASTER = "master"
 ZYGOTES = "zygotes"
-_WORKER = "worker-"
+WORKERS = "workers"
+# Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
+# shorter window than that (Documentation/accounting/psi.rst).
+_PRESSURE = "some 200000 2000000"
 # systemd marks what it has delegated: on the unit's group, in which we are unless DelegateSubgroup= has put us below.
 _DELEGATED = "user.delegate"
 _SIZE = 16384
@@ -144,18 +147,34 @@ class Tree:
     """The group that was delegated to us, with us in a leaf of its own."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self._workers = f"{path}/{WORKERS}"
         self.zygotes = f"{path}/{ZYGOTES}/cgroup.procs"
 
     def group(self, name: str, *, limit: int | None, ceiling: int | None) -> Group:
         """A new group for a worker. Raises OSError."""
-        return Group(f"{self.path}/{_WORKER}{name}", limit=limit, ceiling=ceiling)
+        return Group(f"{self._workers}/{name}", limit=limit, ceiling=ceiling)
+
+    def pressure(self) -> int | None:
+        """A descriptor that gives EPOLLPRI when the workers wait for memory; None where the kernel measures no PSI.
+
+        That of the unit itself is writable from systemd 257 on only, so the workers have a group in common.
+        """
+        try:
+            descriptor = os.open(f"{self._workers}/memory.pressure", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            os.write(descriptor, _PRESSURE.encode() + b"\0")
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def clear(self) -> list[str]:
         """Kill and remove the groups of workers of an earlier master; the paths of those that are still there."""
         left = []
-        for entry in os.scandir(self.path):
-            if entry.name.startswith(_WORKER) and entry.is_dir(follow_symlinks=False):
+        for entry in os.scandir(self._workers):
+            if entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     _write(f"{entry.path}/cgroup.kill", "1")
                 if not _rmdir(entry.path):
@@ -173,13 +192,14 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
     try:
         if "memory" not in _read(f"{tree}/cgroup.controllers").decode().split():
             raise Unavailable(f"the memory controller is not delegated to {_name(tree, mount)}: {remedy}")
-        for leaf in (MASTER, ZYGOTES):
+        for name in (MASTER, ZYGOTES, WORKERS):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{tree}/{leaf}")
+                os.mkdir(f"{tree}/{name}")
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             _write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
-        _write(f"{tree}/cgroup.subtree_control", "+memory")
+        for each in (tree, f"{tree}/{WORKERS}"):
+            _write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
         raise Unavailable(_why(tree, mount, error, remedy)) from error
     return Tree(tree)

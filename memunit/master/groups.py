@@ -3,7 +3,7 @@
 import contextlib
 import os
 import select
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
 from memunit.master.cgroup import Death, Group, Tree
@@ -20,6 +20,9 @@ class Groups(Generic[Name]):
         self._epoll = epoll
         self._groups: dict[Name, Group] = {}
         self._emptying: dict[str, int] = {}
+        self._pressure = None if tree is None else tree.pressure()
+        if self._pressure is not None:
+            epoll.register(self._pressure, select.EPOLLPRI)
         for path in tree.clear() if tree is not None else ():
             self._await_empty(path)
 
@@ -27,6 +30,13 @@ class Groups(Generic[Name]):
     def zygotes(self) -> str:
         """Where a zygote belongs; empty if nowhere."""
         return "" if self._tree is None else self._tree.zygotes
+
+    def pressed(self, ready: Collection[int]) -> bool:
+        """Whether workers have had to wait for memory, by the descriptors of which epoll has told.
+
+        The kernel tells once in two seconds at most, and needs no reading to be quiet again.
+        """
+        return self._pressure in ready
 
     def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
@@ -82,6 +92,9 @@ class Groups(Generic[Name]):
             group.remove()
         for descriptor in self._emptying.values():
             os.close(descriptor)
+        if self._pressure is not None:
+            os.close(self._pressure)
+            self._pressure = None
         self._groups.clear()
         self._emptying.clear()
 

@@ -232,7 +232,8 @@ class Master:
             self._watched(each) for each in workers if each.pid and each.phase is not Phase.STOP_SIGKILL
         ]
         interval = self._revisions[self._state.revision].interval
-        facts = _sampled(self._sensors.look(watched, self._ready, interval))
+        facts: list[f.Fact] = [f.MemoryPressure()] if self._groups.pressed(self._ready) else []
+        facts += _sampled(self._sensors.look(watched, self._ready, interval))
         if facts:
             facts.append(f.MemoryAvailable(Headroom(*memory_available())))
         return facts

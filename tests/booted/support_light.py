@@ -45,7 +45,9 @@ def answer(connection: socket.socket) -> None:
         path = request.split(b" ")[1].decode()
         number = float((re.findall(r"=([\d.]+)", path) or ["0"])[0])
         if path.startswith("/leak"):
-            _kept.append(b"\xa5" * int(number * 1024))
+            # Block by block, for what is too much for the machine would be refused in one piece.
+            for start in range(0, int(number), 1024):
+                _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
         elif path.startswith("/read"):
             read(int(number) << 20)
         elif path.startswith("/daemon"):

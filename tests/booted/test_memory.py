@@ -32,17 +32,17 @@ def group(instance: Instance) -> Path:
 
 
 def groups(instance: Instance) -> set[str]:
-    """The groups of workers."""
-    return {each.name for each in group(instance).glob("worker-*")}
+    """The groups of workers, by slot and generation."""
+    return {each.name for each in (group(instance) / "workers").iterdir() if each.is_dir()}
 
 
 def test_a_worker_has_a_group_and_is_recycled_without_polling() -> None:
     """With an interval of an hour, only the kernel can have told."""
     with Instance("wire", light(more=BOUNDS)) as instance:
         instance.start()
-        assert groups(instance) == {"worker-0.1", "worker-1.1"}
+        assert groups(instance) == {"0.1", "1.1"}
         assert instance.journal.find(kind(messages.SENSOR)) == []
-        mine = group(instance) / "worker-0.1"
+        mine = group(instance) / "workers/0.1"
         assert (mine / "cgroup.procs").read_text().split() == [str(instance.workers()[0])]
         assert (mine / "memory.max").read_text() == f"{96 * MIB}\n"
         assert (group(instance) / "master" / "cgroup.procs").read_text().split() == [str(instance.master())]
@@ -54,23 +54,41 @@ def test_a_worker_has_a_group_and_is_recycled_without_polling() -> None:
         assert int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 96 * MIB
         instance.settle()
         slot = end["MEMUNIT_SLOT"]
-        assert groups(instance) == {f"worker-{slot}.2", f"worker-{1 - int(slot)}.1"}
+        assert groups(instance) == {f"{slot}.2", f"{1 - int(slot)}.1"}
 
 
 def test_a_runaway_dies_alone_at_its_ceiling() -> None:
+    """It takes 2 GiB as fast as it can; what its sibling serves is not hurt, nor is what waits in the socket."""
     with Instance("runaway", light(more=BOUNDS)) as instance:
         instance.start()
-        with under_load(instance.load(clients=4, rate=10)):
-            doomed = instance.load(clients=1, requests=1, path="/leak?kb=2000000").start()
-            (end,) = instance.journal.until(ended())
-            instance.journal.until(kind(messages.WORKER_READY), 3)
-            assert doomed.join().lost == 1
+        doomed = instance.load(clients=1, requests=1, path="/leak?kb=2000000").start()
+        (end,) = instance.journal.until(ended())
+        assert doomed.join().lost == 1
         assert end["MEMUNIT_CAUSE"] == "memory-ceiling"
         assert "ceiling of 96M reached, the kernel has killed it" in end["MESSAGE"]
         assert (end["EXIT_CODE"], end["EXIT_STATUS"]) == ("killed", "9")
         if "MEMUNIT_PEAK_BYTES" in end:
             assert int(end["MEMUNIT_PEAK_BYTES"]) <= 96 * MIB
+            say(
+                f"the most that it held: {int(end['MEMUNIT_PEAK_BYTES']) / MIB:.1f} MiB of a ceiling of 96 MiB"
+            )
+        instance.journal.until(kind(messages.WORKER_READY), 3)
+        sibling = 1 - int(end["MEMUNIT_SLOT"])
+        assert (group(instance) / f"workers/{sibling}.1/memory.events").read_text().count("oom_kill 0") == 1
+        instance.ask()
         assert instance.property("NRestarts") == "0"
+        assert len(instance.journal.find(ended())) == 1
+
+
+def test_when_memory_is_short_the_biggest_goes_early() -> None:
+    more = "[memory]\npatience = 0\n"
+    with Instance("pressed", light(more=more, count=3), service="MemoryHigh=100M\n") as instance:
+        instance.start()
+        instance.load(clients=1, requests=1, path="/leak?kb=90000").start()
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "pressure"
+        assert int(end["MEMUNIT_MEMORY_BYTES"]) > 40 * MIB
+        instance.journal.until(kind(messages.WORKER_READY), 4)
         assert len(instance.journal.find(ended())) == 1
 
 
@@ -94,7 +112,7 @@ def test_page_cache_is_no_leak() -> None:
         instance.ask("/read?mib=400")
         instance.settle()
         events = dict(
-            line.split() for line in (group(instance) / "worker-0.1/memory.events").read_text().splitlines()
+            line.split() for line in (group(instance) / "workers/0.1/memory.events").read_text().splitlines()
         )
         say(f"memory.events after 400 MiB of page cache under a limit of 48 MiB: {events}")
         assert int(events["high"]) > 0
@@ -116,7 +134,7 @@ def test_what_a_worker_has_started_ends_with_it() -> None:
         instance.journal.until(ended())
         wait_gone(daemon)
         instance.settle()
-        assert groups(instance) == {"worker-0.2"}
+        assert groups(instance) == {"0.2"}
 
 
 def test_without_delegation_it_is_sampled_and_says_so() -> None:
@@ -140,9 +158,9 @@ def test_groups_of_a_killed_master_are_cleared() -> None:
         os.kill(instance.master(), signal.SIGKILL)
         wait_gone(old)
         instance.journal.until(kind(messages.WORKER_READY), 2)
-        assert groups(instance) == {"worker-0.1"}
+        assert groups(instance) == {"0.1"}
         (new,) = instance.workers().values()
-        assert (group(instance) / "worker-0.1/cgroup.procs").read_text().split() == [str(new)]
+        assert (group(instance) / "workers/0.1/cgroup.procs").read_text().split() == [str(new)]
 
 
 def test_how_soon_it_is_known() -> None:

@@ -294,6 +294,34 @@ def test_what_a_worker_held_before_it_was_ready_recycles_no_one() -> None:
     assert spawned(sim.sample(B, LIMIT)) == [B2]
 
 
+def test_when_memory_is_short_the_fat_one_goes_early() -> None:
+    sim = Sim(replace(POLICY, count=3))
+    sim.up()
+    sim.advance(60)
+    c = WorkerId(2, 1)
+    sim.step(f.Sampled(A, 20 * M, "uss"), f.Sampled(B, 60 * M, "uss"), f.Sampled(c, 20 * M, "uss"))
+    assert spawned(sim.step(f.MemoryPressure())) == [B2]
+    # One at a time.
+    assert spawned(sim.step(f.MemoryPressure())) == []
+    sim.ready()
+    assert causes(sim.exit(B)) == ["pressure"]
+    sim.advance(60)
+    sim.step(f.Sampled(A, 20 * M, "uss"), f.Sampled(B2, 22 * M, "uss"), f.Sampled(c, 20 * M, "uss"))
+    assert spawned(sim.step(f.MemoryPressure())) == []
+
+
+def test_pressure_recycles_nobody_who_is_young_or_alone() -> None:
+    sim = Sim(POLICY)
+    sim.up()
+    sim.step(f.Sampled(A, 20 * M, "uss"), f.Sampled(B, 60 * M, "uss"))
+    assert spawned(sim.step(f.MemoryPressure())) == []
+    sim = Sim(replace(POLICY, count=1))
+    sim.up()
+    sim.advance(60)
+    sim.sample(A, 90 * M)
+    assert spawned(sim.step(f.MemoryPressure())) == []
+
+
 def test_one_without_a_handler_for_sigterm_has_lost_what_it_did() -> None:
     sim = serving()
     sim.step(f.RecycleRequested(A))
