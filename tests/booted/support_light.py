@@ -9,7 +9,8 @@ connection, one request a connection.
 /daemon      starts a process in a session of its own, and says "daemon PID" on stderr
 /slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
 
-With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there.
+With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there. With --timed it tells how much it
+holds, and when (CLOCK_MONOTONIC), as it leaks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 _kept: list[bytes] = []
 _never = threading.Event()
@@ -48,6 +50,8 @@ def answer(connection: socket.socket) -> None:
             # Block by block, for what is too much for the machine would be refused in one piece.
             for start in range(0, int(number), 1024):
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
+                if "--timed" in sys.argv:
+                    print(f"grown {own()} {time.monotonic():.6f}", file=sys.stderr, flush=True)
         elif path.startswith("/read"):
             read(int(number) << 20)
         elif path.startswith("/daemon"):
@@ -73,6 +77,13 @@ def read(size: int) -> None:
             os.close(descriptor)
             if size <= 0:
                 return
+
+
+def own() -> int:
+    """Bytes of memory that no file is behind."""
+    with open("/proc/self/statm", "rb") as file:
+        fields = file.read().split()
+    return (int(fields[1]) - int(fields[2])) * 4096
 
 
 def daemon() -> None:

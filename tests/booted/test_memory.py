@@ -13,6 +13,7 @@ from tests.booted.support import at, ended, kind, light, run, say, under_load
 from tests.support.wait import wait_gone
 
 MIB = 1 << 20
+RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "100"))
 BOUNDS = '[memory]\nlimit = "48M"\nceiling = "96M"\npatience = 0\ninterval = "1h"\n'
 
 
@@ -161,6 +162,45 @@ def test_groups_of_a_killed_master_are_cleared() -> None:
         assert groups(instance) == {"0.1"}
         (new,) = instance.workers().values()
         assert (group(instance) / "workers/0.1/cgroup.procs").read_text().split() == [str(new)]
+
+
+def test_recycles_leave_nothing_behind() -> None:
+    """MEMUNIT_RECYCLES=1000 in the environment is the long form. Nothing but forks: each lives for a moment."""
+    file = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 8\nmax_age = "1s"\n'
+    with Instance("leaves", f'{file}min_lifetime = 0\n[memory]\nlimit = "32M"\n') as instance:
+        instance.start()
+        instance.journal.until(ended(), 8)
+        before = _left(instance)
+        instance.journal.until(ended(), RECYCLES)
+        ends = instance.journal.find(ended())
+        assert {end["MEMUNIT_CAUSE"] for end in ends} == {"max-age"}
+        after = _left(instance)
+        say(f"after {len(ends)} recycles: {after}; before: {before}")
+        # Replacements that are on their way at that moment count.
+        assert after["descriptors"] <= before["descriptors"] + 4
+        assert after["groups"] <= 8 + 2
+        assert after["zombies"] == 0
+        assert after["threads"] == 1
+
+
+def _left(instance: Instance) -> dict[str, int]:
+    """What there is of the master at a moment when it has come round."""
+    instance.settle()
+    proc = Path(f"/proc/{instance.master()}")
+    children = (proc / "task" / proc.name / "children").read_text().split()
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children if _alive(pid)
+    ]
+    return {
+        "descriptors": len(list((proc / "fd").iterdir())),
+        "groups": len(groups(instance)),
+        "zombies": states.count("Z"),
+        "threads": len(list((proc / "task").iterdir())),
+    }
+
+
+def _alive(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").exists()
 
 
 def test_how_soon_it_is_known() -> None:

@@ -1,0 +1,71 @@
+"""The kernel as the sensor, beside sampling: tests/run booted -- tests/booted/bench_memory.py -s
+
+How soon a crossing of the limit is known, and what the master costs while 64 workers are idle. Both on one machine
+in one run; the figures are printed, and nothing is asserted of them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import statistics
+from pathlib import Path
+
+from memunit.master import messages
+from tests.booted.support import Entry, Instance, at, ended, kind, light, say
+
+CROSSINGS = int(os.environ.get("MEMUNIT_CROSSINGS", "100"))
+IDLE = float(os.environ.get("MEMUNIT_IDLE", "600"))
+SAMPLED = "Delegate=no\n"
+
+
+def test_how_soon_a_crossing_is_known() -> None:
+    more = '[memory]\nlimit = "48M"\npatience = 0\n'
+    for name, service in (("kernel", ""), ("sampled", SAMPLED)):
+        with Instance(name, light("--timed", more=more, count=1), service=service) as instance:
+            instance.start()
+            took = []
+            for number in range(1, CROSSINGS + 1):
+                instance.ask("/leak?kb=60000")
+                started = instance.journal.until(kind(messages.WORKER_STARTING), number + 1)[-1]
+                end = instance.journal.until(ended(), number)[-1]
+                took.append(1e3 * (at(started) - _crossed(instance, end)))
+            say(
+                f"{name}: from crossing 48M to the replacement's pid, {len(took)} crossings: {_spread(took)} ms"
+            )
+
+
+def test_what_an_idle_master_costs() -> None:
+    file = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 64\n[memory]\nlimit = "8M"\n'
+    with Instance("kernel", file) as kernel, Instance("sampled", file, service=SAMPLED) as sampled:
+        for instance in (kernel, sampled):
+            instance.start()
+            instance.settle()
+        before = {each.name: _ticks(each.master()) for each in (kernel, sampled)}
+        select.select([], [], [], IDLE)  # what is measured is time in which nothing happens
+        for each in (kernel, sampled):
+            seconds = (_ticks(each.master()) - before[each.name]) / os.sysconf("SC_CLK_TCK")
+            say(
+                f"{each.name}: {seconds:.2f} s of CPU in {IDLE:.0f} s, {100 * seconds / IDLE:.2f} % of a processor"
+            )
+
+
+def _crossed(instance: Instance, end: Entry) -> float:
+    """When this worker had its limit, by what it told block by block."""
+    for entry in instance.journal.entries:
+        words = str(entry.get("MESSAGE", "")).split()
+        if words[:1] == ["grown"] and entry["_PID"] == end["MEMUNIT_WORKER_PID"]:
+            if int(words[1]) >= int(end["MEMUNIT_LIMIT_BYTES"]):
+                return float(words[2])
+    raise AssertionError(f"it did not tell: {instance.journal}")
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _spread(values: list[float]) -> str:
+    ordered = sorted(values)
+    p90 = ordered[int(0.9 * (len(ordered) - 1))]
+    return f"least {ordered[0]:.1f}, median {statistics.median(ordered):.1f}, p90 {p90:.1f}, most {ordered[-1]:.1f}"
