@@ -54,9 +54,9 @@ def _crossed(instance: Instance, end: Entry) -> float:
     """When this worker had its limit, by what it told block by block."""
     for entry in instance.journal.entries:
         words = str(entry.get("MESSAGE", "")).split()
-        if words[:1] == ["grown"] and entry["_PID"] == end["MEMUNIT_WORKER_PID"]:
-            if int(words[1]) >= int(end["MEMUNIT_LIMIT_BYTES"]):
-                return float(words[2])
+        its = words[:1] == ["grown"] and entry["_PID"] == end["MEMUNIT_WORKER_PID"]
+        if its and int(words[1]) >= int(end["MEMUNIT_LIMIT_BYTES"]):
+            return float(words[2])
     raise AssertionError(f"it did not tell: {instance.journal}")
 
 

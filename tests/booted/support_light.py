@@ -81,8 +81,9 @@ def read(size: int) -> None:
 
 def own() -> int:
     """Bytes of memory that no file is behind."""
-    with open("/proc/self/statm", "rb") as file:
-        fields = file.read().split()
+    descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+    fields = os.read(descriptor, 256).split()
+    os.close(descriptor)
     return (int(fields[1]) - int(fields[2])) * 4096
 
 
