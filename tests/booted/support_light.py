@@ -5,6 +5,8 @@ connection, one request a connection.
 
 /            "ok PID"
 /leak?kb=N   keeps N KiB for ever, then "ok PID"
+/spike?kb=N  keeps N KiB until the next /fall, and says "spike" on stderr
+/fall        gives them back
 /read?mib=N  reads N MiB of files in /usr
 /daemon      starts a process in a session of its own, and says "daemon PID" on stderr
 /slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
@@ -25,6 +27,7 @@ import threading
 import time
 
 _kept: list[bytes] = []
+_spikes: list[bytes] = []
 _never = threading.Event()
 
 
@@ -52,6 +55,11 @@ def answer(connection: socket.socket) -> None:
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
                 if "--timed" in sys.argv:
                     print(f"grown {own()} {time.monotonic():.6f}", file=sys.stderr, flush=True)
+        elif path.startswith("/spike"):
+            _spikes.append(b"\xa5" * int(number * 1024))
+            print("spike", file=sys.stderr, flush=True)
+        elif path.startswith("/fall"):
+            _spikes.clear()
         elif path.startswith("/read"):
             read(int(number) << 20)
         elif path.startswith("/daemon"):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 from memunit.master import messages
 from tests.booted.support import Instance as _Instance
-from tests.booted.support import at, ended, kind, light, run, say, under_load
+from tests.booted.support import ended, kind, light, run, say, under_load
 from tests.support.wait import wait_gone
 
 MIB = 1 << 20
@@ -201,17 +200,3 @@ def _left(instance: Instance) -> dict[str, int]:
 
 def _alive(pid: str) -> bool:
     return Path(f"/proc/{pid}/stat").exists()
-
-
-def test_how_soon_it_is_known() -> None:
-    """From the answer of the request that crosses the limit to the start of the replacement; a figure, no bound."""
-    with Instance("soon", light(more=BOUNDS, count=1)) as instance:
-        instance.start()
-        times = []
-        for number in range(2, 7):
-            before = time.monotonic()
-            instance.ask("/leak?kb=60000")
-            (*_, started) = instance.journal.until(kind(messages.WORKER_STARTING), number)
-            instance.journal.until(ended(), number - 1)
-            times.append(at(started) - before)
-        say(f"from the request to the replacement's start: {sorted(round(each, 3) for each in times)} s")

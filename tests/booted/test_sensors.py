@@ -1,0 +1,69 @@
+"""What both sensors have to do, the kernel's trip-wire and sampling: policy cannot tell them apart, nor can a user."""
+
+from __future__ import annotations
+
+import pytest
+
+from memunit.master import messages
+from tests.booted.support import Instance, ended, kind, light, say
+
+MIB = 1 << 20
+# How the service is made to have each, and what it then says that it counts.
+SENSORS = {"kernel": ("", "cgroup"), "sampled": ("Delegate=no\n", "uss")}
+
+
+@pytest.fixture(params=SENSORS)
+def sensor(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return SENSORS[request.param]
+
+
+def bounds(patience: str = "0", ceiling: str = "infinity") -> str:
+    return f'[memory]\nlimit = "48M"\nceiling = "{ceiling}"\npatience = "{patience}"\ninterval = "200ms"\n'
+
+
+def test_over_the_limit_is_recycled(sensor: tuple[str, str]) -> None:
+    service, metric = sensor
+    with Instance("over", light(more=bounds(), count=1), service=service) as instance:
+        instance.start()
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert (end["MEMUNIT_CAUSE"], end["MEMUNIT_METRIC"]) == ("memory-limit", metric)
+        assert (
+            0.95 * 48 * MIB <= int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 90 * MIB
+        )
+        instance.journal.until(kind(messages.WORKER_READY), 2)
+        instance.settle()
+        assert "1 memory-limit" in instance.property("StatusText")
+
+
+def test_a_spike_is_no_leak(sensor: tuple[str, str]) -> None:
+    """It falls before patience is over, and the next one finds a worker that is watched still."""
+    service, _ = sensor
+    with Instance("spike", light(more=bounds(patience="10s"), count=1), service=service) as instance:
+        instance.start()
+        for number in range(1, 4):
+            instance.ask("/spike?kb=60000")
+            instance.journal.until(lambda entry: entry.get("MESSAGE") == "spike", number)
+            instance.ask("/fall")
+        instance.settle()
+        assert instance.journal.find(ended()) == []
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_over_the_ceiling_is_killed(sensor: tuple[str, str]) -> None:
+    service, metric = sensor
+    with Instance("ceiling", light(more=bounds(ceiling="96M"), count=2), service=service) as instance:
+        instance.start()
+        doomed = instance.load(clients=1, requests=1, path="/leak?kb=400000").start()
+        (end,) = instance.journal.until(ended())
+        doomed.join()
+        assert end["MEMUNIT_CAUSE"] == "memory-ceiling"
+        assert (end["EXIT_CODE"], end["EXIT_STATUS"]) == ("killed", "9")
+        assert end["PRIORITY"] == "4"
+        most = int(end.get("MEMUNIT_PEAK_BYTES", end["MEMUNIT_MEMORY_BYTES"]))
+        say(f"{metric}: {most / MIB:.0f} MiB were seen of a worker with a ceiling of 96 MiB")
+        instance.journal.until(kind(messages.WORKER_READY), 3)
+        instance.ask()
+        assert len(instance.journal.find(ended())) == 1
