@@ -79,7 +79,7 @@ def test_stop_finishes_what_is_in_work(unit: Unit, tmp_path: Path, signum: int) 
         other = service.entry("ended")
         assert other.pid != pid
         service.hear("^STOPPING=1")
-        service.hear(r"^STATUS=stopping, 1 workers left")
+        service.hear(r"^STATUS=stopping, 1 worker left")
         let_go(hold)
         assert client.read().body == f"ok {pid}".encode()
     assert service.exit_code() == 0
