@@ -81,12 +81,13 @@ def test_a_runaway_dies_alone_at_its_ceiling() -> None:
 
 
 def test_when_memory_is_short_the_biggest_goes_early() -> None:
-    more = "[memory]\npatience = 0\n"
+    """It may not get to its end in time: it waits for memory as well."""
+    more = '[memory]\npatience = 0\n[stop]\ngrace = "5s"\n'
     with Instance("pressed", light(more=more, count=3), service="MemoryHigh=100M\n") as instance:
         instance.start()
         instance.load(clients=1, requests=1, path="/leak?kb=90000").start()
         (end,) = instance.journal.until(ended())
-        assert end["MEMUNIT_CAUSE"] == "pressure"
+        assert "pressure" in (end["MEMUNIT_CAUSE"], end.get("MEMUNIT_STOP_REASON"))
         assert int(end["MEMUNIT_MEMORY_BYTES"]) > 40 * MIB
         instance.journal.until(kind(messages.WORKER_READY), 4)
         assert len(instance.journal.find(ended())) == 1
