@@ -34,17 +34,14 @@ from memunit.master import system
 from memunit.master.control import ControlServer
 from memunit.master.groups import Groups
 from memunit.master.notify import NotifyListener
-from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warned, ZygoteId
-from memunit.master.registry import Registry
+from memunit.master.processes import Processes
 from memunit.master.report import Reporter
 from memunit.master.sampling import Sample, memory_available
 from memunit.master.sensors import CGROUP, Sensors, Watched
 from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.signals import Signals
-from memunit.master.spawn import Launch
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
 
-_SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT, Signal.KILL: signal.SIGKILL}
 EX_CONFIG = 78
 
 
@@ -61,14 +58,12 @@ class Master:
         self._groups: Groups[WorkerId] = Groups(setting.tree, self._epoll)
         self._sensors: Sensors[WorkerId] = Sensors(self._groups)
         self._ready: set[int] = set()
-        self._workers: Registry[WorkerId | ZygoteId] = Registry(self._epoll, sole=setting.sole)
-        self._nursery: Nursery[WorkerId] = Nursery(self._epoll, setting.start, self._zygote_delay)
         self._notify = NotifyListener(setting.notify_path)
         self._control = ControlServer(setting.control_path) if setting.control_path else None
         self._signals = Signals()
         self._hangup = False
-        self._lost: list[Lost] = []
         self._report = Reporter(setting.log, setting.systemd)
+        self._processes = Processes(setting, self._epoll, self._groups, self._report, self._zygote_delay)
         now = time.monotonic()
         self._state: State = initial(
             configuration.policy, now=now, seed=_seed(setting.instance), gate=self._inherited_gate(now)
@@ -85,7 +80,8 @@ class Master:
                 self._state, actions, deadline = policy.step(self._state, facts, time.monotonic())
                 for action in actions:
                     self._do(action)
-                self._end_pass()
+                self._processes.end_pass(stopping=self._state.stopping)
+                self._report.finished_pass(self._state)
         finally:
             self._disarm()
         return self._exit_code
@@ -108,9 +104,7 @@ class Master:
 
     def _disarm(self) -> None:
         self._signals.disarm()
-        self._nursery.close()
-        self._workers.close()
-        self._groups.close()
+        self._processes.close()
         if self._control is not None:
             self._control.close()
         self._notify.close()
@@ -124,7 +118,7 @@ class Master:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        due = min(deadline, self._sensors.due, self._report.next_ping, self._nursery.due)
+        due = min(deadline, self._sensors.due, self._report.next_ping, self._processes.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
         self._ready = {descriptor for descriptor, _ in self._epoll.poll(math.ceil(until * 1000) / 1000)}
@@ -133,10 +127,10 @@ class Master:
         """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
         facts, self._pending = self._pending, []
         facts += self._requests()
-        facts += self._forks()
-        facts += [f.Executed(who) for who in self._workers.executed() if isinstance(who, WorkerId)]
+        facts += self._processes.forks()
+        facts += self._processes.executed()
         facts += self._notifications()
-        facts += self._ends()
+        facts += self._processes.ends(self._sensors.forget)
         facts += self._reloads()
         facts += self._samples()
         return facts
@@ -154,56 +148,12 @@ class Master:
             facts.append(f.DumpState())
         return facts
 
-    def _forks(self) -> list[f.Fact]:
-        """What came of the requests to zygotes, and of the zygotes themselves."""
-        facts: list[f.Fact] = []
-        for event in self._nursery.events():
-            match event:
-                case Started(identity, child):
-                    self._workers.add(identity, child, await_exec=False)
-                case Forked(who, child, signum):
-                    self._workers.add(who, child, await_exec=False)
-                    if signum:
-                        self._workers.signal(who, signum)
-                    facts.append(f.Spawned(who, child.pid))
-                case Refused(who, why):
-                    self._groups.ended(who)
-                    facts.append(f.SpawnFailed(who, why))
-                case Warned(text):
-                    self._report.warn("PRELOAD_UNSAFE", f"Preloading may not be safe: {text}")
-                case Lost():
-                    self._lost.append(event)
-        return facts
-
     def _notifications(self) -> list[f.Fact]:
         facts: list[f.Fact] = []
         for datagram in self._notify.datagrams():
-            who = self._workers.speaker(datagram.pid)
-            if who is None:
-                # A worker speaks only after its zygote has told its pid, but that may be a moment ago.
-                facts += self._forks()
-                who = self._workers.speaker(datagram.pid)
-            if isinstance(who, WorkerId):
+            who = self._processes.speaker(datagram.pid, facts)
+            if who is not None:
                 facts += facts_of(who, datagram.payload)
-        return facts
-
-    def _ends(self) -> list[f.Fact]:
-        facts: list[f.Fact] = []
-        ends = self._workers.collect(lambda: facts.extend(self._forks()))
-        for who, end, failure in ends:
-            if isinstance(who, ZygoteId):
-                self._nursery.ended(who, end, failure)
-                facts += self._forks()
-                continue
-            self._sensors.forget(who, end.pid)
-            death = self._groups.ended(who)
-            if failure is not None:
-                facts.append(f.SpawnFailed(who, _describe(failure)))
-                continue
-            if death.oom:
-                facts.append(f.OomKilled(who, death.oom == "own", death.peak))
-            facts.append(f.Exited(who, end.code, end.status))
-        self._groups.sweep()
         return facts
 
     def _reloads(self) -> list[f.Fact]:
@@ -256,29 +206,27 @@ class Master:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Spawn():
-                self._spawn(action)
-            case Send(who, number) if self._nursery.signal(who, _SIGNALS[number]):
-                self._pending += self._forks()
-            case Send(who, Signal.KILL):
-                self._groups.kill(who)
-                self._workers.kill(who)
+            case Spawn(who, revision):
+                worker, configuration = self._state.workers[who], self._revisions[revision]
+                self._pending += self._processes.spawn(action, worker, configuration)
             case Send(who, number):
-                self._sensors.draining(who)
-                self._workers.signal(who, _SIGNALS[number])
+                if number is not Signal.KILL:
+                    self._sensors.draining(who)
+                self._pending += self._processes.signal(who, number)
             case Measure(who):
-                worker = self._state.workers.get(who)
-                self._pending += _sampled(self._sensors.measure(self._watched(worker)) if worker else [])
+                if who in self._state.workers:
+                    watched = self._watched(self._state.workers[who])
+                    self._pending += _sampled(self._sensors.measure(watched))
             case Journal():
                 heir = action.replacement
-                self._report.entry(action, None if heir is None else self._workers.pid(heir))
+                self._report.entry(action, None if heir is None else self._processes.pid(heir))
             case ReloadResult(tokens, ok, text):
                 self._reply(tokens, 0 if ok else EX_CONFIG, text)
             case UseRevision(revision):
                 # With a reload in the same pass, the newest one is not in use yet, but will be at once.
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
-                self._nursery.keep(used)
+                self._processes.keep(used)
             case SaveGate(failures, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0))
             case ClearGate():
@@ -287,7 +235,7 @@ class Master:
                 self._finish(exit_code)
             case _:
                 if isinstance(action, NotifyStopping):
-                    self._nursery.keep(())
+                    self._processes.keep(())
                 self._report.tell(action, self._state)
 
     def _reply(self, tokens: tuple[int, ...], exit_code: int, text: str) -> None:
@@ -301,62 +249,12 @@ class Master:
         if exit_code and record is not None:
             self._at.start_log.save(replace(record, exited_at=time.monotonic()))
 
-    def _spawn(self, action: Spawn) -> None:
-        configuration = self._revisions[action.revision]
-        own = {"MEMUNIT_SLOT": str(action.id.slot), "MEMUNIT_GENERATION": str(action.id.generation)}
-        launch = Launch(
-            argv=configuration.argv,
-            environment={**configuration.environment, "MEMUNIT_INSTANCE": self._at.instance},
-            directory=configuration.directory,
-            sockets=self._at.sockets,
-            notify_path=self._at.notify_path,
-            watchdog_usec=0 if math.isinf(action.watchdog) else int(action.watchdog * 1e6),
-            parent_death_signal=self._at.parent_death_signal,
-        )
-        worker = self._state.workers[action.id]
-        try:
-            label = f"{action.id.slot}.{action.id.generation}"
-            group = self._groups.place(action.id, label, limit=worker.limit, ceiling=worker.ceiling)
-        except OSError as error:
-            self._pending.append(f.SpawnFailed(action.id, _describe(error)))
-            return
-        launch = replace(launch, cgroup=group)
-        if configuration.preload:
-            self._nursery.request(action.revision, launch, action.id, own, self._groups.zygotes)
-            self._pending += self._forks()
-            return
-        try:
-            child = self._at.start(replace(launch, environment={**launch.environment, **own}))
-        except OSError as error:
-            self._groups.ended(action.id)
-            self._pending.append(f.SpawnFailed(action.id, _describe(error)))
-            return
-        self._workers.add(action.id, child, await_exec=configuration.policy.ready_on_exec)
-        self._pending.append(f.Spawned(action.id, child.pid))
-
     def _zygote_delay(self, failures: int) -> float:
         return backoff.delay(failures, seed=self._state.seed, slot=-2)
-
-    def _end_pass(self) -> None:
-        # Not before: a stop of the unit reaches zygotes too, and such an end is no loss.
-        for lost in self._lost if not self._state.stopping else ():
-            self._report.entry(_lost(lost))
-        self._lost.clear()
-        self._nursery.renew()
-        self._report.finished_pass(self._state)
 
     def _inherited_gate(self, now: float) -> Gate | None:
         record = inherited_record(self._at.start_log, now)
         return None if record is None else Gate(failures=record.failures, retry_at=record.retry_at)
-
-
-def _lost(event: Lost) -> Journal:
-    text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). Its workers go on serving"
-    after = f" in {event.retry:.1f} s" if event.retry else ""
-    fields = {"MEMUNIT_ZYGOTE_PID": event.pid}
-    return Journal(
-        kind="ZYGOTE_LOST", message=f"{text}; another is started{after}", priority=4, fields=fields
-    )
 
 
 def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:
@@ -380,8 +278,3 @@ def _started(policy: Policy) -> Journal:
 def _seed(instance: str) -> int:
     """A seed for the jitter that differs between instances and between starts."""
     return int.from_bytes(instance.encode()[-4:], "big") ^ time.monotonic_ns()
-
-
-def _describe(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text

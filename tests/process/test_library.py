@@ -92,7 +92,7 @@ def test_what_is_shared_with_the_master_does_not_count(unit: Unit) -> None:
 def test_by_rss_it_does(unit: Unit) -> None:
     service = program(unit, limit="60M", metric="rss", workers=1, ballast=120 * MIB, **AT_ONCE).ready()
     said = service.expect("memory.limit is below what the app needs to start", source="output")
-    assert re.search(r"had 1\d\d[\d.]*M \(rss\) of (60|5\d)[\d.]*M", said.text)
+    assert re.search(r"had 1\d\d[\d.]*M of (60|5\d)[\d.]*M \(rss\)", said.text)
     assert service.stop() == 0
 
 

@@ -100,8 +100,8 @@ def test_core_is_pure(module: Path) -> None:
     assert not {"open", "print", "input", "__import__", "exec", "eval"} & set(called)
 
 
-# The loop, what it is given, and what it tells.
-JOINT = ("master.py", "setting.py", "report.py")
+# The loop, what it is given, what it tells, and the processes that it has.
+JOINT = ("master.py", "setting.py", "report.py", "processes.py")
 
 
 @pytest.mark.parametrize("module", params(of("master")))
