@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from memunit.master import messages
 from tests.booted.support import Instance as _Instance
@@ -123,6 +126,37 @@ def test_page_cache_is_no_leak() -> None:
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+@pytest.fixture
+def swap() -> Iterator[None]:
+    """Some, in compressed memory."""
+    if run("modprobe", "zram", check=False).returncode != 0:
+        pytest.skip("the kernel has no zram")
+    Path("/sys/block/zram0/disksize").write_text("256M")
+    run("mkswap", "/dev/zram0")
+    run("swapon", "/dev/zram0")
+    yield
+    run("swapoff", "/dev/zram0")
+    Path("/sys/block/zram0/reset").write_text("1")
+
+
+def test_a_leak_that_is_swapped_out_is_found(swap: None) -> None:
+    """Its group never comes to memory.high: no event tells."""
+    with Instance("swapped", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        instance.ask("/leak?kb=30000")
+        mine = group(instance) / "workers/0.1"
+        (mine / "memory.reclaim").write_text("30M")
+        swapped = int((mine / "memory.swap.current").read_text())
+        assert swapped > 10 * MIB
+        instance.ask("/leak?kb=24000")
+        assert instance.journal.find(ended()) == []
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+        say(
+            f"{swapped / MIB:.0f} MiB were swapped out, {int(end['MEMUNIT_MEMORY_BYTES']) / MIB:.0f} MiB counted"
+        )
 
 
 def test_what_a_worker_has_started_ends_with_it() -> None:
