@@ -26,7 +26,8 @@ def pack(contents: Mapping[str, Path | str], target: Path) -> None:
 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if "__pycache__" in info.name:
+    # Of a checkout it may be stale; what is in site-packages was compiled for the guest.
+    if "__pycache__" in info.name and not info.name.startswith("site-packages/"):
         return None
     info.uid = info.gid = 0
     info.uname = info.gname = "root"

@@ -20,7 +20,7 @@ _SECONDS = 300.0
 def ensure(suite: str, requirements: Path) -> Path | None:
     """A folder to be the guest's site-packages, with what `requirements` names; None if it can't be had."""
     python, machine = _PYTHONS[suite], host.architecture().wheels
-    recipe = f"{python} {machine} {_PLATFORMS}".encode() + requirements.read_bytes()
+    recipe = f"{python} {machine} {_PLATFORMS} compiled".encode() + requirements.read_bytes()
     place = host.cache() / "site" / f"{suite}-{hashlib.sha256(recipe).hexdigest()[:12]}"
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f"{place.name}.lock").open("w") as lock:
@@ -36,9 +36,17 @@ def _fetch(place: Path, requirements: Path, python: str, machine: str) -> bool:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     command += [word for name in _PLATFORMS for word in ("--platform", f"{name}_{machine}")]
-    # Compiled by this interpreter, which need not be the guest's.
     command += ["--no-compile", "--target", str(half), "-r", str(requirements)]
     if subprocess.run(command, check=False, timeout=_SECONDS).returncode != 0:
         return False
+    _compile(half, python)
     half.rename(place)
     return True
+
+
+def _compile(folder: Path, python: str) -> None:
+    """Where the host has the guest's interpreter: on an emulated processor it takes minutes."""
+    interpreter = shutil.which(f"python{python}", path="/usr/bin")
+    if interpreter is not None:
+        words = ["-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(folder)]
+        subprocess.run([interpreter, *words], check=False, timeout=_SECONDS, stdout=subprocess.DEVNULL)
