@@ -12,6 +12,7 @@ from memunit.master import messages
 from tests.booted.support import Instance, asgi, at, emulated, ended, kind, run
 from tests.support.http import Client
 
+pytestmark = pytest.mark.native
 APPS = Path("/opt/memunit-tests/blocked")
 # What the worker hangs in, and the threads that it takes to stop it from serving.
 HANGS = {

@@ -10,6 +10,7 @@ import pytest
 from memunit.master import messages
 from tests.booted.support import Instance, at, emulated, ended, kind, lossless, run, say, under_load
 
+pytestmark = pytest.mark.native
 PAYLOAD = Path(__file__).resolve().parents[2]
 SHOP = Path("/srv/shop")
 PYTHON = SHOP / "venv" / "bin" / "python"

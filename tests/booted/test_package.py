@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.load import Load
 
+pytestmark = pytest.mark.native
 DEB = os.environ.get("MEMUNIT_DEB", "/payload/memunit.deb")
 DEMO = ("127.0.0.1", 8010)
 URL = f"http://{DEMO[0]}:{DEMO[1]}"
