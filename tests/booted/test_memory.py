@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memunit.master import messages
+from tests.booted.support import LIGHT, SECONDS, ended, kind, light, lossless, run, say, under_load
 from tests.booted.support import Instance as _Instance
-from tests.booted.support import ended, kind, light, run, say, under_load
+from tests.support.load import Load
 from tests.support.wait import wait_gone
 
 MIB = 1 << 20
@@ -182,6 +184,64 @@ def test_without_delegation_it_is_sampled_and_says_so() -> None:
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert (end["MEMUNIT_CAUSE"], end["MEMUNIT_METRIC"]) == ("memory-limit", "uss")
+
+
+def test_run_in_a_delegated_scope_divides_it() -> None:
+    """In the foreground, as `systemd-run --user --scope` would have it; here the system's own manager."""
+    path = Path("/run/scoped.sock")
+    words = ["/usr/bin/python3", "-I", "-S", str(LIGHT)]
+    light()
+    # It ends by itself if nothing is said: then there is no line to wait for any more.
+    command = [
+        "timeout",
+        f"{SECONDS:.0f}",
+        "systemd-run",
+        "--scope",
+        "--unit=scoped",
+        "-p",
+        "Delegate=yes",
+        "memunit",
+        "run",
+    ]
+    process = subprocess.Popen(
+        [
+            *command,
+            "--listen",
+            str(path),
+            "--workers",
+            "1",
+            "--limit",
+            "48M",
+            "--patience",
+            "0",
+            "--",
+            *words,
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if "is ready" in line:
+                break
+        folder = Path("/sys/fs/cgroup/system.slice/scoped.scope")
+        assert [each.name for each in (folder / "workers").iterdir() if each.is_dir()] == ["0.1"]
+        assert not any("not told by the kernel" in line for line in said)
+        lossless(Load(str(path), clients=1, requests=1, path="/leak?kb=60000").run())
+        for line in process.stderr:
+            said.append(line)
+            if "ended: memory-limit" in line:
+                assert "(cgroup)" in line
+                break
+        else:
+            raise AssertionError("".join(said))
+    finally:
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
 
 
 def test_groups_of_a_killed_master_are_cleared() -> None:
