@@ -115,12 +115,12 @@ def test_page_cache_is_no_leak() -> None:
         # Charged to whoever reads it first.
         run("sync")
         Path("/proc/sys/vm/drop_caches").write_text("3")
-        instance.ask("/read?mib=400")
+        instance.ask("/read?mib=150")
         instance.settle()
         events = dict(
             line.split() for line in (group(instance) / "workers/0.1/memory.events").read_text().splitlines()
         )
-        say(f"memory.events after 400 MiB of page cache under a limit of 48 MiB: {events}")
+        say(f"memory.events after 150 MiB of page cache under a limit of 48 MiB: {events}")
         assert int(events["high"]) > 0
         assert instance.workers() == {0: pid}
         assert instance.journal.find(ended()) == []
