@@ -53,7 +53,9 @@ class Group:
         """Make it. Raises OSError."""
         os.mkdir(path)
         self.path = path
-        self.armed = False
+        self.armed_at: int | None = None
+        """Where the trip-wire is, in bytes; None while there is none."""
+        self._ceiling = ceiling
         self.events = -1
         try:
             # One dead process of several would leave a worker that is neither alive nor gone.
@@ -99,16 +101,22 @@ class Group:
     def arm(self, limit: int, own: int) -> None:
         """Put the trip-wire where `own` bytes will have grown to `limit`, whatever page cache there is now.
 
-        Never below what is charged now: the kernel would have the writer, us, reclaim the difference.
+        Not below what is charged now: the kernel would have the writer, us, reclaim the difference. But always under
+        the ceiling: page cache alone may fill all below that, and nothing would be told before the OOM killer came.
         """
-        charged = _number(f"{self.path}/memory.current") or 0
-        with contextlib.suppress(OSError):
-            self._arm(max(limit, charged + limit - own))
+        at = (_number(f"{self.path}/memory.current") or 0) + limit - own
+        if self._ceiling is not None:
+            at = min(at, self._ceiling - self._ceiling // 20)
+        at = max(at, limit)
+        moved = self.armed_at is None or at == limit or abs(at - self.armed_at) > limit // 64
+        if moved and at != self.armed_at:
+            with contextlib.suppress(OSError):
+                self._arm(at)
 
     def disarm(self) -> None:
         """Take the trip-wire away: past it the kernel throttles whoever allocates."""
-        if self.armed:
-            self.armed = False
+        if self.armed_at is not None:
+            self.armed_at = None
             with contextlib.suppress(OSError):
                 _write(f"{self.path}/memory.high", "max")
 
@@ -140,7 +148,7 @@ class Group:
 
     def _arm(self, at: int) -> None:
         _write(f"{self.path}/memory.high", str(at))
-        self.armed = True
+        self.armed_at = at
 
 
 class Tree:

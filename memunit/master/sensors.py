@@ -113,11 +113,15 @@ class Sensors(Generic[Name]):
             if own >= each.limit or each.over:
                 group.disarm()
                 wire.look_at = now + min(each.interval, UNHURRIED)
-            elif not group.armed and now < wire.rest_until:
+            elif group.armed_at is None and now < wire.rest_until:
                 wire.look_at = wire.rest_until
-            elif not group.armed:
+            elif group.armed_at != each.limit:
+                if group.armed_at is None:
+                    wire.rest_until = now + REST
                 group.arm(each.limit, own)
-                wire.rest_until = now + REST
+                # Above the limit, for page cache: that may go again, and a leak take its place.
+                if group.armed_at != each.limit:
+                    wire.look_at = now + min(max(each.interval, REST), UNHURRIED)
         return [(each.name, Sample(own, CGROUP, True))]
 
     def _sample(self, each: Watched[Name]) -> list[tuple[Name, Sample]]:
@@ -131,7 +135,7 @@ class Sensors(Generic[Name]):
 
 def _tripped(group: Group) -> bool:
     counts = group.count()
-    tripped = group.armed and counts.high > group.counts.high
+    tripped = group.armed_at is not None and counts.high > group.counts.high
     group.counts = counts
     if tripped:
         # At once: the kernel throttles what goes past it.
