@@ -138,7 +138,7 @@ class Group:
 
     def remove(self) -> bool:
         """Remove it, if no process is left in it."""
-        return _rmdir(self.path)
+        return remove(self.path)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -185,7 +185,7 @@ class Tree:
             if entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     _write(f"{entry.path}/cgroup.kill", "1")
-                if not _rmdir(entry.path):
+                if not remove(entry.path):
                     left.append(entry.path)
         return left
 
@@ -263,14 +263,12 @@ def _name(path: str, mount: str) -> str:
     return f"the cgroup {path[len(mount) :] or '/'}"
 
 
-def _rmdir(path: str) -> bool:
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+def remove(path: str) -> bool:
+    """Remove a group, and those that the worker has made in it, if no process is left; true if it is gone."""
+    for folder, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return not os.path.exists(path)
 
 
 def _write(path: str, text: str) -> None:

@@ -6,7 +6,7 @@ import select
 from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from memunit.master.cgroup import Death, Group, Tree
+from memunit.master.cgroup import Death, Group, Tree, remove
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -77,9 +77,7 @@ class Groups(Generic[Name]):
         for path in list(self._emptying):
             with contextlib.suppress(OSError):
                 os.pread(self._emptying[path], 256, 0)  # quiet until the next change
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
-            if not os.path.exists(path):
+            if remove(path):
                 descriptor = self._emptying.pop(path)
                 self._epoll.unregister(descriptor)
                 os.close(descriptor)

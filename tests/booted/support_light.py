@@ -8,7 +8,8 @@ connection, one request a connection.
 /spike?kb=N  keeps N KiB until the next /fall, and says "spike" on stderr
 /fall        gives them back
 /read?mib=N  reads N MiB of files in /usr
-/daemon      starts a process in a session of its own, and says "daemon PID" on stderr
+/daemon      starts a process in a session of its own, in a group below its own where there are groups, and says
+             "daemon PID" on stderr
 /slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
 
 With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there. With --timed it tells how much it
@@ -17,6 +18,7 @@ holds, and when (CLOCK_MONOTONIC), as it leaks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -102,8 +104,15 @@ def daemon() -> None:
         os.setsid()
         grandchild = os.fork()
         if grandchild:
-            print(f"daemon {grandchild}", file=sys.stderr, flush=True)
             os._exit(0)
+        from pathlib import Path
+
+        with contextlib.suppress(OSError):
+            own = Path("/proc/self/cgroup").read_text().strip().rpartition("0::")[2]
+            below = Path(f"/sys/fs/cgroup{own}/below")
+            below.mkdir()
+            (below / "cgroup.procs").write_text("0")
+        print(f"daemon {os.getpid()}", file=sys.stderr, flush=True)
         while True:
             signal.pause()
     os.waitpid(child, 0)
