@@ -36,15 +36,19 @@ exec systemd-nspawn --quiet -b -D "$place/root" --machine=throwaway --register=n
 
 
 def refusal(image: Image) -> str:
-    """Why no machine boots under nspawn here, "" if one does: it is tried with an empty payload."""
+    """Why no machine under nspawn is whole here, "" if one is: one is tried.
+
+    From a chroot it boots, but its services can't have PrivateUsers=: whoever is in a chroot may make no user
+    namespace (user_namespaces(7)), and nspawn can't leave it.
+    """
     with tempfile.TemporaryDirectory(prefix="memunit-probe-") as folder:
         empty = Path(folder) / "payload.tar"
-        payloads.pack({"run": "#!/bin/sh\nexit 0\n"}, empty)
+        payloads.pack({"run": "#!/bin/sh\nexec unshare --user true\n"}, empty)
         try:
-            machine.follow(lambda: boot(image, empty), deadline=_PROBE_SECONDS)
+            status = machine.follow(lambda: boot(image, empty), deadline=_PROBE_SECONDS)
         except (host.HarnessError, OSError) as error:
             return str(error)
-        return ""
+        return "" if status == 0 else "no user namespace can be made in it, as from a chroot"
 
 
 @contextlib.contextmanager
