@@ -146,8 +146,14 @@ class Zygote(Generic[Name]):
                 break
             except OSError:
                 packet = b""
-            if packet:
-                events += self._hear(json.loads(packet))
+            try:
+                events += self._hear(json.loads(packet)) if packet else []
+            except (ValueError, LookupError, TypeError, AttributeError):
+                # The app runs in there, and may have got at our socket.
+                self._end(signal.SIGKILL)
+                self._last_words = "the zygote has sent what is no message of its"
+                events += self._refuse_all(self._last_words)
+                packet = b""
             self.over = not packet
         return events
 
@@ -211,7 +217,7 @@ class Zygote(Generic[Name]):
             self._last_words = message["unusable"]
             self.spent = True
             events += self._refuse_all(self._last_words)
-        elif self._asked is not None and message["id"] == id(self._asked):
+        elif message["id"] == id(self._asked) and self._asked is not None:
             request, self._asked = self._asked, None
             events.append(_outcome(request, message))
         self._ask()

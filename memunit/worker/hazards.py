@@ -12,6 +12,7 @@ from typing import Any, Collection, List, Optional
 
 _REMEDY = "do it in a function that app.after_fork names, or say preload = false"
 _MOST = 8
+_LONGEST = 80  # characters of a name: the app may have given it any
 _STANDARD = (0, 1, 2)
 
 
@@ -58,7 +59,15 @@ def _loops() -> List[str]:
         return []
     # By type(), because isinstance() asks the objects themselves, and those of lazy kinds would wake up.
     loops = [each for each in gc.get_objects() if issubclass(type(each), asyncio.AbstractEventLoop)]
-    return [type(each).__name__ for each in loops if not each.is_closed()]
+    return [type(each).__name__ for each in loops if _is_open(each)]
+
+
+def _is_open(loop: Any) -> bool:
+    """An app's own kind of loop need not have all that the base class only names."""
+    try:
+        return not loop.is_closed()
+    except Exception:
+        return False
 
 
 def _connections(besides: Collection[int]) -> List[str]:
@@ -93,4 +102,4 @@ def _peer(descriptor: int) -> Optional[str]:
 
 def _named(names: List[str]) -> str:
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more
+    return ", ".join(name[:_LONGEST] for name in names[:_MOST]) + more
