@@ -9,16 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from memunit.core.names import is_instance
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, parse
 
 DIRECTORY = "/etc/memunit"
 _LARGEST_FILE = 1 << 20
 _MANUAL = "see memunit.toml(5)"
-# What systemd takes as an instance's name (systemd.unit(5)), less a leading dot or dash, and a colon, which parts the
-# names in LISTEN_FDNAMES. No longer than leaves room for the paths of the sockets in /run/private/memunit/NAME
-# (unix(7): 107 bytes).
-_NAME = re.compile(r"[A-Za-z0-9_\\@][A-Za-z0-9_.\\@-]{0,79}")
 _POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 
@@ -28,7 +25,7 @@ def instance_path(name: str, environment: Mapping[str, str] | None = None) -> Pa
     Where systemd says $CONFIGURATION_DIRECTORY (ConfigurationDirectory=, systemd.exec(5)), it is that one.
     Raises SettingsError for a name that can't be an instance's.
     """
-    if not _NAME.fullmatch(name):
+    if not is_instance(name):
         problem = Problem(
             "",
             "",

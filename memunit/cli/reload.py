@@ -5,19 +5,17 @@ instance runs. `systemctl reload` starts this, and so has the same result.
 """
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.names import is_instance
 from memunit.master.control import request
 
 # systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
 _TIMEOUT = 24 * 3600.0
-# As memunit.cli.files has it, which costs more to import than all of this.
-_NAME = re.compile(r"[A-Za-z0-9_\\@][A-Za-z0-9_.\\@-]{0,79}")
 _HELP = (
     "usage: memunit reload INSTANCE\n\nLet a running INSTANCE read its file again, and wait for the result.\n"
 )
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         (sys.stdout if asked else sys.stderr).write(_HELP)
         return 0 if asked else 64
     instance = arguments[0]
-    if not _NAME.fullmatch(instance):
+    if not is_instance(instance):
         sys.stderr.write(f"memunit: {instance!r} can't be the name of an instance\n")
         return 64
     signal.signal(signal.SIGTERM, _stopped)

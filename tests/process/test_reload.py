@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -157,13 +158,20 @@ def test_reloads_at_once_are_one(unit: Unit) -> None:
     assert service.stop() == 0
 
 
-def test_a_later_reload_takes_the_place_of_one_under_way(unit: Unit, tmp_path: Path) -> None:
+def held(unit: Unit, folder: Path) -> tuple[Service, subprocess.Popen[str], int]:
+    """A service in the middle of a reload whose first worker is held up, and the mark from before it."""
     service = started(unit)
-    hold = tmp_path / "hold"
+    hold = folder / "hold"
     os.mkfifo(hold)
     unit.write(app={**ASKED, "environment": {"ASKED_HOLD": str(hold)}}, workers={"count": 2})
-    first = unit.reload()
+    mark = service.mark
+    reload = unit.reload()
     service.expect("^held$")
+    return service, reload, mark
+
+
+def test_a_later_reload_takes_the_place_of_one_under_way(unit: Unit, tmp_path: Path) -> None:
+    service, first, _ = held(unit, tmp_path)
     unit.write(app=ASKED, workers={"count": 2})
     code, text = finished(unit.reload(), service)
     assert code == 0, text
@@ -175,12 +183,7 @@ def test_a_later_reload_takes_the_place_of_one_under_way(unit: Unit, tmp_path: P
 
 def test_a_stop_of_the_unit_makes_its_reload_no_failure(unit: Unit, tmp_path: Path) -> None:
     """systemd tells both at once, and the reload's end would be the result of the stop."""
-    service = started(unit)
-    hold = tmp_path / "hold"
-    os.mkfifo(hold)
-    unit.write(app={**ASKED, "environment": {"ASKED_HOLD": str(hold)}}, workers={"count": 2})
-    asked = unit.reload()
-    service.expect("^held$")
+    service, asked, _ = held(unit, tmp_path)
     asked.terminate()
     code, text = finished(asked, service)
     assert code == 0
@@ -190,13 +193,7 @@ def test_a_stop_of_the_unit_makes_its_reload_no_failure(unit: Unit, tmp_path: Pa
 
 def test_stop_during_a_reload(unit: Unit, tmp_path: Path) -> None:
     """The reload is told to have come to nothing, READY=1 comes before STOPPING=1, and all workers end."""
-    service = started(unit)
-    hold = tmp_path / "hold"
-    os.mkfifo(hold)
-    unit.write(app={**ASKED, "environment": {"ASKED_HOLD": str(hold)}}, workers={"count": 2})
-    mark = service.mark
-    reload = unit.reload()
-    service.expect("^held$")
+    service, reload, mark = held(unit, tmp_path)
     reloading = service.hear("^RELOADING=1", after=mark)
     service.send(signal.SIGTERM)
     assert finished(reload, service) == (78, "Reload not finished: the service is being stopped\n")
