@@ -54,10 +54,18 @@ class Nursery(Generic[Name]):
     """
 
     def __init__(
-        self, epoll: select.epoll, start: Callable[[Launch], Child], delay: Callable[[int], float]
+        self,
+        epoll: select.epoll,
+        start: Callable[[Launch], Child],
+        delay: Callable[[int], float],
+        group: Callable[[ZygoteId], str] = lambda _: "",
     ) -> None:
-        """`start` starts a process, `delay` gives the seconds to wait after so many losses in a row."""
+        """`start` starts a process, `delay` gives the seconds to wait after so many losses in a row.
+
+        `group` makes the group where a zygote belongs, for Launch.cgroup; it may raise OSError.
+        """
         self._epoll = epoll
+        self._group = group
         self._start = start
         self._delay = delay
         self._cradles: dict[int, _Cradle[Name]] = {}
@@ -69,16 +77,12 @@ class Nursery(Generic[Name]):
         """When `events` or `renew` has something to do of itself, in seconds of CLOCK_MONOTONIC."""
         if self._pending:
             return -math.inf
-        return min((cradle.retry_at for cradle in self._cradles.values()), default=math.inf)
+        retries = [cradle.retry_at for cradle in self._cradles.values()]
+        return min(*retries, *(zygote.kill_at for zygote in self._zygotes.values()), math.inf, math.inf)
 
-    def request(
-        self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str], group: str
-    ) -> None:
-        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec.
-
-        `group` is where a zygote belongs, as Launch.cgroup.
-        """
-        cradle = self._cradles.setdefault(revision, _Cradle(replace(launch, cgroup=group)))
+    def request(self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str]) -> None:
+        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""
+        cradle = self._cradles.setdefault(revision, _Cradle(launch))
         zygote = cradle.zygote
         if zygote is None or zygote.spent:
             try:
@@ -105,8 +109,11 @@ class Nursery(Generic[Name]):
         return events
 
     def renew(self) -> None:
-        """Start each zygote whose predecessor was lost, once its time has come."""
+        """Start each zygote whose predecessor was lost, and kill each that hangs, once its time has come."""
         now = time.monotonic()
+        for zygote in self._zygotes.values():
+            if now >= zygote.kill_at:
+                zygote.overdue()
         for revision, cradle in self._cradles.items():
             if now >= cradle.retry_at:
                 self._replace(revision, cradle, now)
@@ -140,7 +147,8 @@ class Nursery(Generic[Name]):
 
     def _begin(self, revision: int, cradle: _Cradle[Name]) -> Zygote[Name]:
         identity = ZygoteId(revision, cradle.number)
-        zygote: Zygote[Name] = Zygote(identity, cradle.launch, self._start)
+        own = replace(cradle.launch, cgroup=self._group(identity))
+        zygote: Zygote[Name] = Zygote(identity, own, self._start)
         cradle.zygote, cradle.number = zygote, cradle.number + 1
         cradle.born, cradle.retry_at = time.monotonic(), math.inf
         self._zygotes[identity] = zygote

@@ -5,9 +5,11 @@ The other side is memunit/worker/zygote.py, and the messages are described there
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +20,8 @@ from memunit.master.spawn import Child, End, Launch, adopt
 Name = TypeVar("Name", bound=Hashable)
 
 CONTROL = "memunit-zygote"
+# Seconds within which a zygote ends that was told to, or answers once somebody can't wait for its worker.
+PATIENCE = 10.0
 _LARGEST = 65536
 
 
@@ -34,6 +38,7 @@ class Forked(Generic[Name]):
     """A worker that was asked for is our child now."""
 
     name: Name
+    zygote: ZygoteId
     child: Child
     signum: int
     """A signal that was meant for it meanwhile, 0 for none."""
@@ -86,6 +91,9 @@ class Zygote(Generic[Name]):
         self._last_words = ""
         self.spent = False
         """Whether it will fork no more, though it may not have ended yet: its import failed, or it hung."""
+        self.kill_at = math.inf
+        """When it is killed if it has not ended or answered by then, in seconds of CLOCK_MONOTONIC."""
+        self._to_end = self._hung = False
         self._control, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -126,6 +134,9 @@ class Zygote(Generic[Name]):
             self._asked.signum = signum
             if late:
                 self._end(signum)
+            else:
+                # A fork takes milliseconds, unless a handler of the app's (os.register_at_fork) hangs.
+                self._expect()
             return []
         for request in self._waiting:
             if request.name == name:
@@ -156,7 +167,19 @@ class Zygote(Generic[Name]):
                 events += self._refuse_all(self._last_words)
                 packet = b""
             self.over = not packet
+            if self.over and not self.spent:
+                # As it ends, as a rule. The app may have closed our socket as well, or sent an empty packet.
+                self.spent = self._to_end = True
+                self._expect()
         return events
+
+    def overdue(self) -> None:
+        """It is past `kill_at`: kill it, with all that it has started."""
+        self.kill_at = math.inf
+        self.child.kill_tree()
+        self.spent = self._hung = True
+        late = "the zygote has closed its socket" if self.over else _late(self.ready)
+        self._last_words = self._last_words or late
 
     def ended(self, end: End, failure: OSError | None) -> list[Refused[Name]]:
         """It has ended, and receive() has been called since: nothing that was asked for will come any more."""
@@ -170,7 +193,7 @@ class Zygote(Generic[Name]):
             return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
         how = f"exited with status {end.status}"
         if end.code != "exited":
-            how = f"was killed by {_signal_name(end.status)}"
+            how = ("did not answer and " if self._hung else "") + f"was killed by {_signal_name(end.status)}"
         return f"the zygote {how}" + ("" if self.ready else " while it imported the app")
 
     def drop(self) -> None:
@@ -178,6 +201,8 @@ class Zygote(Generic[Name]):
         if self._asked is None and not self.spent:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signal.SIGTERM)
+        self._to_end = True
+        self._expect()
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
 
@@ -187,13 +212,17 @@ class Zygote(Generic[Name]):
 
     def _end(self, signum: int) -> None:
         """By SIGABRT it can write its stacks to the journal first."""
-        if signum == signal.SIGKILL:
-            self.child.kill_tree()
-        else:
-            with contextlib.suppress(PermissionError):
-                self.child.signal(signum)
-        self.spent = True
         self._last_words = _late(self.ready)
+        if signum == signal.SIGKILL:
+            self.overdue()
+            return
+        with contextlib.suppress(PermissionError):
+            self.child.signal(signum)
+        self.spent = self._to_end = self._hung = True
+        self._expect()
+
+    def _expect(self) -> None:
+        self.kill_at = min(self.kill_at, time.monotonic() + PATIENCE)
 
     def _ask(self) -> None:
         if not self.ready or self._asked is not None or not self._waiting or self.over:
@@ -217,13 +246,28 @@ class Zygote(Generic[Name]):
             events += [Warned(text) for text in message["warnings"]]
         elif "unusable" in message:
             self._last_words = message["unusable"]
-            self.spent = True
+            self.spent = self._to_end = True
+            self._expect()
             events += self._refuse_all(self._last_words)
         elif message["id"] == id(self._asked) and self._asked is not None:
             request, self._asked = self._asked, None
-            events.append(_outcome(request, message))
+            if not self._to_end:
+                self.kill_at = math.inf
+            events.append(self._outcome(request, message))
         self._ask()
         return events
+
+    def _outcome(self, request: _Request[Name], message: Mapping[str, Any]) -> Event:
+        if "pid" not in message:
+            reason = f": {os.strerror(message['errno'])}" if message["errno"] else ""
+            return Refused(request.name, f"{message['error']}{reason}")
+        try:
+            return Forked(request.name, self.identity, adopt(message["pid"]), request.signum)
+        except ChildProcessError:
+            return Refused(request.name, "it was killed before it began")
+        except OSError as error:
+            os.kill(message["pid"], signal.SIGKILL)  # our child, not reaped yet: the number is its own
+            return Refused(request.name, f"pidfd_open: {error.strerror}")
 
     def _refuse_all(self, why: str) -> list[Refused[Name]]:
         asked = [] if self._asked is None else [self._asked]
@@ -231,18 +275,6 @@ class Zygote(Generic[Name]):
         self._asked = None
         self._waiting.clear()
         return refused
-
-
-def _outcome(request: _Request[Name], message: Mapping[str, Any]) -> Event:
-    if "pid" not in message:
-        return Refused(request.name, f"{message['error']}: {os.strerror(message['errno'])}")
-    try:
-        return Forked(request.name, adopt(message["pid"]), request.signum)
-    except ChildProcessError:
-        return Refused(request.name, "it was killed before it began")
-    except OSError as error:
-        os.kill(message["pid"], signal.SIGKILL)  # our child, not reaped yet: the number is its own
-        return Refused(request.name, f"pidfd_open: {error.strerror}")
 
 
 def _late(ready: bool) -> str:

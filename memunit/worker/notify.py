@@ -23,6 +23,10 @@ class Notify:
         self.watchdog = _watchdog_seconds(env)
         """Seconds within which the master wants to hear a ping, or None (sd_watchdog_enabled(3))."""
 
+    def renewed(self) -> Notify:
+        """One for this process, after a fork: of this address, whatever the app has made of the environment."""
+        return Notify({**os.environ, "NOTIFY_SOCKET": self._address.replace("\0", "@", 1)})
+
     def send(self, *assignments: str, wait: float = _PATIENCE) -> bool:
         """Send one datagram of `assignments` ("READY=1", "STATUS=importing"); whether it was delivered.
 

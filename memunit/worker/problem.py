@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Optional
 
 EX_SOFTWARE = 70
 EX_CONFIG = 78
+
+
+def say(line: str) -> None:
+    """A line to stderr, which the app's import may have closed."""
+    with contextlib.suppress(Exception):
+        print(line, file=sys.stderr, flush=True)
 
 
 class Unusable(Exception):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
-import sys
 import traceback
 from typing import List
 
 from memunit.worker import inherited, servers
 from memunit.worker.notify import Notify
-from memunit.worker.problem import Unusable
+from memunit.worker.problem import Unusable, say
 
 
 def main(arguments: List[str]) -> int:
@@ -30,7 +30,7 @@ def main(arguments: List[str]) -> int:
         entries, prepared = zygote.run(
             lambda: servers.prepare(named), lambda problem: _report(problem, notify)
         )
-        return prepared.run(entries, Notify())
+        return prepared.run(entries, notify.renewed())
     except Unusable as problem:
         return _report(problem, notify)
 
@@ -38,8 +38,9 @@ def main(arguments: List[str]) -> int:
 def _report(problem: Unusable, notify: Notify) -> int:
     notify.status(str(problem))
     if problem.cause is not None:
-        _print_traceback(problem.cause)
-    print(f"memunit worker: {problem}", file=sys.stderr, flush=True)
+        with contextlib.suppress(Exception):
+            _print_traceback(problem.cause)
+    say(f"memunit worker: {problem}")
     return problem.exit_status
 
 

@@ -5,7 +5,7 @@ and the master is the child subreaper. So the end of a zygote takes no worker al
 
 Messages are JSON, one in a packet (SOCK_SEQPACKET). From the master: {"id", "environment", "watchdog_usec",
 "cgroup", "parent", "parent_death_signal"}. To the master: {"ready", "warnings"} once, {"unusable"} instead if there is
-nothing to fork, and for each request {"id", "pid"} or {"id", "error", "errno"}.
+nothing to fork, and for each request {"id", "pid"} or {"id", "error", "errno"}, with errno 0 if there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from memunit.worker import hazards, inherited
 from memunit.worker.inherited import Inherited
-from memunit.worker.problem import Unusable
+from memunit.worker.problem import Unusable, say
 from memunit.worker.servers import Prepared
 
 CONTROL = "memunit-zygote"
@@ -58,7 +58,7 @@ def run(
         os._exit(status)
     warnings = hazards.found(control.fileno(), [entry.fd for entry in entries])
     for warning in warnings:
-        print(f"memunit zygote: {warning}", file=sys.stderr)
+        say(f"memunit zygote: {warning}")
     before = {number: signal.signal(number, signal.SIG_DFL) for number in _OURS}
     signal.set_wakeup_fd(-1)
     gc.collect()
@@ -125,8 +125,10 @@ def _fork(control: socket.socket, request: Dict[str, Any]) -> bool:
     try:
         number = int(ours.recv(64))
     except (OSError, ValueError):
-        number = -errno.ECHILD  # somebody has killed the intermediate
-    if number < 0:
+        number = 0
+    if number == 0:
+        _tell(control, {"id": request["id"], "errno": 0, "error": "its fork was killed halfway"})
+    elif number < 0:
         _tell(control, {"id": request["id"], "errno": -number, "error": "fork"})
     else:
         _tell(control, {"id": request["id"], "pid": number})
@@ -184,7 +186,7 @@ def _move(procs: str) -> None:
         os.write(descriptor, b"0")
         os.close(descriptor)
     except OSError as error:
-        print(f"memunit worker: {procs}: {error.strerror}", file=sys.stderr, flush=True)
+        say(f"memunit worker: {procs}: {error.strerror}")
         os._exit(EX_TEMPFAIL)
 
 

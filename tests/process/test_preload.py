@@ -92,7 +92,7 @@ def test_a_zygote_killed_under_load_loses_nothing(
         mark = service.mark
         os.kill(zygote, signal.SIGKILL)
         lost = service.expect(r"memunit: warning: The zygote was killed by SIGKILL", after=mark)
-        assert f"(pid {zygote}). Its workers go on serving; another is started" in lost.text
+        assert f"(pid {zygote}). The workers go on serving; another is started" in lost.text
         service.until(lambda: [pid for pid in zygotes(service) if pid != zygote] or None, "another")  # noqa: B023
         assert service.serving() == before, number
     # What it forks serves.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from memunit.master import zygote
+from memunit.master.nursery import ZygoteId
 from tests.support.nest import Nest, nest
 from tests.support.workers import APPS
+
+FIRST = ZygoteId(1, 0)
 
 
 @pytest.fixture
@@ -21,6 +26,24 @@ def imported(made: Nest, folder: Path, text: str) -> None:
     """Ask for a worker of an app with this at its beginning."""
     (folder / "strange.py").write_text(f"{text}\nfrom preloaded import serve\n")
     made.ask("0", "strange:serve", directory=folder, environment={"PYTHONPATH": str(APPS)})
+
+
+def for_each_socket(deed: str) -> str:
+    """What an app says to do this to each of its sockets, `name` its number in text."""
+    return (
+        "import os, socket\n"
+        "for name in sorted(os.listdir('/proc/self/fd'), key=int):\n"
+        "    try:\n"
+        "        if int(name) > 2 and os.readlink('/proc/self/fd/' + name).startswith('socket:'):\n"
+        f"            {deed}\n"
+        "    except OSError:\n"
+        "        pass\n"
+    )
+
+
+def ignores(pid: int, signum: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.split("SigIgn:\t")[1].split()[0], 16) >> (signum - 1) & 1)
 
 
 def test_a_name_without_end(made: Nest, tmp_path: Path) -> None:
@@ -45,16 +68,82 @@ def test_what_is_no_message_ends_the_zygote_and_nothing_else(
     made: Nest, tmp_path: Path, packet: bytes
 ) -> None:
     """The socket to the master is in the app's process: it can be found, and written to."""
-    imported(
-        made,
-        tmp_path,
-        "import os, stat\n"
-        "for name in sorted(os.listdir('/proc/self/fd'), key=int):\n"
-        "    try:\n"
-        "        if int(name) > 2 and os.readlink('/proc/self/fd/' + name).startswith('socket:'):\n"
-        f"            os.write(int(name), {packet!r})\n"
-        "    except OSError:\n"
-        "        pass\n",
-    )
+    imported(made, tmp_path, for_each_socket(f"os.write(int(name), {packet!r})"))
     assert made.refusal("0") == "the zygote has sent what is no message of its"
     assert made.forked == {}
+
+
+def test_a_zygote_that_is_deaf_to_sigabrt_is_killed(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one more would be left of each try."""
+    monkeypatch.setattr(zygote, "PATIENCE", 0.1)
+    imported(made, tmp_path, "import signal\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\nsignal.pause()")
+    made.settle(lambda: made.zygotes or None, "a zygote")
+    made.settle(lambda: ignores(made.zygotes[0].child.pid, signal.SIGABRT) or None, "the import")
+    assert made.nursery.signal("0", signal.SIGABRT)
+    assert made.refusal("0") == "the app was not imported in time"
+    assert made.end(FIRST).status == signal.SIGKILL
+
+
+def test_a_dropped_zygote_that_does_not_end_is_killed(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote, "PATIENCE", 0.1)
+    imported(made, tmp_path, "")
+    worker = made.child("0").child
+    made.zygotes[0].child.signal(signal.SIGSTOP)
+    made.nursery.keep(())
+    assert made.end(FIRST).status == signal.SIGKILL
+    assert "0" not in made.ends
+    assert worker.signal(signal.SIGTERM)
+
+
+def test_a_fork_that_hangs_is_not_waited_for_once_its_worker_is_not_wanted(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote, "PATIENCE", 0.1)
+    imported(made, tmp_path, "import os, signal\nos.register_at_fork(before=signal.pause)")
+    made.settle(lambda: made.zygotes or None, "a zygote")
+    assert made.nursery.signal("0", signal.SIGTERM)
+    assert made.refusal("0") in (
+        "it was told to stop before it was forked",  # there was no zygote yet that could fork
+        "the zygote does not answer",
+    )
+    made.ask("1", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
+    made.settle(lambda: made.nursery._zygotes[FIRST]._asked, "a request on its way")
+    assert made.nursery.signal("1", signal.SIGTERM)
+    assert made.refusal("1") == "the zygote does not answer"
+    made.settle(lambda: made.lost or None, "its loss")
+    assert made.lost[0].how == "the zygote did not answer and was killed by SIGKILL"
+
+
+def test_a_fork_that_is_killed_halfway(made: Nest, tmp_path: Path) -> None:
+    imported(made, tmp_path, "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))")
+    assert made.refusal("0") == "its fork was killed halfway"
+
+
+@pytest.mark.parametrize("deed", ["socket.socket(fileno=os.dup(int(name))).send(b'')", "os.close(int(name))"])
+def test_an_import_that_makes_our_socket_useless(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    """An empty packet looks like the end of the stream."""
+    monkeypatch.setattr(zygote, "PATIENCE", 0.1)
+    imported(made, tmp_path, for_each_socket(deed))
+    assert made.refusal("0") in (
+        "the zygote has closed its socket",
+        "the zygote exited with status 1 while it imported the app",  # its own word for a closed descriptor
+    )
+    assert made.forked == {}
+
+
+def test_an_import_that_clears_the_environment(made: Nest, tmp_path: Path) -> None:
+    imported(made, tmp_path, "import os\nos.environ.clear()")
+    made.stage.hear(made.child("0").child.pid, "READY=1")
+
+
+def test_an_import_that_closes_stderr(made: Nest, tmp_path: Path) -> None:
+    thread = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    imported(made, tmp_path, f"import sys, threading\n{thread}\nsys.stderr.close()")
+    made.child("0")
+    assert "has started threads" in made.warned[0]

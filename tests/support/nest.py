@@ -63,7 +63,7 @@ class Nest:
             notify_path=self.stage.notify.path,
             watchdog_usec=watchdog_usec,
         )
-        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name}, "")
+        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name})
 
     def settle(self, condition: Callable[[], Found | None], what: str, timeout: float = DEADLINE) -> Found:
         """Go round the loop until `condition` finds something."""
@@ -127,7 +127,7 @@ class Nest:
                 case Started(identity, child):
                     self.registry.add(identity, child, await_exec=False)
                     self.zygotes.append(event)
-                case Forked(name, child, signum):
+                case Forked(name, _, child, signum):
                     self.registry.add(name, child, await_exec=False)
                     self.forked[name] = event
                     if signum:
