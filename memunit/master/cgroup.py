@@ -83,20 +83,8 @@ class Group:
         return Counts(values.get("high", 0), values.get("oom", 0), values.get("oom_kill", 0))
 
     def own(self) -> int | None:
-        """Bytes that are gone from the machine for as long as the worker lives: docs/memory.md, metric cgroup.
-
-        Page cache is not among them, swapped pages are. None when the group is gone.
-        """
-        try:
-            stat = _table(_read(f"{self.path}/memory.stat"))
-        except OSError:
-            return None
-        # Swap accounting may be off (swapaccount=0).
-        swapped = _number(f"{self.path}/memory.swap.current")
-        kernel = stat.get(
-            "kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0)
-        )
-        return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
+        """As own() of its path."""
+        return own(self.path)
 
     def arm(self, limit: int, own: int) -> None:
         """Put the trip-wire where `own` bytes will have grown to `limit`, whatever page cache there is now.
@@ -133,8 +121,7 @@ class Group:
 
     def kill(self) -> None:
         """SIGKILL to every process in it at once, whatever it forks meanwhile."""
-        with contextlib.suppress(OSError):
-            _write(f"{self.path}/cgroup.kill", "1")
+        kill(self.path)
 
     def remove(self) -> bool:
         """Remove it, if no process is left in it."""
@@ -156,11 +143,18 @@ class Tree:
 
     def __init__(self, path: str) -> None:
         self._workers = f"{path}/{WORKERS}"
-        self.zygotes = f"{path}/{ZYGOTES}/cgroup.procs"
+        self._zygotes = f"{path}/{ZYGOTES}"
 
     def group(self, name: str, *, limit: int | None, ceiling: int | None) -> Group:
         """A new group for a worker. Raises OSError."""
         return Group(f"{self._workers}/{name}", limit=limit, ceiling=ceiling)
+
+    def zygote(self, name: str) -> str:
+        """The path of a group for a zygote, which is not bounded by itself. Raises OSError."""
+        path = f"{self._zygotes}/{name}"
+        with contextlib.suppress(FileExistsError):  # of a try that got no further
+            os.mkdir(path)
+        return path
 
     def pressure(self) -> int | None:
         """A descriptor that gives EPOLLPRI when the workers wait for memory; None where the kernel measures no PSI.
@@ -179,12 +173,11 @@ class Tree:
         return descriptor
 
     def clear(self) -> list[str]:
-        """Kill and remove the groups of workers of an earlier master; the paths of those that are still there."""
+        """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""
         left = []
-        for entry in os.scandir(self._workers):
+        for entry in (*os.scandir(self._workers), *os.scandir(self._zygotes)):
             if entry.is_dir(follow_symlinks=False):
-                with contextlib.suppress(OSError):
-                    _write(f"{entry.path}/cgroup.kill", "1")
+                kill(entry.path)
                 if not remove(entry.path):
                     left.append(entry.path)
         return left
@@ -261,6 +254,27 @@ def _why(tree: str, mount: str, error: OSError, remedy: str) -> str:
 
 def _name(path: str, mount: str) -> str:
     return f"the cgroup {path[len(mount) :] or '/'}"
+
+
+def own(path: str) -> int | None:
+    """Bytes that are gone from the machine for as long as the worker of a group lives: docs/memory.md, metric cgroup.
+
+    Page cache is not among them, swapped pages are. None when the group is gone.
+    """
+    try:
+        stat = _table(_read(f"{path}/memory.stat"))
+    except OSError:
+        return None
+    # Swap accounting may be off (swapaccount=0).
+    swapped = _number(f"{path}/memory.swap.current")
+    kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
+    return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
+
+
+def kill(path: str) -> None:
+    """SIGKILL to every process in a group and below it at once, whatever it forks meanwhile."""
+    with contextlib.suppress(OSError):
+        _write(f"{path}/cgroup.kill", "1")
 
 
 def remove(path: str) -> bool:

@@ -6,7 +6,7 @@ import select
 from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from memunit.master.cgroup import Death, Group, Tree, remove
+from memunit.master.cgroup import Death, Group, Tree, kill, remove
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -19,17 +19,14 @@ class Groups(Generic[Name]):
         self._tree = tree
         self._epoll = epoll
         self._groups: dict[Name, Group] = {}
+        self._zygotes: dict[Hashable, str] = {}
+        self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
         self._pressure = None if tree is None else tree.pressure()
         if self._pressure is not None:
             epoll.register(self._pressure, select.EPOLLPRI)
         for path in tree.clear() if tree is not None else ():
             self._await_empty(path)
-
-    @property
-    def zygotes(self) -> str:
-        """Where a zygote belongs; empty if nowhere."""
-        return "" if self._tree is None else self._tree.zygotes
 
     def pressed(self, ready: Collection[int]) -> bool:
         """Whether workers have had to wait for memory, by the descriptors of which epoll has told.
@@ -46,6 +43,20 @@ class Groups(Generic[Name]):
         self._epoll.register(group.events, select.EPOLLPRI)
         return group.procs
 
+    def place_zygote(self, identity: Hashable, label: str) -> str:
+        """Make the group of a zygote; the file by which it moves there, or "". Raises OSError."""
+        if self._tree is None:
+            return ""
+        path = self._zygotes[identity] = self._tree.zygote(label)
+        return f"{path}/cgroup.procs"
+
+    def retire_zygote(self, identity: Hashable) -> None:
+        """Neither the zygote nor a worker of its is left: what the app's import has started is killed."""
+        path = self._zygotes.pop(identity, None)
+        if path is not None and not remove(path):
+            kill(path)
+            self._await_empty(path)
+
     def items(self) -> Iterable[tuple[Name, Group]]:
         """Each worker that has not ended, with its group."""
         return self._groups.items()
@@ -53,6 +64,17 @@ class Groups(Generic[Name]):
     def get(self, name: Name) -> Group | None:
         """The group of a worker that has not ended."""
         return self._groups.get(name)
+
+    def mute(self, name: Name) -> None:
+        """Let nothing be told of this one until `listen`, which then tells what has come meanwhile."""
+        self._muted.add(name)
+        self._epoll.unregister(self._groups[name].events)
+
+    def listen(self, name: Name) -> None:
+        """The end of `mute`."""
+        if name in self._muted:
+            self._muted.discard(name)
+            self._epoll.register(self._groups[name].events, select.EPOLLPRI)
 
     def kill(self, name: Name) -> None:
         """SIGKILL to all that a worker is, if it has a group."""
@@ -65,7 +87,10 @@ class Groups(Generic[Name]):
         if group is None:
             return Death("", 0)
         death = group.death()
-        self._epoll.unregister(group.events)
+        if name in self._muted:
+            self._muted.discard(name)
+        else:
+            self._epoll.unregister(group.events)
         group.close()
         if not group.remove():
             group.kill()
@@ -88,6 +113,9 @@ class Groups(Generic[Name]):
             group.kill()
             group.close()
             group.remove()
+        for path in self._zygotes.values():
+            kill(path)
+            remove(path)
         for descriptor in self._emptying.values():
             os.close(descriptor)
         if self._pressure is not None:

@@ -35,7 +35,9 @@ class Processes:
         self._groups = groups
         self._report = report
         self._registry: Registry[WorkerId | ZygoteId] = Registry(epoll, sole=setting.sole)
-        self._nursery: Nursery[WorkerId] = Nursery(epoll, setting.start, delay)
+        self._nursery: Nursery[WorkerId] = Nursery(epoll, setting.start, delay, self._place_zygote)
+        # Of whom each worker was forked: what an app's import starts beside itself serves all of these.
+        self._parents: dict[WorkerId, ZygoteId] = {}
         self._lost: list[Lost] = []
 
     @property
@@ -62,7 +64,7 @@ class Processes:
             cgroup=group,
         )
         if configuration.preload:
-            self._nursery.request(action.revision, launch, action.id, own, self._groups.zygotes)
+            self._nursery.request(action.revision, launch, action.id, own)
             return self.forks()
         try:
             child = self._at.start(replace(launch, environment={**launch.environment, **own}))
@@ -98,7 +100,8 @@ class Processes:
             match event:
                 case Started(identity, child):
                     self._registry.add(identity, child, await_exec=False)
-                case Forked(who, child, signum):
+                case Forked(who, zygote, child, signum):
+                    self._parents[who] = zygote
                     self._registry.add(who, child, await_exec=False)
                     if signum:
                         self._registry.signal(who, signum)
@@ -129,9 +132,12 @@ class Processes:
             if isinstance(who, ZygoteId):
                 self._nursery.ended(who, end, failure)
                 facts += self.forks()
+                self._retire(who)
                 continue
             forget(who, end.pid)
             death = self._groups.ended(who)
+            if who in self._parents:
+                self._retire(self._parents.pop(who))
             if failure is not None:
                 facts.append(f.SpawnFailed(who, _describe(failure)))
                 continue
@@ -149,7 +155,7 @@ class Processes:
         """Tell of lost zygotes, and replace those whose time has come."""
         # Not before: a stop of the unit reaches zygotes too, and such an end is no loss.
         for lost in () if stopping else self._lost:
-            self._report.entry(_lost(lost))
+            self._report.entry(_lost(lost, serving=bool(self._parents)))
         self._lost.clear()
         self._nursery.renew()
 
@@ -159,9 +165,17 @@ class Processes:
         self._registry.close()
         self._groups.close()
 
+    def _place_zygote(self, identity: ZygoteId) -> str:
+        return self._groups.place_zygote(identity, f"{identity.revision}.{identity.number}")
 
-def _lost(event: Lost) -> Journal:
-    text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). Its workers go on serving"
+    def _retire(self, zygote: ZygoteId) -> None:
+        if self._registry.pid(zygote) is None and zygote not in self._parents.values():
+            self._groups.retire_zygote(zygote)
+
+
+def _lost(event: Lost, *, serving: bool) -> Journal:
+    workers = "The workers go on serving" if serving else "There was no worker"
+    text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). {workers}"
     after = f" in {event.retry:.1f} s" if event.retry else ""
     fields = {"MEMUNIT_ZYGOTE_PID": event.pid}
     return Journal(

@@ -19,7 +19,8 @@ Name = TypeVar("Name", bound=Hashable)
 CGROUP = "cgroup"
 # Seconds between two looks at a worker whose trip-wire is armed.
 UNHURRIED = 10.0
-# An app that trips the wire by page cache again and again costs us one look in this many seconds.
+# An app that trips the wire by page cache again and again costs us one look in this many seconds. One whose page cache
+# is at the ceiling as well: memory.events tells of each reclaim there (`max`), hundreds in a second.
 REST = 1.0
 
 
@@ -41,6 +42,7 @@ class Watched(Generic[Name]):
 class _Wire:
     look_at: float = -math.inf
     rest_until: float = -math.inf
+    muted_until: float = math.inf
 
 
 class Sensors(Generic[Name]):
@@ -62,8 +64,7 @@ class Sensors(Generic[Name]):
         `interval` seconds after this round comes the next, of those without a trip-wire.
         """
         now = time.monotonic()
-        # Of all groups, for a descriptor that nobody reads keeps the loop awake.
-        tripped = {name for name, group in self._groups.items() if group.events in ready and _tripped(group)}
+        tripped = self._tripped(ready, now)
         if now >= self._next_round:
             self._next_round, due = now + interval, True
         else:
@@ -78,7 +79,8 @@ class Sensors(Generic[Name]):
                 continue
             if each.name in tripped or now >= self._wire(each.name).look_at:
                 found += self._look(each, group, now)
-            self.due = min(self.due, self._wire(each.name).look_at)
+            wire = self._wire(each.name)
+            self.due = min(self.due, wire.look_at, wire.muted_until)
         return found
 
     def measure(self, each: Watched[Name]) -> list[tuple[Name, Sample]]:
@@ -99,6 +101,22 @@ class Sensors(Generic[Name]):
         self._wires.pop(name, None)
         for sampler in self._samplers.values():
             sampler.forget(pid)
+
+    def _tripped(self, ready: Collection[int], now: float) -> set[Name]:
+        """Whose trip-wire it was. Of all groups: a descriptor that nobody reads would keep the loop awake."""
+        tripped = set()
+        for name, group in self._groups.items():
+            wire = self._wire(name)
+            if group.events in ready:
+                if _tripped(group):
+                    tripped.add(name)
+                else:
+                    wire.muted_until = now + REST
+                    self._groups.mute(name)
+            elif now >= wire.muted_until:
+                wire.muted_until = math.inf
+                self._groups.listen(name)
+        return tripped
 
     def _wire(self, name: Name) -> _Wire:
         return self._wires.setdefault(name, _Wire())
