@@ -6,6 +6,9 @@ from typing import Literal
 from memunit.core.quantity import exact_size, format_size
 
 _MIB = 1 << 20
+OWN = 25 * _MIB
+"""What the master may take, in bytes. A zygote's share is not known before it has imported the app: it counts from then
+on, as what is not free any more before each surge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,7 @@ class Budget:
 
 
 def check_budget(*, count: int, limit: int | None, surge: int, total: int, source: str) -> Budget:
-    """Compare `count` workers of `limit` bytes, and `surge` more, with the `total` bytes of `source`.
+    """Compare `count` workers of `limit` bytes, `surge` more and the master with the `total` bytes of `source`.
 
     `source` names whose bound it is, as in "MemoryMax= of memunit@app.service" or "the machine". A total
     of 0 is not known, and then everything fits.
@@ -32,9 +35,10 @@ def check_budget(*, count: int, limit: int | None, surge: int, total: int, sourc
         return Budget(kind="fits", text="without a limit nothing is recycled for its memory")
     if total <= 0:
         return Budget(kind="fits", text="how much memory there is could not be found out")
-    need = count * limit
+    need = count * limit + OWN
     product, bound = _apart(need, total)
-    workers = f"{count} worker{'s' if count > 1 else ''} x {format_size(limit)} = {product}"
+    sizes = f"{format_size(limit)} + {format_size(OWN)} for memunit"
+    workers = f"{count} worker{'s' if count > 1 else ''} x {sizes} = {product}"
     if need > total:
         text = f"{workers}, more than the {bound} of {source}"
         return Budget(kind="too-small", text=text, remedy=_remedy(count, limit, need, total, source))
@@ -54,11 +58,11 @@ def check_budget(*, count: int, limit: int | None, surge: int, total: int, sourc
 
 def _remedy(count: int, limit: int, need: int, total: int, source: str) -> str:
     ways = []
-    share = total // count // _MIB * _MIB
+    share = (total - OWN) // count // _MIB * _MIB
     if share >= _MIB:
         ways.append(f"lower the limit to {exact_size(share)}")
-    if count > 1 and total >= limit:
-        fewer = total // limit
+    fewer = (total - OWN) // limit
+    if count > 1 and fewer > 0:
         ways.append(f"run {fewer} worker{'s' if fewer > 1 else ''}")
     if "MemoryMax=" in source:
         ways.append(f"raise MemoryMax= to {exact_size(-(-need // _MIB) * _MIB)} or more")

@@ -136,7 +136,11 @@ def test_check_interval_is_in_milliseconds(unit: Unit) -> None:
         ({"interval": 0}, {}, "ValueError: interval: 0 would leave no time for anything else"),
         ({"grace": -1.0}, {}, "ValueError: grace: "),
         ({"sockets": ["nowhere:at:all"]}, {}, "ValueError: sockets: "),
-        ({"workers": 4, "limit": "900G"}, {}, "ConfigurationError: limit: 4 workers x 900G = "),
+        (
+            {"workers": 4, "limit": "900G"},
+            {},
+            "ConfigurationError: limit: 4 workers x 900G + 25M for memunit = ",
+        ),
         ({}, {"CPU_COUNT": "many"}, "ValueError: CPU_COUNT=many: a number of workers is needed"),
         ({}, {"CHECK_INTERVAL": "5s"}, "ValueError: CHECK_INTERVAL=5s: milliseconds are needed"),
     ],

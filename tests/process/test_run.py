@@ -160,7 +160,7 @@ def test_a_privileged_port(open_unit: Unit) -> None:
         (
             ("--listen", "@memunit-test", "--workers", "3", "--limit", "900G", *ASKED),
             78,
-            ["--limit: 3 workers x 900G = "],
+            ["--limit: 3 workers x 900G + 25M for memunit = "],
         ),
     ],
     ids=["no socket", "nothing to run", "all at once", "unknown flag", "no module", "more than there is"],

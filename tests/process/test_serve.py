@@ -339,7 +339,7 @@ GOOD = shell(PROGRAM)
         ),
         pytest.param(
             {"app": GOOD, "workers": {"count": 3}, "memory": {"limit": "900G"}},
-            ["memory.limit: 3 workers x 900G = "],
+            ["memory.limit: 3 workers x 900G + 25M for memunit = "],
             id="more than there is",
         ),
         pytest.param(

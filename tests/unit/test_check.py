@@ -419,8 +419,8 @@ def test_the_budget_of_settings() -> None:
     budget = budget_of(settings, 1 << 30, f"MemoryMax= of {UNIT}")
     problem = budget_problem(budget, "/etc/memunit/app.toml")
     assert str(problem) == (
-        f"/etc/memunit/app.toml: memory.limit: 4 workers x 400M = 1.6G, more than the 1G of MemoryMax= of {UNIT}; "
-        "lower the limit to 256M, run 2 workers or raise MemoryMax= to 1600M or more"
+        f"/etc/memunit/app.toml: memory.limit: 4 workers x 400M + 25M for memunit = 1.6G, more than the 1G of MemoryMax= of {UNIT}; "
+        "lower the limit to 249M, run 2 workers or raise MemoryMax= to 1625M or more"
     )
     assert budget_problem(budget_of(settings, 1 << 40, "the machine"), "x") is None
 
@@ -468,7 +468,7 @@ def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFix
         "  memory   limit 2M, ceiling 3M, cgroup, or uss every 1s, patience 2s",
         "  stop     grace 30s",
     ]
-    assert lines[7].startswith("  budget   2 workers x 2M = 4M of the ")
+    assert lines[7].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
     assert main(["check", str(etc / "app.toml")]) == 0
 
 
@@ -500,7 +500,7 @@ def test_check_joins_what_is_missing_with_the_sum(etc: Path, capsys: pytest.Capt
     assert main(["check", "app"]) == 78
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[2] for line in lines[:2]] == ["app.directory", "memory.limit"]
-    assert "1 worker x 7E = 7E, more than the " in lines[1]
+    assert "1 worker x 7E + 25M for memunit = 7E, more than the " in lines[1]
     assert lines[2].startswith(f"memunit: warning: {etc}/app.toml: stop.grace: 1h is more than")
 
 
