@@ -3,6 +3,7 @@
 Exit codes: 0 after a stop, 69 if nothing ever became ready, 78 if the file can't be used.
 """
 
+import math
 import os
 import signal
 import socket
@@ -62,6 +63,7 @@ class _Serve:
         self._sockets: list[tuple[str, socket.socket]] = []
         self._no_sockets = NO_SOCKET
         self._failures = 0
+        self._since = math.inf
         self._reported = ""
         signal.signal(signal.SIGTERM, self._stop_before_start)
 
@@ -145,7 +147,7 @@ class _Serve:
                 return self._give_up()
             if self._wait(record.retry_at):
                 return OK
-            self._failures = record.failures
+            self._failures, self._since = record.failures, record.since
             record = None
 
     def _report(self, text: str, *, waiting: bool) -> None:
@@ -162,8 +164,9 @@ class _Serve:
     def _give_up(self, exit_code: int = EX_CONFIG) -> int:
         failures = self._failures + 1
         now = time.monotonic()
-        wait = backoff.delay(failures, seed=time.monotonic_ns(), slot=-1)
-        self._start_log.save(Record(failures, now + wait, now))
+        since = min(self._since, now)
+        wait = backoff.delay(failures, seed=time.monotonic_ns(), slot=-1, lasted=now - since)
+        self._start_log.save(Record(failures, now + wait, now, since))
         return exit_code
 
     def _wait(self, until: float) -> bool:

@@ -90,9 +90,13 @@ class UseRevision:
 
 @dataclass(frozen=True, slots=True)
 class SaveGate:
-    """Leave the count of failed starts to a successor; `retry_at` in seconds of CLOCK_MONOTONIC."""
+    """Leave the count of failed starts to a successor, with when the first was and when the next try is due.
+
+    Both in seconds of CLOCK_MONOTONIC.
+    """
 
     failures: int
+    since: float
     retry_at: float
 
 

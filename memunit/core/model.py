@@ -141,10 +141,12 @@ class Slot:
 class Gate:
     """Holds back starts while nothing serves at all, so that a broken app costs one try at a time.
 
-    It outlives the master (startlog.py): a successor does not start from zero.
+    It outlives the master (startlog.py): a successor does not start from zero. `since` is when the first of these
+    failures was.
     """
 
     failures: int = 0
+    since: float = math.inf
     failed_at: float = -math.inf
     retry_at: float = -math.inf
 

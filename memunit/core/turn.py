@@ -213,10 +213,11 @@ class Turn:
         if worker.born >= gate.failed_at or failures == 0:
             # An app that becomes ready and crashes at once opens the gate each time; its slot remembers.
             failures = 1 if stable else max(failures + 1, self.slots[worker.id.slot].failures)
-        wait = backoff.delay(failures, seed=self.state.seed, slot=-1)
-        gate = Gate(failures=failures, failed_at=self.now, retry_at=self.now + wait)
+        since = self.now if failures == 1 else min(gate.since, self.now)
+        wait = backoff.delay(failures, seed=self.state.seed, slot=-1, lasted=self.now - since)
+        gate = Gate(failures=failures, since=since, failed_at=self.now, retry_at=self.now + wait)
         self.change(gate=gate)
-        self.do(SaveGate(failures, gate.retry_at))
+        self.do(SaveGate(failures, since, gate.retry_at))
 
     def open_gate(self) -> None:
         """Something serves, or a person has acted: the next start is not held back."""

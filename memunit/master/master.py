@@ -227,8 +227,8 @@ class Master:
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
                 self._processes.keep(used)
-            case SaveGate(failures, retry_at):
-                self._at.start_log.save(Record(failures, retry_at, 0.0))
+            case SaveGate(failures, since, retry_at):
+                self._at.start_log.save(Record(failures, retry_at, 0.0, since))
             case ClearGate():
                 self._at.start_log.clear()
             case Finish(exit_code):
@@ -254,7 +254,9 @@ class Master:
 
     def _inherited_gate(self, now: float) -> Gate | None:
         record = inherited_record(self._at.start_log, now)
-        return None if record is None else Gate(failures=record.failures, retry_at=record.retry_at)
+        if record is None:
+            return None
+        return Gate(failures=record.failures, since=record.since, retry_at=record.retry_at)
 
 
 def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:

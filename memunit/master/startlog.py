@@ -22,13 +22,15 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How many starts in a row have failed, when to try again, when the last master ended (CLOCK_MONOTONIC,
-    s).
+    """How many starts in a row have failed, when to try again, when the last master ended, when the first failed.
+
+    Seconds of CLOCK_MONOTONIC.
     """
 
     failures: int
     retry_at: float
     exited_at: float
+    since: float = math.inf
 
 
 class StartLog:
@@ -49,7 +51,8 @@ class StartLog:
                 found = json.loads(file.read(4096))
             if found.pop("boot_id") != _boot_id():
                 return None
-            record = Record(int(found["failures"]), float(found["retry_at"]), float(found["exited_at"]))
+            times = [float(found[name]) for name in ("retry_at", "exited_at", "since")]
+            record = Record(int(found["failures"]), *times)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
         sound = record.failures >= 0 and math.isfinite(record.retry_at) and math.isfinite(record.exited_at)
