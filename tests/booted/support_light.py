@@ -7,6 +7,8 @@ connection, one request a connection.
 /leak?kb=N   keeps N KiB for ever, then "ok PID"
 /spike?kb=N  keeps N KiB until the next /fall, and says "spike" on stderr
 /fall        gives them back
+/map?kb=N    writes a file of N KiB, reads it, and for ever maps the second half of it
+/share?kb=N  keeps N KiB of shared memory for ever
 /read?mib=N  reads N MiB of files in /usr
 /daemon      starts a process in a session of its own, in a group below its own where there are groups, and says
              "daemon PID" on stderr
@@ -19,6 +21,7 @@ holds, and when (CLOCK_MONOTONIC), as it leaks.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import select
@@ -30,6 +33,7 @@ import time
 
 _kept: list[bytes] = []
 _spikes: list[bytes] = []
+_maps: list[mmap.mmap] = []
 _never = threading.Event()
 
 
@@ -62,6 +66,11 @@ def answer(connection: socket.socket) -> None:
             print("spike", file=sys.stderr, flush=True)
         elif path.startswith("/fall"):
             _spikes.clear()
+        elif path.startswith("/map"):
+            _maps.append(mapped(int(number * 1024)))
+        elif path.startswith("/share"):
+            _maps.append(mmap.mmap(-1, int(number * 1024)))
+            _maps[-1].write(b"\xa5" * int(number * 1024))
         elif path.startswith("/read"):
             read(int(number) << 20)
         elif path.startswith("/daemon"):
@@ -87,6 +96,17 @@ def read(size: int) -> None:
             os.close(descriptor)
             if size <= 0:
                 return
+
+
+def mapped(size: int) -> mmap.mmap:
+    """The second half of a new file of so many bytes on a disk: /tmp may be memory."""
+    descriptor = os.open("/var/tmp", os.O_RDWR | os.O_TMPFILE)
+    os.write(descriptor, b"\xa5" * size)
+    os.pread(descriptor, size, 0)
+    half = mmap.mmap(descriptor, size // 2, prot=mmap.PROT_READ, offset=size // 2)
+    sum(half[at] for at in range(0, size // 2, mmap.PAGESIZE))
+    os.close(descriptor)
+    return half
 
 
 def own() -> int:

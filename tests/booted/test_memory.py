@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memunit.master import messages
+from memunit.master.cgroup import own
+from memunit.master.sampling import Sampler
 from tests.booted.support import LIGHT, SECONDS, ended, kind, light, lossless, run, say, under_load
 from tests.booted.support import Instance as _Instance
+from tests.support.known import METRICS, STEPS
 from tests.support.load import Load
 from tests.support.wait import wait_gone
 
@@ -129,6 +133,64 @@ def test_page_cache_is_no_leak() -> None:
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
+    """memory.events changes with each reclaim there: hundreds of times a second."""
+    with Instance("thrash", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        mine = group(instance) / "workers/0.1"
+        run("sync")
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/read?mib=150")
+        began, woken, told = time.monotonic(), _wakings(instance.master()), _event(mine, "max")
+        while _event(mine, "max") - told < 2000:
+            instance.ask("/read?mib=150")
+        seconds, woken = time.monotonic() - began, _wakings(instance.master()) - woken
+        told = _event(mine, "max") - told
+        say(
+            f"memory.events: {told} times at the ceiling in {seconds:.1f} s, the master woke up {woken} times"
+        )
+        assert woken < 10 * seconds + 50 < told
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_the_worked_example() -> None:
+    """docs/memory.md has the table."""
+    with Instance("known", light(more='[memory]\nlimit = "500M"\n', count=1)) as instance:
+        instance.start()
+        instance.ask()
+        before = _counted(instance)
+        for path, _, expected in STEPS:
+            instance.ask(path)
+            after = _counted(instance)
+            grown = {metric: (after[metric] - before[metric]) / MIB for metric in METRICS}
+            say(f"{path}: {grown}")
+            assert grown == pytest.approx(dict(zip(METRICS, expected, strict=True)), abs=1.0)
+            before = after
+
+
+def _counted(instance: Instance) -> dict[str, int]:
+    found = {"cgroup": own(str(group(instance) / "workers/0.1"))}
+    for metric in METRICS[1:]:
+        sample = Sampler(metric).sample(instance.workers()[0], None)
+        assert sample is not None
+        assert sample.exact
+        found[metric] = sample.bytes
+    return {metric: size for metric, size in found.items() if size is not None}
+
+
+def _event(folder: Path, name: str) -> int:
+    lines = (folder / "memory.events").read_text().splitlines()
+    return int(dict(line.split() for line in lines)[name])
+
+
+def _wakings(pid: int) -> int:
+    """How often it has waited for something."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
 
 @pytest.fixture
