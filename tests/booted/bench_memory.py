@@ -20,19 +20,23 @@ SAMPLED = "Delegate=no\n"
 
 
 def test_how_soon_a_crossing_is_known() -> None:
-    more = '[memory]\nlimit = "48M"\npatience = 0\n'
     for name, service in (("kernel", ""), ("sampled", SAMPLED)):
-        with Instance(name, light("--timed", more=more, count=1), service=service) as instance:
-            instance.start()
-            took = []
-            for number in range(1, CROSSINGS + 1):
-                instance.ask("/leak?kb=60000")
-                started = instance.journal.until(kind(messages.WORKER_STARTING), number + 1)[-1]
-                end = instance.journal.until(ended(), number)[-1]
-                took.append(1e3 * (at(started) - _crossed(instance, end)))
-            say(
-                f"{name}: from crossing 48M to the replacement's pid, {len(took)} crossings: {_spread(took)} ms"
-            )
+        crossings(name, service, CROSSINGS)
+
+
+def crossings(name: str, service: str, count: int) -> list[float]:
+    """Milliseconds from crossing the limit to the replacement's pid, so many times."""
+    more = '[memory]\nlimit = "48M"\npatience = 0\n'
+    with Instance(name, light("--timed", more=more, count=1), service=service) as instance:
+        instance.start()
+        took = []
+        for number in range(1, count + 1):
+            instance.ask("/leak?kb=60000")
+            started = instance.journal.until(kind(messages.WORKER_STARTING), number + 1)[-1]
+            end = instance.journal.until(ended(), number)[-1]
+            took.append(1e3 * (at(started) - _crossed(instance, end)))
+        say(f"{name}: from crossing 48M to the replacement's pid, {len(took)} crossings: {_spread(took)} ms")
+        return took
 
 
 def test_what_an_idle_master_costs() -> None:

@@ -1,0 +1,39 @@
+"""Instances of which each worker has a group of its own, and what to read there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memunit.master import messages
+from tests.booted.support import Instance as _Instance
+from tests.booted.support import kind
+
+MIB = 1 << 20
+# With an interval of an hour, only the kernel can have told.
+BOUNDS = '[memory]\nlimit = "48M"\nceiling = "96M"\npatience = 0\ninterval = "1h"\n'
+
+
+class Instance(_Instance):
+    """One of which start() returns when the journal has told of its workers, too."""
+
+    def start(self) -> None:
+        """As the other, and then by the journal."""
+        super().start()
+        count = int(self.property("StatusText").split("/")[0])
+        self.journal.until(kind(messages.WORKER_READY), count)
+
+
+def group(instance: Instance) -> Path:
+    """The folder of the unit's group."""
+    return Path("/sys/fs/cgroup" + instance.property("ControlGroup"))
+
+
+def groups(instance: Instance) -> set[str]:
+    """The groups of workers, by slot and generation."""
+    return {each.name for each in (group(instance) / "workers").iterdir() if each.is_dir()}
+
+
+def wakings(pid: int) -> int:
+    """How often it has waited for something."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])

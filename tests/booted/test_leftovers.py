@@ -1,0 +1,72 @@
+"""What is left of workers that were replaced: nothing. And of a master that has nothing to do: rest."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+from tests.booted.bench_memory import crossings
+from tests.booted.support import ended, say
+from tests.booted.support_groups import Instance, groups, wakings
+
+RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "100"))
+SLEEPERS = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 8\n'
+
+
+def test_recycles_leave_nothing_behind() -> None:
+    """MEMUNIT_RECYCLES=1000 in the environment is the long form. Nothing but forks: each lives for a moment."""
+    file = f'{SLEEPERS}max_age = "1s"\nmin_lifetime = 0\n[memory]\nlimit = "32M"\n'
+    with Instance("leaves", file) as instance:
+        instance.start()
+        instance.journal.until(ended(), 8)
+        before = _left(instance)
+        instance.journal.until(ended(), RECYCLES)
+        ends = instance.journal.find(ended())
+        assert {end["MEMUNIT_CAUSE"] for end in ends} == {"max-age"}
+        after = _left(instance)
+        say(f"after {len(ends)} recycles: {after}; before: {before}")
+        # Replacements that are on their way at that moment count.
+        assert after["descriptors"] <= before["descriptors"] + 4
+        assert after["groups"] <= 8 + 2
+        assert after["zombies"] == 0
+        assert after["threads"] == 1
+
+
+def _left(instance: Instance) -> dict[str, int]:
+    """What there is of the master at a moment when it has come round."""
+    instance.settle()
+    proc = Path(f"/proc/{instance.master()}")
+    children = (proc / "task" / proc.name / "children").read_text().split()
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children if _alive(pid)
+    ]
+    return {
+        "descriptors": len(list((proc / "fd").iterdir())),
+        "groups": len(groups(instance)),
+        "zombies": states.count("Z"),
+        "threads": len(list((proc / "task").iterdir())),
+    }
+
+
+def _alive(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").exists()
+
+
+def test_an_idle_master_rests() -> None:
+    """tests/booted/bench_memory.py has the processor time, of 64 workers for ten minutes."""
+    with Instance("idle", f'{SLEEPERS}[memory]\nlimit = "32M"\ninterval = "100ms"\n') as instance:
+        instance.start()
+        instance.settle()
+        before = wakings(instance.master())
+        select.select([], [], [], 30)  # what is counted is what happens while nothing does
+        woken = wakings(instance.master()) - before
+        say(f"an idle master of 8 workers woke up {woken} times in 30 s")
+        # A look at each worker every 10 s, and a ping every 10 s.
+        assert woken <= 8 * 3 + 3 + 5
+
+
+def test_how_soon_a_crossing_is_known() -> None:
+    """The short form of the benchmark; the figures are told and not judged."""
+    for name, service in (("kernel", ""), ("sampled", "Delegate=no\n")):
+        assert len(crossings(name, service, 3)) == 3

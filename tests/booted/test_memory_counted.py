@@ -1,0 +1,122 @@
+"""What the kernel counts for a worker, on a machine with cgroup v2: what is a leak, and what is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memunit.master.cgroup import own
+from memunit.master.sampling import Sampler
+from tests.booted.support import ended, light, run, say
+from tests.booted.support_groups import BOUNDS, MIB, Instance, group, wakings
+from tests.support.known import METRICS, STEPS
+
+
+def test_page_cache_is_no_leak() -> None:
+    """It trips the wire, and the answer to the question is no."""
+    with Instance("cache", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        (pid,) = instance.workers().values()
+        # Charged to whoever reads it first.
+        run("sync")
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/read?mib=150")
+        instance.settle()
+        events = dict(
+            line.split() for line in (group(instance) / "workers/0.1/memory.events").read_text().splitlines()
+        )
+        say(f"memory.events after 150 MiB of page cache under a limit of 48 MiB: {events}")
+        assert int(events["high"]) > 0
+        assert instance.workers() == {0: pid}
+        assert instance.journal.find(ended()) == []
+        # Nor does it hide one that comes when it has gone, and the wire is where it no longer belongs.
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
+    """memory.events changes with each reclaim there: hundreds of times a second."""
+    with Instance("thrash", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        mine = group(instance) / "workers/0.1"
+        run("sync")
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/read?mib=150")
+        began, woken, told = time.monotonic(), wakings(instance.master()), _event(mine, "max")
+        while _event(mine, "max") - told < 2000:
+            instance.ask("/read?mib=150")
+        seconds, woken = time.monotonic() - began, wakings(instance.master()) - woken
+        told = _event(mine, "max") - told
+        say(
+            f"memory.events: {told} times at the ceiling in {seconds:.1f} s, the master woke up {woken} times"
+        )
+        assert woken < 10 * seconds + 50 < told
+        instance.ask("/leak?kb=60000")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_the_worked_example() -> None:
+    """docs/memory.md has the table."""
+    with Instance("known", light(more='[memory]\nlimit = "500M"\n', count=1)) as instance:
+        instance.start()
+        instance.ask()
+        before = _counted(instance)
+        for path, _, expected in STEPS:
+            instance.ask(path)
+            after = _counted(instance)
+            grown = {metric: (after[metric] - before[metric]) / MIB for metric in METRICS}
+            say(f"{path}: {grown}")
+            assert grown == pytest.approx(dict(zip(METRICS, expected, strict=True)), abs=1.0)
+            before = after
+
+
+def _counted(instance: Instance) -> dict[str, int]:
+    found = {"cgroup": own(str(group(instance) / "workers/0.1"))}
+    for metric in METRICS[1:]:
+        sample = Sampler(metric).sample(instance.workers()[0], None)
+        assert sample is not None
+        assert sample.exact
+        found[metric] = sample.bytes
+    return {metric: size for metric, size in found.items() if size is not None}
+
+
+def _event(folder: Path, name: str) -> int:
+    lines = (folder / "memory.events").read_text().splitlines()
+    return int(dict(line.split() for line in lines)[name])
+
+
+@pytest.fixture
+def swap() -> Iterator[None]:
+    """Some, in compressed memory."""
+    if run("modprobe", "zram", check=False).returncode != 0:
+        pytest.skip("the kernel has no zram")
+    Path("/sys/block/zram0/disksize").write_text("256M")
+    run("mkswap", "/dev/zram0")
+    run("swapon", "/dev/zram0")
+    yield
+    run("swapoff", "/dev/zram0")
+    Path("/sys/block/zram0/reset").write_text("1")
+
+
+def test_a_leak_that_is_swapped_out_is_found(swap: None) -> None:
+    """Its group never comes to memory.high: no event tells."""
+    with Instance("swapped", light(more=BOUNDS, count=1)) as instance:
+        instance.start()
+        instance.ask("/leak?kb=30000")
+        mine = group(instance) / "workers/0.1"
+        (mine / "memory.reclaim").write_text("30M")
+        swapped = int((mine / "memory.swap.current").read_text())
+        assert swapped > 10 * MIB
+        instance.ask("/leak?kb=24000")
+        assert instance.journal.find(ended()) == []
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "memory-limit"
+        say(
+            f"{swapped / MIB:.0f} MiB were swapped out, {int(end['MEMUNIT_MEMORY_BYTES']) / MIB:.0f} MiB counted"
+        )
