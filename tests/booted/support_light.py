@@ -12,6 +12,7 @@ connection, one request a connection.
 /read?mib=N  reads N MiB of files in /usr
 /daemon      starts a process in a session of its own, in a group below its own where there are groups, and says
              "daemon PID" on stderr
+/frozen      says "frozen" on stderr and writes a file in /run/frozen, which takes for as long as that is frozen
 /slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
 
 With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there. With --timed it tells how much it
@@ -73,6 +74,9 @@ def answer(connection: socket.socket) -> None:
             _maps[-1].write(b"\xa5" * int(number * 1024))
         elif path.startswith("/read"):
             read(int(number) << 20)
+        elif path.startswith("/frozen"):
+            print("frozen", file=sys.stderr, flush=True)
+            os.close(os.open("/run/frozen/file", os.O_WRONLY | os.O_CREAT))
         elif path.startswith("/daemon"):
             daemon()
         elif path.startswith("/slow"):

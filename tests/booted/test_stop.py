@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from memunit.master import messages
 from tests.booted.support import (
+    SECONDS,
     UNIT_STARTED,
     Instance,
     asgi,
@@ -16,8 +24,27 @@ from tests.booted.support import (
     light,
     lossless,
     run,
+    say,
     under_load,
 )
+from tests.support.wait import wait_readable
+
+FROZEN = Path("/run/frozen")
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """A file system whose writers sleep, and can't be killed: as those of a disk or a server that does not answer."""
+    FROZEN.mkdir()
+    run("truncate", "-s", "16M", "/run/frozen.image")
+    run("mkfs.ext4", "-q", "/run/frozen.image")
+    run("mount", "-o", "loop", "/run/frozen.image", str(FROZEN))
+    FROZEN.chmod(0o777)
+    run("fsfreeze", "--freeze", str(FROZEN))
+    yield
+    run("fsfreeze", "--unfreeze", str(FROZEN), check=False)
+    run("umount", str(FROZEN))
+    FROZEN.rmdir()
 
 
 def test_a_stop_finishes_what_is_in_flight_and_the_socket_goes_on_listening() -> None:
@@ -77,3 +104,36 @@ def test_restarts_under_load_lose_nothing() -> None:
         assert all(report.ok for report in reports)
         assert lossless(slow.join()).ok == 4
         assert {end["MEMUNIT_CAUSE"] for end in instance.journal.find(ended())} == {"stop"}
+
+
+def test_a_worker_that_cannot_even_be_killed_holds_up_nobody(frozen: None) -> None:
+    """In an uninterruptible sleep: not the master, nor a reload, nor its siblings, nor the end of the master."""
+    file = light(more='[stop]\ngrace = "2s"\n')
+    service = f"ReadWritePaths={FROZEN}\nTimeoutStopSec=20s\n"
+    with Instance("stuck", file, service=service) as instance:
+        instance.start()
+        doomed = instance.load(clients=1, requests=1, path="/frozen").start()
+        instance.journal.until(lambda entry: entry.get("MESSAGE") == "frozen")
+        instance.systemctl("reload")
+        (end,) = instance.journal.until(ended())
+        assert end["MEMUNIT_CAUSE"] == "reload"
+        with under_load(instance.load(clients=2, rate=20)):
+            until = time.monotonic() + SECONDS
+            while "stop-sigkill" not in instance.settle():
+                assert time.monotonic() < until
+        assert len(instance.journal.find(ended())) == 1
+
+        began, master = time.monotonic(), os.pidfd_open(instance.master())
+        stopping = subprocess.Popen(["systemctl", "stop", instance.service])
+        wait_readable(master, SECONDS)
+        os.close(master)
+        took = time.monotonic() - began
+        say(f"with a worker that can't be killed, the master ended {took:.1f} s after systemctl stop")
+        ends = instance.journal.until(ended(), 4)
+        assert Counter(end["MEMUNIT_CAUSE"] for end in ends) == {"reload": 1, "stop": 2, "grace-expired": 1}
+        (stuck,) = instance.journal.find(ended(MEMUNIT_CAUSE="grace-expired"))
+        say(f"its entry: {stuck['MESSAGE']}")
+        assert (stuck["EXIT_CODE"], stuck["MEMUNIT_STOP_REASON"]) == ("stuck", "reload")
+        run("fsfreeze", "--unfreeze", str(FROZEN))
+        stopping.communicate()
+        doomed.join()
