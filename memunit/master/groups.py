@@ -6,7 +6,8 @@ import select
 from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from memunit.master.cgroup import Death, Group, Tree, kill, remove
+from memunit.master.cgroup import Tree
+from memunit.master.group import Death, Group, kill, remove
 
 Name = TypeVar("Name", bound=Hashable)
 

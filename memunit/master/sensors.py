@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from memunit.master.cgroup import Group
+from memunit.master.group import Group
 from memunit.master.groups import Groups
 from memunit.master.sampling import Sample, Sampler
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.cgroup import own
+from memunit.master.group import own
 from memunit.master.sampling import Sampler
 from tests.booted.support import ended, light, run, say
 from tests.booted.support_groups import BOUNDS, MIB, Instance, group, wakings

@@ -1,0 +1,186 @@
+"""The group of one worker (cgroup v2): a trip-wire and a ceiling, and what the kernel has counted there.
+
+Documentation/admin-guide/cgroup-v2.rst of the kernel has every file that is named here.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+_SIZE = 16384
+
+
+class Counts(NamedTuple):
+    """From memory.events: how often usage was at memory.high, at memory.max for good, and how many were killed."""
+
+    high: int
+    oom: int
+    oom_kill: int
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What the kernel counted in the group of a worker that has ended.
+
+    `oom` is "own" when its group was at its own memory.max, "outside" when the OOM killer came for want of memory
+    elsewhere (the unit's MemoryMax=, the machine), else empty. `peak` is the most that was ever charged to it, in
+    bytes, 0 if the kernel does not tell (before 5.19).
+    """
+
+    oom: Literal["", "own", "outside"]
+    peak: int
+
+
+class Group:
+    """The group of one worker."""
+
+    def __init__(self, path: str, *, limit: int | None, ceiling: int | None) -> None:
+        """Make it. Raises OSError."""
+        os.mkdir(path)
+        self.path = path
+        self.armed_at: int | None = None
+        """Where the trip-wire is, in bytes; None while there is none."""
+        self._ceiling = ceiling
+        self.events = -1
+        try:
+            # One dead process of several would leave a worker that is neither alive nor gone.
+            write(f"{path}/memory.oom.group", "1")
+            if ceiling is not None:
+                write(f"{path}/memory.max", str(ceiling))
+            self.events = os.open(f"{path}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+            self.counts = self.count()
+            if limit is not None:
+                self._arm(limit)
+        except OSError:
+            self.close()
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            raise
+
+    @property
+    def procs(self) -> str:
+        """The file into which a process writes "0" to move here."""
+        return f"{self.path}/cgroup.procs"
+
+    def count(self) -> Counts:
+        """Read the counters; this also makes `events` quiet until the next change."""
+        values = _table(os.pread(self.events, _SIZE, 0))
+        return Counts(values.get("high", 0), values.get("oom", 0), values.get("oom_kill", 0))
+
+    def own(self) -> int | None:
+        """As own() of its path."""
+        return own(self.path)
+
+    def arm(self, limit: int, own: int) -> None:
+        """Put the trip-wire where `own` bytes will have grown to `limit`, whatever page cache there is now.
+
+        Not below what is charged now: the kernel would have the writer, us, reclaim the difference. But always under
+        the ceiling: page cache alone may fill all below that, and nothing would be told before the OOM killer came.
+        """
+        at = (_number(f"{self.path}/memory.current") or 0) + limit - own
+        if self._ceiling is not None:
+            at = min(at, self._ceiling - self._ceiling // 20)
+        at = max(at, limit)
+        moved = self.armed_at is None or at == limit or abs(at - self.armed_at) > limit // 64
+        if moved and at != self.armed_at:
+            with contextlib.suppress(OSError):
+                self._arm(at)
+
+    def disarm(self) -> None:
+        """Take the trip-wire away: past it the kernel throttles whoever allocates."""
+        if self.armed_at is not None:
+            self.armed_at = None
+            with contextlib.suppress(OSError):
+                write(f"{self.path}/memory.high", "max")
+
+    def death(self) -> Death:
+        """What has happened here, of a worker that has ended."""
+        try:
+            counts = self.count()
+        except OSError:
+            return Death("", 0)
+        peak = _number(f"{self.path}/memory.peak") or 0
+        if not counts.oom_kill:
+            return Death("", peak)
+        return Death("own" if counts.oom else "outside", peak)
+
+    def kill(self) -> None:
+        """SIGKILL to every process in it at once, whatever it forks meanwhile."""
+        kill(self.path)
+
+    def remove(self) -> bool:
+        """Remove it, if no process is left in it."""
+        return remove(self.path)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.events >= 0:
+            os.close(self.events)
+            self.events = -1
+
+    def _arm(self, at: int) -> None:
+        write(f"{self.path}/memory.high", str(at))
+        self.armed_at = at
+
+
+def own(path: str) -> int | None:
+    """Bytes that are gone from the machine for as long as the worker of a group lives: docs/memory.md, metric cgroup.
+
+    Page cache is not among them, swapped pages are. None when the group is gone.
+    """
+    try:
+        stat = _table(read(f"{path}/memory.stat"))
+    except OSError:
+        return None
+    # Swap accounting may be off (swapaccount=0).
+    swapped = _number(f"{path}/memory.swap.current")
+    kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
+    return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
+
+
+def kill(path: str) -> None:
+    """SIGKILL to every process in a group and below it at once, whatever it forks meanwhile."""
+    with contextlib.suppress(OSError):
+        write(f"{path}/cgroup.kill", "1")
+
+
+def remove(path: str) -> bool:
+    """Remove a group, and those that the worker has made in it, if no process is left; true if it is gone."""
+    for folder, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return not os.path.exists(path)
+
+
+def write(path: str, text: str) -> None:
+    """One write(2). Raises OSError, for what the kernel does not want."""
+    # Not through a buffered file: that would hide the error until it is closed.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str) -> bytes:
+    """What a file of the kernel says. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _SIZE)
+    finally:
+        os.close(descriptor)
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = read(path).strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _table(text: bytes) -> dict[str, int]:
+    """A file of "name number" lines."""
+    pairs = (line.split() for line in text.decode().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
