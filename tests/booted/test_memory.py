@@ -18,7 +18,8 @@ from tests.support.wait import wait_gone
 # As in a container: the root of what is to be seen of cgroups is its own.
 CONTAINER = (
     *("unshare", "--cgroup", "--mount", "sh", "-c"),
-    'mount -t cgroup2 none /sys/fs/cgroup && grep -qx 0::/ /proc/self/cgroup && exec "$@"',
+    "umount --lazy /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && "
+    'grep -qx 0::/ /proc/self/cgroup && exec "$@"',
     "sh",
 )
 

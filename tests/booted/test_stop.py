@@ -38,6 +38,7 @@ def frozen() -> Iterator[None]:
     FROZEN.mkdir()
     run("truncate", "-s", "16M", "/run/frozen.image")
     run("mkfs.ext4", "-q", "/run/frozen.image")
+    run("modprobe", "loop")
     run("mount", "-o", "loop", "/run/frozen.image", str(FROZEN))
     FROZEN.chmod(0o777)
     run("fsfreeze", "--freeze", str(FROZEN))
