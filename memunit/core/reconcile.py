@@ -274,8 +274,10 @@ def begin_stop(turn: Turn, exit_code: int, *, force: bool) -> None:
         if force and worker.phase is not Phase.STOP_SIGKILL:
             turn.kill(turn.put(worker, reason=worker.reason or Cause.STOP), Cause.GRACE_EXPIRED)
         elif worker.serving:
-            late = exit_code == EXIT_UNAVAILABLE and worker.phase is Phase.STARTING
-            turn.stop(worker, Cause.START_TIMEOUT if late else Cause.STOP)
+            if exit_code == EXIT_UNAVAILABLE and worker.phase is Phase.STARTING:
+                turn.abort(worker, Cause.START_TIMEOUT)
+            else:
+                turn.stop(worker, Cause.STOP)
         elif math.isinf(worker.timer):
             turn.end(worker, "stuck", 9)
 

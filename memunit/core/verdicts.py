@@ -9,6 +9,9 @@ from memunit.core.turn import ERROR, WARNING, Turn
 
 # A worker this many times as big as the others are on the average goes early when memory is short.
 FAT = 1.25
+# Memory is short when less than this share of it is free. A worker that waits at its own trip-wire, for its own page
+# cache, counts as pressure too, and there may be plenty.
+SHORT = 1 / 8
 
 
 def judge(turn: Turn, before: Worker, worker: Worker) -> None:
@@ -37,6 +40,9 @@ def relieve(turn: Turn) -> None:
     if len(running) < 2 or any(w.wants is not None for w in running):
         return
     biggest = max(running, key=lambda w: running[w])
+    room = state.headroom
+    if room is not None and room.available >= max(SHORT * room.total, running[biggest]):
+        return
     others = [size for w, size in running.items() if w is not biggest]
     assert biggest.ready_at is not None
     young = turn.now - biggest.ready_at < memory.least_age(state.policy, turn.slot(biggest.id.slot))

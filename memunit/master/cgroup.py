@@ -5,6 +5,7 @@ Documentation/admin-guide/cgroup-v2.rst of the kernel has every file that is nam
 
 import contextlib
 import errno
+import fcntl
 import os
 
 from memunit.master.group import Group, kill, read, remove, write
@@ -27,7 +28,9 @@ class Unavailable(Exception):
 class Tree:
     """The group that was delegated to us, with us in a leaf of its own."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int) -> None:
+        """`lock` is a descriptor by which it is ours, for as long as this process lives."""
+        self._lock = lock
         self._workers = f"{path}/{WORKERS}"
         self._zygotes = f"{path}/{ZYGOTES}"
 
@@ -82,14 +85,32 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
         for name in (MASTER, ZYGOTES, WORKERS):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{tree}/{name}")
+        lock = _lock(tree, mount)
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
         for each in (tree, f"{tree}/{WORKERS}"):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            write(f"{own}/cgroup.procs", str(os.getpid()))
+        for name in (MASTER, ZYGOTES, WORKERS):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{tree}/{name}")
         raise Unavailable(_why(tree, mount, error, remedy)) from error
-    return Tree(tree)
+    return Tree(tree, lock)
+
+
+def _lock(tree: str, mount: str) -> int:
+    """Two masters in one tree would take each other's groups for those of a dead one. Ends with this process."""
+    descriptor = os.open(f"{tree}/{WORKERS}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        remedy = "start each in a scope of its own"
+        raise Unavailable(f"{_name(tree, mount)} is divided by another memunit already: {remedy}") from error
+    return descriptor
 
 
 def _own_group(proc: str, mount: str) -> str:

@@ -32,6 +32,15 @@ class Death:
     peak: int
 
 
+def whose_bound(counts: Counts, own_oom: int) -> Literal["", "own", "outside"]:
+    """Whose bound it was that the OOM killer came for: `counts` are with groups below, `own_oom` without."""
+    if not counts.oom_kill:
+        return ""
+    if own_oom:
+        return "own"
+    return "" if counts.oom else "outside"
+
+
 class Group:
     """The group of one worker."""
 
@@ -98,12 +107,11 @@ class Group:
         """What has happened here, of a worker that has ended."""
         try:
             counts = self.count()
+            # Those of groups below are in memory.events too: a job that has hit a bound which the worker gave it.
+            local = _table(read(f"{self.path}/memory.events.local"))
         except OSError:
             return Death("", 0)
-        peak = _number(f"{self.path}/memory.peak") or 0
-        if not counts.oom_kill:
-            return Death("", peak)
-        return Death("own" if counts.oom else "outside", peak)
+        return Death(whose_bound(counts, local.get("oom", 0)), _number(f"{self.path}/memory.peak") or 0)
 
     def kill(self) -> None:
         """SIGKILL to every process in it at once, whatever it forks meanwhile."""

@@ -182,11 +182,11 @@ class Master:
             self._watched(each) for each in workers if each.pid and each.phase is not Phase.STOP_SIGKILL
         ]
         interval = self._revisions[self._state.revision].interval
-        facts: list[f.Fact] = [f.MemoryPressure()] if self._groups.pressed(self._ready) else []
-        facts += _sampled(self._sensors.look(watched, self._ready, interval))
-        if facts:
+        facts = _sampled(self._sensors.look(watched, self._ready, interval))
+        pressed = self._groups.pressed(self._ready)
+        if facts or pressed:
             facts.append(f.MemoryAvailable(Headroom(*memory_available())))
-        return facts
+        return [*facts, f.MemoryPressure()] if pressed else facts
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:
         # Judged by the numbers of its own configuration, so measured by its metric too.

@@ -27,11 +27,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A zygote has ended without being told to, and no Refused says so; `retry` seconds until it is replaced."""
+    """A zygote has ended without being told to, and no Refused says so.
+
+    `retry` is in how many seconds it is replaced, None if it has been already.
+    """
 
     pid: int
     how: str
-    retry: float
+    retry: float | None
 
 
 @dataclass(slots=True)
@@ -118,19 +121,19 @@ class Nursery(Generic[Name]):
             if now >= cradle.retry_at:
                 self._replace(revision, cradle, now)
 
-    def ended(self, identity: ZygoteId, end: End, failure: OSError | None) -> None:
-        """This zygote has ended and was reaped."""
+    def ended(self, identity: ZygoteId, end: End, failure: OSError | None) -> Child:
+        """This zygote has ended and was reaped; its `left` is to be ended with the last worker of its."""
         zygote = self._zygotes[identity]
         self._receive(zygote)
         self._pending += zygote.ended(end, failure)
         self._forget(zygote)
         cradle = self._cradles.get(identity.revision)
-        if cradle is None:
-            return
-        if cradle.zygote is zygote:
-            cradle.zygote = None
-        if zygote.ready or not zygote.asked:
-            self._lost(cradle, end.pid, zygote.fate(end, failure))
+        if cradle is not None:
+            if cradle.zygote is zygote:
+                cradle.zygote = None
+            if zygote.ready or not zygote.asked:
+                self._lost(cradle, zygote, end.pid, zygote.fate(end, failure))
+        return zygote.child
 
     def keep(self, revisions: Collection[int]) -> None:
         """Drop the zygotes of every other revision. What they have forked already still comes."""
@@ -163,11 +166,14 @@ class Nursery(Generic[Name]):
             cradle.failures += 1
             cradle.retry_at = now + max(self._delay(cradle.failures), 1.0)
 
-    def _lost(self, cradle: _Cradle[Name], pid: int, how: str) -> None:
+    def _lost(self, cradle: _Cradle[Name], zygote: Zygote[Name], pid: int, how: str) -> None:
         now = time.monotonic()
-        cradle.failures = 1 if now - cradle.born >= STABLE else cradle.failures + 1
-        wait = self._delay(cradle.failures)
+        # An import that fails may take as long as it likes.
+        stable = zygote.ready and now - cradle.born >= STABLE
+        cradle.failures = 1 if stable else cradle.failures + 1
+        wait = None
         if cradle.zygote is None:
+            wait = self._delay(cradle.failures)
             cradle.retry_at = now + wait
         self._pending.append(Lost(pid, how, wait))
 

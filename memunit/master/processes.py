@@ -14,7 +14,7 @@ from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warn
 from memunit.master.registry import Registry
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration, Setting
-from memunit.master.spawn import Launch
+from memunit.master.spawn import Child, Launch
 
 _SIGNALS = {Signal.TERM: signal.SIGTERM, Signal.ABRT: signal.SIGABRT, Signal.KILL: signal.SIGKILL}
 
@@ -38,6 +38,7 @@ class Processes:
         self._nursery: Nursery[WorkerId] = Nursery(epoll, setting.start, delay, self._place_zygote)
         # Of whom each worker was forked: what an app's import starts beside itself serves all of these.
         self._parents: dict[WorkerId, ZygoteId] = {}
+        self._gone: dict[ZygoteId, Child] = {}
         self._lost: list[Lost] = []
 
     @property
@@ -130,7 +131,7 @@ class Processes:
         ends = self._registry.collect(lambda: facts.extend(self.forks()))
         for who, end, failure in ends:
             if isinstance(who, ZygoteId):
-                self._nursery.ended(who, end, failure)
+                self._gone[who] = self._nursery.ended(who, end, failure)
                 facts += self.forks()
                 self._retire(who)
                 continue
@@ -169,18 +170,18 @@ class Processes:
         return self._groups.place_zygote(identity, f"{identity.revision}.{identity.number}")
 
     def _retire(self, zygote: ZygoteId) -> None:
-        if self._registry.pid(zygote) is None and zygote not in self._parents.values():
+        if zygote in self._gone and zygote not in self._parents.values():
+            self._gone.pop(zygote).end_left()
             self._groups.retire_zygote(zygote)
 
 
 def _lost(event: Lost, *, serving: bool) -> Journal:
     workers = "The workers go on serving" if serving else "There was no worker"
     text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). {workers}"
+    another = "another has been started" if event.retry is None else "another is started"
     after = f" in {event.retry:.1f} s" if event.retry else ""
     fields = {"MEMUNIT_ZYGOTE_PID": event.pid}
-    return Journal(
-        kind="ZYGOTE_LOST", message=f"{text}; another is started{after}", priority=4, fields=fields
-    )
+    return Journal(kind="ZYGOTE_LOST", message=f"{text}; {another}{after}", priority=4, fields=fields)
 
 
 def _describe(error: OSError) -> str:

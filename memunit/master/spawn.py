@@ -60,6 +60,9 @@ class Child:
     pidfd: int
     exec_fd: int
     ended: bool = False
+    spares_group: bool = False
+    """Whether the rest of its process group outlives it: `left` then has a pidfd of each, for end_left()."""
+    left: list[int] = field(default_factory=list)
     _report: bytes = field(default=b"", repr=False)
     _outcome_known: bool = field(default=False, repr=False)
 
@@ -104,6 +107,19 @@ class Child:
         """Only while the process is there, also as a zombie: after that the number may be another group's."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _settle_group(self) -> None:
+        if self.spares_group:
+            self.left = system.hold_group(self.pid)
+        else:
+            self._kill_group()
+
+    def end_left(self) -> None:
+        """SIGKILL to those that it has left."""
+        _signal_all(self.left, signal.SIGKILL)
+        for pidfd in self.left:
+            os.close(pidfd)
+        self.left.clear()
 
     def _read_outcome(self) -> None:
         while not self._outcome_known:
@@ -222,7 +238,7 @@ def reap_known(children: Mapping[int, Child]) -> list[End]:
     for child in children.values():
         if child.ended or os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             continue
-        child._kill_group()
+        child._settle_group()
         found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
         assert found is not None
         child.ended = True
@@ -263,7 +279,7 @@ def reap(
             unknown()
             child = children.get(found.si_pid)
         if child is not None:
-            child._kill_group()
+            child._settle_group()
         os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
         if child is None:
             strays.append(found.si_pid)

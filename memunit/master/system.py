@@ -144,6 +144,24 @@ def hold_descendants(pid: int, besides: Container[int] = ()) -> dict[int, int]:
     return held
 
 
+def hold_group(group: int) -> list[int]:
+    """A pidfd of each member of a group whose leader has ended: they are ours by now. The caller closes them."""
+    held = []
+    for pid in descendants(os.getpid()):
+        pidfd = _hold(pid, os.getpid()) if pid != group else None
+        if pidfd is None:
+            continue
+        try:
+            member = os.getpgid(pid) == group
+        except ProcessLookupError:
+            member = False
+        if member:
+            held.append(pidfd)
+        else:
+            os.close(pidfd)
+    return held
+
+
 def kill(pid: int, signum: int = signal.SIGKILL) -> bool:
     """Send a signal to a descendant of this process; False when it is gone, or is no descendant any more.
 

@@ -81,6 +81,8 @@ class Zygote(Generic[Name]):
         """
         self.identity = identity
         self.ready = False
+        self.forked = False
+        """Whether a worker of its has come to be."""
         self.asked = False
         """Whether it was ever asked for a worker: whoever asked is told what becomes of it."""
         self.over = False
@@ -112,6 +114,8 @@ class Zygote(Generic[Name]):
             raise
         finally:
             theirs.close()
+        # What the import has started beside it serves its workers too, and they may outlive it.
+        self.child.spares_group = True
 
     def fileno(self) -> int:
         """The descriptor to poll for reading, until it is `over`."""
@@ -174,9 +178,13 @@ class Zygote(Generic[Name]):
         return events
 
     def overdue(self) -> None:
-        """It is past `kill_at`: kill it, with all that it has started."""
+        """It is past `kill_at`: kill it, with all that it has started if that can't serve a worker."""
         self.kill_at = math.inf
-        self.child.kill_tree()
+        if self.forked:
+            with contextlib.suppress(PermissionError):
+                self.child.signal(signal.SIGKILL)
+        else:
+            self.child.kill_tree()
         self.spent = self._hung = True
         late = "the zygote has closed its socket" if self.over else _late(self.ready)
         self._last_words = self._last_words or late
@@ -262,12 +270,15 @@ class Zygote(Generic[Name]):
             reason = f": {os.strerror(message['errno'])}" if message["errno"] else ""
             return Refused(request.name, f"{message['error']}{reason}")
         try:
-            return Forked(request.name, self.identity, adopt(message["pid"]), request.signum)
+            child = adopt(message["pid"])
         except ChildProcessError:
-            return Refused(request.name, "it was killed before it began")
+            why = "it was killed before it began, or the app's import has made its process a child subreaper"
+            return Refused(request.name, f"{why} (then say preload = false)")
         except OSError as error:
             os.kill(message["pid"], signal.SIGKILL)  # our child, not reaped yet: the number is its own
             return Refused(request.name, f"pidfd_open: {error.strerror}")
+        self.forked = True
+        return Forked(request.name, self.identity, child, request.signum)
 
     def _refuse_all(self, why: str) -> list[Refused[Name]]:
         asked = [] if self._asked is None else [self._asked]

@@ -167,6 +167,9 @@ def _become_worker(
     if theirs.recv(2) != b"go":
         os._exit(EX_TEMPFAIL)  # the zygote has ended, and nobody knows of this worker
     theirs.close()
+    if os.getppid() != request["parent"]:
+        # The import has called prctl(PR_SET_CHILD_SUBREAPER), or the master has ended: nobody would look after us.
+        os._exit(EX_TEMPFAIL)
     if request["cgroup"]:
         _move(request["cgroup"])
     if request["parent_death_signal"]:

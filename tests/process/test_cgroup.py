@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from memunit.master.cgroup import Unavailable, claim
+from memunit.master.group import Counts, whose_bound
 
 REMEDY = "say Delegate=memory in the unit"
 
@@ -57,3 +59,47 @@ def test_a_container_without_the_memory_controller(machine: Path) -> None:
     (machine / "cgroup/cgroup.type").write_text("domain\n")
     (machine / "cgroup/cgroup.controllers").write_text("cpu pids\n")
     assert refusal(machine) == f"the memory controller is not delegated to the cgroup /: {REMEDY}"
+
+
+@pytest.fixture
+def container(machine: Path) -> Path:
+    """The same, where all that can be seen is delegated; the files that are written to are there already."""
+    (machine / "proc/self/cgroup").write_text("0::/\n")
+    for path in ("cgroup.type", "cgroup.procs", "cgroup.subtree_control", "workers/cgroup.subtree_control"):
+        (machine / "cgroup" / path).parent.mkdir(exist_ok=True)
+        (machine / "cgroup" / path).touch()
+    (machine / "cgroup/master").mkdir()
+    (machine / "cgroup/master/cgroup.procs").touch()
+    return machine
+
+
+def test_two_masters_do_not_divide_the_same_tree(container: Path) -> None:
+    """Each would take the other's workers for those of a master that is dead."""
+    first = claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    assert refusal(container) == (
+        "the cgroup / is divided by another memunit already: start each in a scope of its own"
+    )
+    os.close(first._lock)
+    claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+
+
+def test_what_cannot_be_divided_is_left_as_it_was(container: Path) -> None:
+    (container / "cgroup/workers/cgroup.subtree_control").unlink()
+    assert refusal(container) == "the cgroup / can't be divided: No such file or directory"
+    assert not (container / "cgroup/zygotes").exists()
+    assert (container / "cgroup/cgroup.procs").read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("counts", "own_oom", "whose"),
+    [
+        (Counts(high=3, oom=0, oom_kill=0), 0, ""),
+        (Counts(high=0, oom=1, oom_kill=2), 1, "own"),
+        (Counts(high=0, oom=0, oom_kill=1), 0, "outside"),
+        # A job in a group that the worker has made and bounded: nothing of ours, nor of the machine's.
+        (Counts(high=0, oom=1, oom_kill=1), 0, ""),
+        (Counts(high=0, oom=2, oom_kill=2), 1, "own"),
+    ],
+)
+def test_whose_bound_the_oom_killer_came_for(counts: Counts, own_oom: int, whose: str) -> None:
+    assert whose_bound(counts, own_oom) == whose

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from memunit.master import nursery
 from memunit.master.nursery import ZygoteId
 from memunit.master.spawn import End, adopt
 from tests.support import interpreters
@@ -189,6 +190,24 @@ def test_losses_in_a_row_are_held_back(made: Nest) -> None:
         made.ask(f"after {number}")
         made.child(f"after {number}")
     assert [lost.retry for lost in made.lost] == [0.0, 0.05, 0.1]
+
+
+def test_imports_that_take_long_and_fail_are_held_back_too(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long one has lived says nothing of one that never got ready."""
+    monkeypatch.setattr(nursery, "STABLE", 0.0)
+    (tmp_path / "sometimes.py").write_text(
+        "import os, pathlib\nassert not pathlib.Path(os.environ['BROKEN']).exists()\nfrom preloaded import serve\n"
+    )
+    broken = tmp_path / "broken"
+    environment = {"PYTHONPATH": str(APPS), "BROKEN": str(broken)}
+    made.ask("0", "sometimes:serve", directory=tmp_path, environment=environment)
+    ready(made, "0")
+    broken.touch()
+    made.zygotes[0].child.signal(signal.SIGKILL)
+    made.settle(lambda: len(made.lost) == 4 or None, "losses")
+    assert [lost.retry for lost in made.lost] == [0.0, 0.05, 0.1, 0.05 * 3]
 
 
 def test_a_zygote_that_hangs_fails_what_was_asked_for(made: Nest) -> None:
@@ -422,7 +441,7 @@ def test_a_replacement_that_fails_while_nobody_waits_is_told_and_tried_again(
     made.zygotes[0].child.signal(signal.SIGKILL)
     made.settle(lambda: len(made.lost) >= 2 or None, "the second loss")
     assert made.lost[1].how == "the zygote has failed: cannot import changing: LookupError: half written"
-    assert made.lost[1].retry > made.lost[0].retry
+    assert [lost.retry for lost in made.lost[:2]] == [0.0, 0.05]
     module.write_text("from preloaded import serve\n")
     made.ask("1", "changing:serve")
     made.settle(lambda: "1" in made.forked or "1" in made.refused or None, "an answer")

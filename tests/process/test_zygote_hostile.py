@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from memunit.master import zygote
 from memunit.master.nursery import ZygoteId
 from tests.support.nest import Nest, nest
+from tests.support.wait import wait_readable
 from tests.support.workers import APPS
 
 FIRST = ZygoteId(1, 0)
@@ -41,9 +43,11 @@ def for_each_socket(deed: str) -> str:
     )
 
 
-def ignores(pid: int, signum: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return bool(int(status.split("SigIgn:\t")[1].split()[0], 16) >> (signum - 1) & 1)
+def stopped(made: Nest) -> None:
+    """Stop the zygote. A SIGTERM before it is so indeed would still be heard."""
+    pid = made.zygotes[0].child.pid
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
 
 
 def test_a_name_without_end(made: Nest, tmp_path: Path) -> None:
@@ -78,12 +82,18 @@ def test_a_zygote_that_is_deaf_to_sigabrt_is_killed(
 ) -> None:
     """Else one more would be left of each try."""
     monkeypatch.setattr(zygote, "PATIENCE", 0.1)
-    imported(made, tmp_path, "import signal\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\nsignal.pause()")
-    made.settle(lambda: made.zygotes or None, "a zygote")
-    made.settle(lambda: ignores(made.zygotes[0].child.pid, signal.SIGABRT) or None, "the import")
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    imported(
+        made,
+        tmp_path,
+        f"import signal\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\nopen({str(hold)!r}).read()",
+    )
+    reached = os.open(hold, os.O_WRONLY)  # once somebody reads
     assert made.nursery.signal("0", signal.SIGABRT)
     assert made.refusal("0") == "the app was not imported in time"
     assert made.end(FIRST).status == signal.SIGKILL
+    os.close(reached)
 
 
 def test_a_dropped_zygote_that_does_not_end_is_killed(
@@ -92,7 +102,8 @@ def test_a_dropped_zygote_that_does_not_end_is_killed(
     monkeypatch.setattr(zygote, "PATIENCE", 0.1)
     imported(made, tmp_path, "")
     worker = made.child("0").child
-    made.zygotes[0].child.signal(signal.SIGSTOP)
+    made.stage.hear(worker.pid, "READY=1")
+    stopped(made)
     made.nursery.keep(())
     assert made.end(FIRST).status == signal.SIGKILL
     assert "0" not in made.ends
@@ -118,6 +129,15 @@ def test_a_fork_that_hangs_is_not_waited_for_once_its_worker_is_not_wanted(
     assert made.lost[0].how == "the zygote did not answer and was killed by SIGKILL"
 
 
+def test_an_import_that_makes_itself_a_subreaper(made: Nest, tmp_path: Path) -> None:
+    """Its workers would be its own children, and nobody would hear of their end."""
+    imported(made, tmp_path, "import ctypes\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)")
+    assert "made its process a child subreaper (then say preload = false)" in made.refusal("0")
+    made.zygotes[0].child.signal(signal.SIGKILL)
+    made.end(FIRST)
+    assert made.forked == {}
+
+
 def test_a_fork_that_is_killed_halfway(made: Nest, tmp_path: Path) -> None:
     imported(made, tmp_path, "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))")
     assert made.refusal("0") == "its fork was killed halfway"
@@ -135,6 +155,29 @@ def test_an_import_that_makes_our_socket_useless(
         "the zygote exited with status 1 while it imported the app",  # its own word for a closed descriptor
     )
     assert made.forked == {}
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_helper_of_the_import_serves_the_workers_when_its_zygote_is_gone(
+    made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """As a manager of multiprocessing does. It is killed with the last of them (tests/booted/test_zygote.py)."""
+    monkeypatch.setattr(zygote, "PATIENCE", 0.1)
+    imported(
+        made, tmp_path, "import subprocess\nprint(subprocess.Popen(['sleep', 'infinity']).pid, flush=True)"
+    )
+    made.child("0")
+    helper = os.pidfd_open(int(made.said.split()[0]))
+    if hangs:
+        stopped(made)
+        made.nursery.keep(())
+    else:
+        made.zygotes[0].child.signal(signal.SIGKILL)
+    made.end(FIRST)
+    signal.pidfd_send_signal(helper, 0)
+    made.gone[FIRST].end_left()
+    wait_readable(helper)
+    os.close(helper)
 
 
 def test_an_import_that_clears_the_environment(made: Nest, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Nest:
         self.zygotes: list[Started] = []
         self.warned: list[str] = []
         self.lost: list[Lost] = []
+        self.gone: dict[ZygoteId, Child] = {}
         self.ends: dict[str | ZygoteId, End] = {}
         self.output = directory / "zygote-output"
         self._epoll = select.epoll()
@@ -118,7 +119,7 @@ class Nest:
         for name, end, failure in self.registry.collect(self._events):
             self.ends[name] = end
             if isinstance(name, ZygoteId):
-                self.nursery.ended(name, end, failure)
+                self.gone[name] = self.nursery.ended(name, end, failure)
         self._events()
 
     def _events(self) -> None:
@@ -147,6 +148,8 @@ class Nest:
             self.registry.kill(started.identity)
         wanted = {*self.forked, *(started.identity for started in self.zygotes)}
         self.settle(lambda: wanted <= set(self.ends) or None, "the end of all")
+        for child in self.gone.values():
+            child.end_left()
         self.nursery.close()
         self._epoll.close()
 

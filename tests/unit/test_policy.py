@@ -310,6 +310,19 @@ def test_when_memory_is_short_the_fat_one_goes_early() -> None:
     assert spawned(sim.step(f.MemoryPressure())) == []
 
 
+def test_pressure_of_a_worker_upon_itself_is_no_shortage() -> None:
+    """It waits at its own trip-wire, for its own page cache, and there is plenty for the others."""
+    sim = Sim(replace(POLICY, count=2))
+    sim.ready()
+    sim.advance(30)
+    sim.sample(A, 20 * M)
+    sim.sample(B, 60 * M)
+    plenty = f.MemoryAvailable(Headroom(1000 * M, 700 * M, "the machine"))
+    assert spawned(sim.step(plenty, f.MemoryPressure())) == []
+    scarce = f.MemoryAvailable(Headroom(1000 * M, 100 * M, "the machine"))
+    assert spawned(sim.step(scarce, f.MemoryPressure())) == [B2]
+
+
 def test_pressure_recycles_nobody_who_is_young_or_alone() -> None:
     sim = Sim(POLICY)
     sim.up()
