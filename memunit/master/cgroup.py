@@ -89,7 +89,7 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
-        for each in (tree, f"{tree}/{WORKERS}"):
+        for each in (tree, f"{tree}/{ZYGOTES}", f"{tree}/{WORKERS}"):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
         with contextlib.suppress(OSError):

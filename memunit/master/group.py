@@ -147,6 +147,14 @@ def own(path: str) -> int | None:
     return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
 
 
+def oom_kills(path: str) -> int:
+    """How many processes in a group and below it the OOM killer has killed."""
+    try:
+        return _table(read(f"{path}/memory.events")).get("oom_kill", 0)
+    except OSError:
+        return 0
+
+
 def kill(path: str) -> None:
     """SIGKILL to every process in a group and below it at once, whatever it forks meanwhile."""
     with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
 from memunit.master.cgroup import Tree
-from memunit.master.group import Death, Group, kill, remove
+from memunit.master.group import Death, Group, kill, oom_kills, remove
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -50,6 +50,11 @@ class Groups(Generic[Name]):
             return ""
         path = self._zygotes[identity] = self._tree.zygote(label)
         return f"{path}/cgroup.procs"
+
+    def starved_zygote(self, identity: Hashable) -> bool:
+        """Whether the OOM killer has come to the group of a zygote."""
+        path = self._zygotes.get(identity)
+        return path is not None and oom_kills(path) > 0
 
     def retire_zygote(self, identity: Hashable) -> None:
         """Neither the zygote nor a worker of its is left: what the app's import has started is killed."""

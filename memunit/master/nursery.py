@@ -121,10 +121,14 @@ class Nursery(Generic[Name]):
             if now >= cradle.retry_at:
                 self._replace(revision, cradle, now)
 
-    def ended(self, identity: ZygoteId, end: End, failure: OSError | None) -> Child:
-        """This zygote has ended and was reaped; its `left` is to be ended with the last worker of its."""
+    def ended(self, identity: ZygoteId, end: End, failure: OSError | None, *, starved: bool = False) -> Child:
+        """This zygote has ended and was reaped; its `left` is to be ended with the last worker of its.
+
+        `starved` if the OOM killer has come to it.
+        """
         zygote = self._zygotes[identity]
         self._receive(zygote)
+        zygote.starved = starved
         self._pending += zygote.ended(end, failure)
         self._forget(zygote)
         cradle = self._cradles.get(identity.revision)

@@ -131,7 +131,8 @@ class Processes:
         ends = self._registry.collect(lambda: facts.extend(self.forks()))
         for who, end, failure in ends:
             if isinstance(who, ZygoteId):
-                self._gone[who] = self._nursery.ended(who, end, failure)
+                starved = self._groups.starved_zygote(who)
+                self._gone[who] = self._nursery.ended(who, end, failure, starved=starved)
                 facts += self.forks()
                 self._retire(who)
                 continue

@@ -81,6 +81,8 @@ class Zygote(Generic[Name]):
         """
         self.identity = identity
         self.ready = False
+        self.starved = False
+        """Whether the OOM killer has come to it."""
         self.forked = False
         """Whether a worker of its has come to be."""
         self.asked = False
@@ -200,7 +202,9 @@ class Zygote(Generic[Name]):
         if failure is not None:
             return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
         how = f"exited with status {end.status}"
-        if end.code != "exited":
+        if end.code != "exited" and self.starved:
+            how = "was killed by the OOM killer, for want of memory"
+        elif end.code != "exited":
             how = ("did not answer and " if self._hung else "") + f"was killed by {_signal_name(end.status)}"
         return f"the zygote {how}" + ("" if self.ready else " while it imported the app")
 

@@ -49,6 +49,7 @@ def run(
     if not entries or entries[-1].name != CONTROL:
         raise Unusable("--zygote is for memunit's master, which passes a socket for its requests")
     control = socket.socket(fileno=entries.pop().fd)
+    score = _oom_score("1000")
     try:
         prepared = prepare()
     except Unusable as problem:
@@ -56,6 +57,7 @@ def run(
         _flush()
         _tell(control, {"unusable": str(problem)[:_LONGEST]})
         os._exit(status)
+    _oom_score(score)
     warnings = hazards.found(control.fileno(), [entry.fd for entry in entries])
     for warning in warnings:
         say(f"memunit zygote: {warning}")
@@ -71,6 +73,21 @@ def run(
             if before[signal.SIGCHLD] is not None:
                 signal.signal(signal.SIGCHLD, before[signal.SIGCHLD])
             return entries, prepared
+
+
+def _oom_score(text: str) -> str:
+    """Set it, and give what it was (proc_pid_oom_score_adj(5)).
+
+    A second zygote beside the first may be too much for the memory there is, and workers that share an import of
+    hundreds of megabytes are the bigger ones to the OOM killer: so whoever still imports is to go first.
+    """
+    before = "0"
+    with contextlib.suppress(OSError):
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            before = file.read()
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(text)
+    return before
 
 
 def _flush() -> None:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from memunit.master import messages
-from tests.booted.support import Instance, kind
+from tests.booted.support import DEMO, Instance, asgi, ended, kind, lossless, under_load
 from tests.support.wait import wait_gone
 
 FOLDER = Path("/opt/memunit-tests/helped")
@@ -50,6 +50,28 @@ def test_what_an_import_has_started_ends_with_the_last_worker_that_it_serves() -
         left = _members(instance)
         assert set(left) == {"2.0"}
         assert sum(_command(pid) == "sleep" for pid in left["2.0"]) == 2
+
+
+def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -> None:
+    """The zygote that imports the new version is the one to go, not those that share what the old one has imported."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = f"import sys\nsys.path.insert(0, {str(DEMO)!r})\n"
+    (FOLDER / "ballast.py").write_text(
+        f"{path}from demo import app\nballast = bytearray(b'x') * (100 << 20)\n"
+    )
+    file = asgi(folder=FOLDER, app="ballast:app", more='[memory]\nlimit = "40M"\n')
+    bounds = "MemoryMax=190M\nMemorySwapMax=0\n"
+    with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
+        instance.start()
+        instance.journal.until(kind(messages.WORKER_READY), 2)
+        slow = instance.load(clients=4, requests=4, path="/slow?s=20").start()
+        with under_load(instance.load(clients=2, rate=5)):
+            assert instance.systemctl("reload", check=False).returncode != 0
+        (failed,) = instance.journal.until(kind(messages.RELOAD_FAILED))
+        assert "the zygote was killed by the OOM killer, for want of memory" in failed["MESSAGE"]
+        assert lossless(slow.join()).ok == 4
+        assert instance.journal.find(ended()) == []
+        assert Path(f"/proc/{instance.workers()[0]}/oom_score_adj").read_text() == "0\n"
 
 
 def _members(instance: Instance) -> dict[str, set[int]]:

@@ -10,6 +10,7 @@ import pytest
 from memunit.master.cgroup import Unavailable, claim
 from memunit.master.group import Counts, whose_bound
 
+PARTS = ("zygotes/cgroup.subtree_control", "workers/cgroup.subtree_control")
 REMEDY = "say Delegate=memory in the unit"
 
 
@@ -65,7 +66,7 @@ def test_a_container_without_the_memory_controller(machine: Path) -> None:
 def container(machine: Path) -> Path:
     """The same, where all that can be seen is delegated; the files that are written to are there already."""
     (machine / "proc/self/cgroup").write_text("0::/\n")
-    for path in ("cgroup.type", "cgroup.procs", "cgroup.subtree_control", "workers/cgroup.subtree_control"):
+    for path in ("cgroup.type", "cgroup.procs", "cgroup.subtree_control", *PARTS):
         (machine / "cgroup" / path).parent.mkdir(exist_ok=True)
         (machine / "cgroup" / path).touch()
     (machine / "cgroup/master").mkdir()
@@ -84,9 +85,9 @@ def test_two_masters_do_not_divide_the_same_tree(container: Path) -> None:
 
 
 def test_what_cannot_be_divided_is_left_as_it_was(container: Path) -> None:
-    (container / "cgroup/workers/cgroup.subtree_control").unlink()
+    (container / "cgroup" / PARTS[1]).unlink()
     assert refusal(container) == "the cgroup / can't be divided: No such file or directory"
-    assert not (container / "cgroup/zygotes").exists()
+    assert not (container / "cgroup/workers").exists()
     assert (container / "cgroup/cgroup.procs").read_text() == str(os.getpid())
 
 
