@@ -31,6 +31,7 @@ _PACKAGES = (
     "dbus",
     "udev",
     "curl",
+    "e2fsprogs",
     "procps",
     "python3",
     "python3-systemd",
