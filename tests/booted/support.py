@@ -87,6 +87,11 @@ def at(entry: Entry) -> float:
     return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
 
 
+# `journalctl -f` (257) was seen to miss the last entry before a pause, until there was another one four minutes later:
+# after so many seconds without a word there is one of ours.
+SILENCE = 10.0
+
+
 class Journal:
     """What the journal gets about an instance from now on: its own entries and systemd's about its units."""
 
@@ -127,18 +132,20 @@ class Journal:
         while len(found := self.find(wanted)) < count:
             left = deadline - time.monotonic()
             assert left > 0, f"{len(found)} of {count} entries within {seconds:.0f} s:\n{self}"
-            self._read(left)
+            if not self._read(min(left, SILENCE)):
+                run("logger", "--tag", "tests", "whoever follows the journal, read on")
         return found
 
-    def _read(self, seconds: float) -> None:
+    def _read(self, seconds: float) -> bool:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         if not select.select([descriptor], [], [], seconds)[0]:
-            return
+            return False
         block = os.read(descriptor, 1 << 16)
         assert block, "journalctl has ended"
         *lines, self._buffer = (self._buffer + block).split(b"\n")
         self.entries += [json.loads(line) for line in lines if line]
+        return True
 
     def __str__(self) -> str:
         return "\n".join(f"{at(entry):.3f} {entry.get('MESSAGE')}" for entry in self.entries[-60:])
