@@ -23,7 +23,7 @@ def main() -> int:
     built = commands.add_parser("image", help="build the image if the cache has none and print its folder")
     built.add_argument("--cached", action="store_true", help="build nothing: status 1 if there is none")
     run = commands.add_parser("run", help="run FOLDER/run in a throwaway machine")
-    run.add_argument("folder", type=Path)
+    run.add_argument("folder", type=Path, help="or a tar of it, as payload.pack makes it")
     run.add_argument("--with", dest="backend", choices=("auto", "nspawn", "qemu"), default="qemu")
     run.add_argument("--deadline", type=float, default=600.0, metavar="SECONDS")
     run.add_argument("--memory", type=int, default=1024, metavar="MIB", help="QEMU only")
@@ -49,11 +49,13 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace, made: image.Image) -> int:
     folder: Path = arguments.folder
-    if not (folder / "run").exists():
+    if folder.is_dir() and not (folder / "run").exists():
         raise HarnessError(f"{folder} has no `run`")
     with tempfile.TemporaryDirectory(prefix="memunit-payload-") as scratch:
-        packed = Path(scratch) / "payload.tar"
-        payload.pack({entry.name: entry for entry in sorted(folder.iterdir())}, packed)
+        packed = folder
+        if folder.is_dir():
+            packed = Path(scratch) / "payload.tar"
+            payload.pack({entry.name: entry for entry in sorted(folder.iterdir())}, packed)
         backend = arguments.backend
         if backend == "auto":
             backend = "qemu" if nspawn.refusal(made) else "nspawn"
