@@ -25,7 +25,7 @@ from memunit.worker.listening import Acceptor, unread
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import from_unix_sockets
-from memunit.worker.servers import Serve
+from memunit.worker.serving import Serve
 
 
 def prepare(

@@ -18,7 +18,7 @@ from memunit.worker import inherited, target
 from memunit.worker.hooks import Hook, call
 from memunit.worker.notify import Notify
 from memunit.worker.problem import Unusable
-from memunit.worker.servers import Serve
+from memunit.worker.serving import Serve
 
 
 class Stopping:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional
 
-from memunit.worker.hooks import Hook, Hooks
-from memunit.worker.inherited import Inherited
-from memunit.worker.notify import Notify
+from memunit.worker.hooks import Hooks
 from memunit.worker.problem import Unusable
-
-Serve = Callable[[List[Inherited], Notify, Optional[Hook]], int]
-"""Serve on these descriptors until told to stop; the exit status. The hook runs between SIGTERM and the stop."""
+from memunit.worker.serving import Prepared
 
 NAMES = "asgi|wsgi|callable"
 _USAGE = (
@@ -27,19 +23,6 @@ class Named(NamedTuple):
     after_fork: Optional[str]
     before_stop: Optional[str]
     zygote: bool
-
-
-class Prepared:
-    """An app that is imported, with its server and its hooks, and does not serve yet."""
-
-    def __init__(self, serve: Serve, hooks: Hooks) -> None:
-        self._serve = serve
-        self._hooks = hooks
-
-    def run(self, entries: List[Inherited], notify: Notify) -> int:
-        """Serve in this process; the exit status. Raises Unusable."""
-        self._hooks.after_fork()
-        return self._serve(entries, notify, self._hooks.before_stop)
 
 
 def parse(arguments: List[str]) -> Named:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Optional
 from memunit.worker import asgi, environ
 from memunit.worker.exchange import Exchange, Message, Receive, Send
 from memunit.worker.problem import Unusable
-from memunit.worker.servers import Serve
+from memunit.worker.serving import Serve
 from memunit.worker.threads import Threads
 
 _DEFAULT_THREADS = 8

@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from memunit.worker import hazards, inherited
 from memunit.worker.inherited import Inherited
 from memunit.worker.problem import Unusable, say
-from memunit.worker.servers import Prepared
+from memunit.worker.serving import Prepared
 
 CONTROL = "memunit-zygote"
 """The name in LISTEN_FDNAMES of the last descriptor, by which the master speaks with this process."""
