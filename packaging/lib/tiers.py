@@ -123,7 +123,7 @@ class Tiers:
     def _booted(self, suite: str) -> Count:
         """All in QEMU, but what needs no kernel of its own in a container: that is ten times as fast.
 
-        What mostly waits has a machine to itself, beside the others.
+        In two machines at a time, for one processor emulates one.
         """
         package = self._package()
         made = image.ensure(suite)
@@ -132,13 +132,13 @@ class Tiers:
         if chosen:
             return self._guest(suite, made, package, qemu.boot, words, _ALONE_SECONDS)
         refusal = nspawn.refusal(made)
-        count, others, deadline = Count(), "not waits", _ALONE_SECONDS
+        count, others, deadline = Count(), "not beside", _ALONE_SECONDS
         if refusal:
             print(f"all in QEMU: {refusal.splitlines()[0]}", flush=True)
         else:
             count = self._guest(suite, made, package, nspawn.boot, [*words, "-m", "native"])
-            others, deadline = "not native and not waits", _BOOTED_SECONDS
-        with self._beside(suite, package, [*words, "-m", "waits"], deadline) as beside:
+            others, deadline = "not native and not beside", _BOOTED_SECONDS
+        with self._beside(suite, package, [*words, "-m", "beside"], deadline) as beside:
             count += self._guest(suite, made, package, qemu.boot, [*words, "-m", others], deadline)
         return count + beside[0]
 
@@ -153,7 +153,7 @@ class Tiers:
     ) -> Count:
         with tempfile.TemporaryDirectory(prefix="memunit-tier-") as folder:
             packed, results = Path(folder) / "payload.tar", Path(folder) / "results"
-            lean = boot is not nspawn.boot and "not native and not waits" in words
+            lean = boot is not nspawn.boot and "not native and not beside" in words
             _pack(packed, package, words, {} if lean else _site(suite))
             code = machine.follow(partial(boot, made, packed), deadline=deadline, results=results)
             return _count(results / "junit.xml", code)

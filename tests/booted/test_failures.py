@@ -46,7 +46,7 @@ WATCHED = 185.0
 # Python, and counts as its own the time in which the host does other things. A busy loop takes 1 and more.
 CHEAP = {False: 0.03, True: 0.7}
 
-pytestmark = pytest.mark.waits
+pytestmark = pytest.mark.beside
 BROKEN = Path("/opt/memunit-tests/broken")
 WHOLE = """
 async def app(scope, receive, send):

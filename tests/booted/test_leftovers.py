@@ -6,11 +6,14 @@ import os
 import select
 from pathlib import Path
 
+import pytest
+
 from tests.booted.bench_memory import crossings
-from tests.booted.support import ended, say
+from tests.booted.support import SECONDS, ended, say
 from tests.booted.support_groups import Instance, groups, wakings
 
 RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "100"))
+pytestmark = pytest.mark.beside
 SLEEPERS = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 8\n'
 
 
@@ -21,7 +24,7 @@ def test_recycles_leave_nothing_behind() -> None:
         instance.start()
         instance.journal.until(ended(), 8)
         before = _left(instance)
-        instance.journal.until(ended(), RECYCLES)
+        instance.journal.until(ended(), RECYCLES, seconds=SECONDS * max(1, RECYCLES / 100))
         ends = instance.journal.find(ended())
         assert {end["MEMUNIT_CAUSE"] for end in ends} == {"max-age"}
         after = _left(instance)

@@ -14,6 +14,8 @@ from tests.booted.support import ended, light, run, say
 from tests.booted.support_groups import BOUNDS, MIB, Instance, group, wakings
 from tests.support.known import METRICS, STEPS
 
+pytestmark = pytest.mark.beside
+
 
 def test_page_cache_is_no_leak() -> None:
     """It trips the wire, and the answer to the question is no."""
