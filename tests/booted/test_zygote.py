@@ -6,10 +6,13 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from memunit.master import messages
 from tests.booted.support import DEMO, Instance, asgi, ended, kind, lossless, under_load
 from tests.support.wait import wait_gone
 
+pytestmark = pytest.mark.beside
 FOLDER = Path("/opt/memunit-tests/helped")
 APP = """
 import subprocess
