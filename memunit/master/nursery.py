@@ -80,8 +80,9 @@ class Nursery(Generic[Name]):
         """When `events` or `renew` has something to do of itself, in seconds of CLOCK_MONOTONIC."""
         if self._pending:
             return -math.inf
-        retries = [cradle.retry_at for cradle in self._cradles.values()]
-        return min(*retries, *(zygote.kill_at for zygote in self._zygotes.values()), math.inf, math.inf)
+        times = [cradle.retry_at for cradle in self._cradles.values()]
+        times += [zygote.kill_at for zygote in self._zygotes.values()]
+        return min(times, default=math.inf)
 
     def request(self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str]) -> None:
         """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""

@@ -94,10 +94,10 @@ class Zygote(Generic[Name]):
         self._asked: _Request[Name] | None = None
         self._last_words = ""
         self.spent = False
-        """Whether it will fork no more, though it may not have ended yet: its import failed, or it hung."""
+        """Whether it is asked for no more, though it may live: it was dropped, its import failed, or it hung."""
         self.kill_at = math.inf
         """When it is killed if it has not ended or answered by then, in seconds of CLOCK_MONOTONIC."""
-        self._to_end = self._hung = False
+        self._hung = False
         self._control, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -175,7 +175,7 @@ class Zygote(Generic[Name]):
             self.over = not packet
             if self.over and not self.spent:
                 # As it ends, as a rule. The app may have closed our socket as well, or sent an empty packet.
-                self.spent = self._to_end = True
+                self.spent = True
                 self._expect()
         return events
 
@@ -213,7 +213,7 @@ class Zygote(Generic[Name]):
         if self._asked is None and not self.spent:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signal.SIGTERM)
-        self._to_end = True
+        self.spent = True
         self._expect()
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
@@ -230,7 +230,7 @@ class Zygote(Generic[Name]):
             return
         with contextlib.suppress(PermissionError):
             self.child.signal(signum)
-        self.spent = self._to_end = self._hung = True
+        self.spent = self._hung = True
         self._expect()
 
     def _expect(self) -> None:
@@ -258,12 +258,12 @@ class Zygote(Generic[Name]):
             events += [Warned(text) for text in message["warnings"]]
         elif "unusable" in message:
             self._last_words = message["unusable"]
-            self.spent = self._to_end = True
+            self.spent = True
             self._expect()
             events += self._refuse_all(self._last_words)
         elif message["id"] == id(self._asked) and self._asked is not None:
             request, self._asked = self._asked, None
-            if not self._to_end:
+            if not self.spent:
                 self.kill_at = math.inf
             events.append(self._outcome(request, message))
         self._ask()
