@@ -109,18 +109,15 @@ class Sensors(Generic[Name]):
     def _tripped(self, ready: Collection[int], now: float) -> set[Name]:
         """Whose trip-wire it was. Of all groups: a descriptor that nobody reads would keep the loop awake."""
         tripped = set()
-        # Workers that never came to be are not forgotten by anybody else.
-        self._wires = {name: wire for name, wire in self._wires.items() if self._groups.get(name) is not None}
         for name, group in self._groups.items():
-            wire = self._wire(name)
             if group.events in ready:
-                if _tripped(group):
+                if _has_tripped(group):
                     tripped.add(name)
                 else:
-                    wire.muted_until = now + REST
+                    self._wire(name).muted_until = now + REST
                     self._groups.mute(name)
-            elif now >= wire.muted_until:
-                wire.muted_until = math.inf
+            elif name in self._wires and now >= self._wires[name].muted_until:
+                self._wires[name].muted_until = math.inf
                 self._groups.listen(name)
         return tripped
 
@@ -158,7 +155,7 @@ class Sensors(Generic[Name]):
         return [] if sample is None else [(each.name, sample)]
 
 
-def _tripped(group: Group) -> bool:
+def _has_tripped(group: Group) -> bool:
     counts = group.count()
     tripped = group.armed_at is not None and counts.high > group.counts.high
     group.counts = counts
