@@ -25,6 +25,11 @@ class Budget:
     remedy: str = ""
 
 
+def needed(count: int, limit: int) -> int:
+    """What `count` workers of `limit` bytes and memunit itself take, in bytes."""
+    return count * limit + OWN
+
+
 def check_budget(*, count: int, limit: int | None, surge: int, total: int, source: str) -> Budget:
     """Compare `count` workers of `limit` bytes, `surge` more and the master with the `total` bytes of `source`.
 
@@ -35,7 +40,7 @@ def check_budget(*, count: int, limit: int | None, surge: int, total: int, sourc
         return Budget(kind="fits", text="without a limit nothing is recycled for its memory")
     if total <= 0:
         return Budget(kind="fits", text="how much memory there is could not be found out")
-    need = count * limit + OWN
+    need = needed(count, limit)
     product, bound = _apart(need, total)
     sizes = f"{format_size(limit)} + {format_size(OWN)} for memunit"
     workers = f"{count} worker{'s' if count > 1 else ''} x {sizes} = {product}"

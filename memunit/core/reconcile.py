@@ -14,7 +14,7 @@ from dataclasses import replace
 from memunit.core import memory, wording
 from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult, UseRevision
 from memunit.core.backoff import jitter
-from memunit.core.budget import OWN
+from memunit.core.budget import OWN, needed
 from memunit.core.model import Cause, Phase, Slot, Worker
 from memunit.core.quantity import format_size
 from memunit.core.turn import ERROR, INFO, NOTICE, WARNING, Turn
@@ -289,7 +289,7 @@ def scale(turn: Turn, delta: int) -> None:
     limit, headroom = state.policy.limit, state.headroom
     if count < 1:
         turn.journal("SCALE", WARNING, "Not scaled down: one worker is the least")
-    elif delta > 0 and limit is not None and headroom is not None and count * limit + OWN > headroom.total:
+    elif delta > 0 and limit is not None and headroom is not None and needed(count, limit) > headroom.total:
         sizes = f"{count} x {format_size(limit)} and {format_size(OWN)} for memunit"
         bound = f"the {format_size(headroom.total)} of {headroom.source}"
         turn.journal("SCALE", WARNING, f"Not scaled up: {sizes} is more than {bound}")

@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
+from counting import ROOT, Count, finish, of_report, say
+from lint import lint
 from throwaway import host, image, machine, nspawn, payload, qemu, site
 
 Boot = Callable[[image.Image, Path], contextlib.AbstractContextManager[machine.Running]]
-ROOT = Path(__file__).resolve().parents[2]
 
 _LIGHT = ("lint", "unit", "properties")
 _SUITES = {"booted": "bookworm", "booted-trixie": "trixie"}
@@ -44,21 +42,6 @@ if ! dpkg -i memunit.deb; then
 fi
 exec python3 -m pytest -v -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
 """
-
-
-@dataclass
-class Count:
-    """Tests of one tier by their result, and what went wrong beside them."""
-
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    trouble: str = ""
-
-    def __add__(self, other: Count) -> Count:
-        trouble = ", ".join(text for text in (self.trouble, other.trouble) if text)
-        passed, failed = self.passed + other.passed, self.failed + other.failed
-        return Count(passed, failed, self.skipped + other.skipped, trouble)
 
 
 class Tiers:
@@ -86,14 +69,14 @@ class Tiers:
                 if not count.passed and not count.failed and not count.trouble:
                     count.trouble = "no test ran"
                 counts[name] = count
-                _say(name, count, time.monotonic() - started)
+                say(name, count, time.monotonic() - started)
         finally:
             for builder in images:
                 builder.terminate()
                 builder.wait()
         print()
         for name, count in counts.items():
-            _say(name, count)
+            say(name, count)
         passed = sum(count.passed for count in counts.values())
         failed = sum(count.failed for count in counts.values())
         print(f"{passed} passed, {failed} failed")
@@ -101,7 +84,7 @@ class Tiers:
 
     def _tier(self, name: str) -> Count:
         if name == "lint":
-            return _lint()
+            return lint(_DEADLINES["lint"])
         if name in _SUITES:
             return self._booted(_SUITES[name])
         environment = dict(os.environ)
@@ -117,8 +100,8 @@ class Tiers:
                 f"--junitxml={report}",
                 *self.arguments,
             ]
-            code = _finish(command, _DEADLINES[name], environment)
-            return _count(report, code)
+            code = finish(command, _DEADLINES[name], environment)
+            return of_report(report, code)
 
     def _booted(self, suite: str) -> Count:
         """All in QEMU, but what needs no kernel of its own in a container: that is ten times as fast.
@@ -156,7 +139,7 @@ class Tiers:
             lean = boot is not nspawn.boot and "not native and not beside" in words
             _pack(packed, package, words, {} if lean else _site(suite))
             code = machine.follow(partial(boot, made, packed), deadline=deadline, results=results)
-            return _count(results / "junit.xml", code)
+            return of_report(results / "junit.xml", code)
 
     @contextlib.contextmanager
     def _beside(self, suite: str, package: Path, words: list[str], deadline: float) -> Iterator[list[Count]]:
@@ -181,7 +164,7 @@ class Tiers:
                 process.terminate()  # which takes its machine down
                 process.wait()
                 print(f"-- beside it:\n{said.read_text(errors='replace')}", flush=True)
-            counts.append(_count(results / "junit.xml", code))
+            counts.append(of_report(results / "junit.xml", code))
 
     def _package(self) -> Path:
         """The .deb, built once a call."""
@@ -245,87 +228,6 @@ def _build_image(suite: str) -> subprocess.Popen[bytes]:
 def _settle(builders: list[subprocess.Popen[bytes]]) -> None:
     for builder in builders:
         builder.wait()
-
-
-def _lint() -> Count:
-    """Each checker counts as one test."""
-    tool = Path(sys.executable).parent
-    scripts = [
-        name
-        for name in _tracked()
-        if (ROOT / name).is_file()
-        and (ROOT / name).read_bytes()[:20].startswith((b"#!/bin/sh", b"#!/bin/bash"))
-    ]
-    checks: dict[str, list[str | Path]] = {
-        "ruff check": [tool / "ruff", "check", "."],
-        "ruff format": [tool / "ruff", "format", "--check", "."],
-        "mypy": [tool / "mypy"],
-        "mypy (harness)": [tool / "mypy", "packaging/lib"],
-        "shellcheck": ["shellcheck", "-x", *scripts],
-    }
-    count = Count()
-    for title, command in checks.items():
-        print(f"-- {title}", flush=True)
-        if _finish([str(word) for word in command], _DEADLINES["lint"], dict(os.environ)) == 0:
-            count.passed += 1
-        else:
-            count.failed += 1
-            count.trouble = f"{count.trouble}, {title}".lstrip(", ")
-    return count
-
-
-def _tracked() -> list[str]:
-    """The files of the checkout; where git or its history is missing, all files are looked at."""
-    with contextlib.suppress(FileNotFoundError):
-        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True)
-        if listing.returncode == 0 and listing.stdout:
-            return listing.stdout.decode().rstrip("\0").split("\0")
-    return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if ".git" not in path.parts]
-
-
-def _finish(command: list[str], deadline: float, environment: dict[str, str]) -> int:
-    """Run to the end, or kill it with everything it started; the exit status, 124 if it took too long."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        return process.wait(deadline)
-    except subprocess.TimeoutExpired:
-        print(f"not done after {deadline:.0f} s", flush=True)
-        return 124
-    finally:
-        # SIGINT first: pytest then takes its fixtures down, and with them what they started.
-        host.end(process, signal.SIGINT, signal.SIGKILL)
-
-
-def _count(report: Path, code: int) -> Count:
-    """What pytest's own report says; a missing one, or a status that contradicts it, is trouble."""
-    if not report.exists():
-        return Count(failed=1, trouble=f"pytest left no count (exit status {code})")
-    count = Count()
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  # written by our own pytest
-        kinds = {child.tag for child in case}
-        if kinds & {"failure", "error"}:
-            count.failed += 1
-        elif "skipped" in kinds:
-            count.skipped += 1
-        else:
-            count.passed += 1
-    # 5 is pytest's "no tests were collected", which the caller reports in its own words.
-    if code not in (0, 5) and not count.failed:
-        count.trouble = f"pytest ended with {code}"
-    return count
-
-
-def _say(name: str, count: Count, seconds: float | None = None) -> None:
-    line = f"{name}: {count.passed} passed, {count.failed} failed"
-    if count.skipped:
-        line += f", {count.skipped} skipped"
-    if seconds is not None:
-        line += f" in {seconds:.0f} s"
-    if count.trouble:
-        line += f" ({count.trouble})"
-    print(line, flush=True)
 
 
 def main() -> int:
