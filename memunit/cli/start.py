@@ -23,6 +23,18 @@ WORKER = Path(__file__).parent.parent / "worker"
 NO_SOCKET = "there is no socket to serve on"
 
 
+def standard_streams() -> None:
+    """Have something in the place of a standard stream that is closed (2>&-), before a socket of ours gets its number.
+
+    What is written to stderr would else go to whoever connects.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)
+
+
 def configure(
     parsed: Parsed, source: str, *, unit: str | None, sockets: Iterable[socket.socket] = ()
 ) -> Configuration:
@@ -41,7 +53,7 @@ def configure(
     if budget.kind == "no-surge":
         warnings.append(str(Problem(source, label(source, "memory.limit"), budget.text)))
     return Configuration(
-        policy=policy_of(settings, reverse=budget.kind == "no-surge"),
+        policy=policy_of(settings, reverse=budget.kind == "no-surge", in_unit=unit is not None),
         argv=command_line(settings),
         environment=_environment(settings),
         directory=settings.app.directory,
@@ -65,8 +77,8 @@ def unusable_runtime(path: str, error: OSError, remedy: str) -> Problem:
     return Problem(path, "", f"can't use the runtime directory: {error.strerror or error}", remedy)
 
 
-def policy_of(settings: Settings, *, reverse: bool = False) -> Policy:
-    """Policy's numbers; `reverse` where the memory has no room for a surge at all."""
+def policy_of(settings: Settings, *, reverse: bool = False, in_unit: bool = False) -> Policy:
+    """Policy's numbers; `reverse` where the memory has no room for a surge at all, `in_unit` as in Policy."""
     workers = settings.workers
     return Policy(
         count=worker_count(settings),
@@ -80,6 +92,7 @@ def policy_of(settings: Settings, *, reverse: bool = False) -> Policy:
         patience=settings.memory.patience,
         grace=settings.stop.grace,
         ready_on_exec=settings.app.command is not None and settings.app.ready == "exec",
+        in_unit=in_unit,
     )
 
 

@@ -76,6 +76,8 @@ class Policy:
     patience: float = 2.0
     grace: float = 30.0
     ready_on_exec: bool = False
+    # Whether a unit with its socket stands behind the master: it will be started again, and clients wait meanwhile.
+    in_unit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

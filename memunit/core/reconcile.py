@@ -223,8 +223,10 @@ def _give_up(turn: Turn) -> None:
     trouble = state.trouble or "no worker was ready in time"
     text = (
         f"No worker could be made ready within {state.policy.start_timeout:.0f} s: {trouble}. "
-        f"Giving up with exit code {EXIT_UNAVAILABLE}; clients wait in the socket, and systemd starts a successor"
+        f"Giving up with exit code {EXIT_UNAVAILABLE}"
     )
+    if state.policy.in_unit:
+        text += "; clients wait in the socket, and systemd starts a successor"
     turn.journal("NOTHING_READY", ERROR, text, {"EXIT_STATUS": EXIT_UNAVAILABLE})
     hung = [w for w in turn.workers.values() if w.reason is None]
     if hung:

@@ -27,7 +27,7 @@ class Key:
 
     `default` is in the file's notation, None where there is none to write. `flag` is its option of `memunit
     run`, "--" for the words after a bare "--". A time lies within `least` and `most` seconds; `endless` says
-    that "infinity" is one as well.
+    that "infinity" is one as well, and `never` that 0 means the same.
     """
 
     table: str
@@ -40,6 +40,7 @@ class Key:
     choices: tuple[str, ...] = ()
     least: float = 0.0
     endless: bool = False
+    never: bool = False
 
     @property
     def path(self) -> str:
@@ -174,7 +175,9 @@ KEYS = (
         name="watchdog",
         kind=Kind.TIME,
         default="30s",
+        least=0.1,
         endless=True,
+        never=True,
         metavar="TIME",
         help="how long a worker that sends WATCHDOG=1 may be silent; 0 or infinity: for ever",
     ),

@@ -193,13 +193,10 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
     def of(table: str) -> dict[str, Any]:
         return {key.name: values[key.path] for key in KEYS if key.table == table and key.path in values}
 
-    workers = of("workers")
-    if workers.get("watchdog") == 0:
-        workers["watchdog"] = math.inf
     return Settings(
         app=App(**of("app")),
         socket=Socket(**of("socket")),
-        workers=Workers(**workers),
+        workers=Workers(**of("workers")),
         memory=Memory(**of("memory")),
         stop=Stop(**of("stop")),
     )

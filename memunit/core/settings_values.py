@@ -212,6 +212,8 @@ def _time(key: Key, value: Any) -> float:
     if isinstance(value, int) and abs(value) >= _INTEGER_BOUND:
         raise ValueProblem(shown(value), f'say "{key.default}"')
     seconds = parse_time(value)
+    if seconds == 0 and key.never:
+        return math.inf
     if math.isinf(seconds) and not key.endless:
         raise ValueProblem(
             "this one has to end, so it can't be infinity", f'say a time such as "{key.default}"'

@@ -102,17 +102,33 @@ def _line(message: str, priority: int) -> None:
     line = text[: select.PIPE_BUF - 1] + b"\n"
     try:
         if os.isatty(2):
-            # A terminal polls as writable with a few bytes of room. A way of our own to it can be
-            # non-blocking: with descriptor 2 itself we would make it so for everybody who shares it.
-            terminal = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            try:
-                os.write(terminal, line)
-            finally:
-                os.close(terminal)
+            _to_terminal(line)
         elif _writable(2):
             os.write(2, line)
     except OSError:
         return
+
+
+def _to_terminal(line: bytes) -> None:
+    """A terminal polls as writable with a few bytes of room, so only a non-blocking write does not wait.
+
+    A way of our own to it can be so for good. Descriptor 2 itself would be so for everybody who shares it: only for
+    as long as the write takes, then, and only where the terminal is another user's (su, setpriv) and not ours to open.
+    """
+    try:
+        terminal = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        before = os.get_blocking(2)
+        os.set_blocking(2, False)
+        try:
+            os.write(2, line)
+        finally:
+            os.set_blocking(2, before)
+        return
+    try:
+        os.write(terminal, line)
+    finally:
+        os.close(terminal)
 
 
 def _writable(descriptor: int) -> bool:

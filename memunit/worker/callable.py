@@ -158,7 +158,7 @@ def _adapt(found: Callable[..., Any], name: str) -> Run:
 
 
 def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> int:
-    faulthandler.enable(all_threads=True)
+    faulthandler.enable(2, all_threads=True)
     stopper = _Stopper(worker, notify, clean)
     stopper.start()
     try:

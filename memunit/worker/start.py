@@ -18,7 +18,7 @@ def main(arguments: List[str]) -> int:
 
     As a zygote, it returns in the workers alone.
     """
-    faulthandler.enable(all_threads=True)
+    faulthandler.enable(2, all_threads=True)
     notify = Notify()
     try:
         named = servers.parse(arguments)

@@ -195,7 +195,9 @@ def _become_worker(
     os.environ.update(request["environment"])
     if request["watchdog_usec"]:
         os.environ.update(WATCHDOG_USEC=str(request["watchdog_usec"]), WATCHDOG_PID=str(os.getpid()))
-    faulthandler.enable(all_threads=True)
+    # By number: the import may have put something without a descriptor in the place of sys.stderr.
+    faulthandler.enable(2, all_threads=True)
+    _disown()
     _reseed()
 
 
@@ -208,6 +210,17 @@ def _move(procs: str) -> None:
     except OSError as error:
         say(f"memunit worker: {procs}: {error.strerror}")
         os._exit(EX_TEMPFAIL)
+
+
+def _disown() -> None:
+    """What multiprocessing has started at import is the zygote's.
+
+    At its end a process terminates the daemons in this list and joins the others: the first worker to end would take
+    them from its siblings. A fork by multiprocessing itself begins with an empty list; it has no other way to say so.
+    """
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
+    if isinstance(children, set):
+        children.clear()
 
 
 def _reseed() -> None:

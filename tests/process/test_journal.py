@@ -207,6 +207,28 @@ def test_a_reader_that_has_stopped_does_not_stop_us(terminal: bool) -> None:
     isolated(body)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="to be another user, one has to be root first")
+def test_on_the_terminal_of_another_user_it_speaks_all_the_same() -> None:
+    """As after su(1): /proc/self/fd/2 can't be opened."""
+
+    def body() -> None:
+        signal.alarm(20)
+        ours, theirs = pty.openpty()
+        os.fchmod(theirs, 0o600)
+        os.dup2(theirs, 2)
+        os.setuid(65534)
+        with pytest.raises(PermissionError):
+            os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NOCTTY)
+        log = Log("shop", native=False)
+        log.send("2/2 workers ready")
+        assert os.read(ours, 100) == b"memunit: 2/2 workers ready\r\n"
+        for _ in range(1000):
+            log.send("y" * 200)
+        assert os.get_blocking(2)
+
+    isolated(body)
+
+
 def test_whether_stderr_is_the_journal(tmp_path: Path) -> None:
     def body() -> None:
         ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -58,6 +58,19 @@ def test_a_command(unit: Unit, tmp_path: Path) -> None:
     assert service.stop() == 0
 
 
+def test_with_its_standard_streams_closed(unit: Unit, tmp_path: Path) -> None:
+    """No socket of ours takes the number of one that is missing: what is written there would go to a client."""
+    words = 'exec 0<&- 1>&- 2>&-; exec "$@"'
+    path = tmp_path / "app.sock"
+    command = (*MEMUNIT, "run", "--listen", str(path), "--workers", "1", *ASKED)
+    service = unit.start("sh", "-c", words, "sh", *command, sockets=()).ready()
+    with Client(str(path)) as client:
+        pid = int(client.get().body.split()[1])
+    open_at = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in (0, 1, 2)}
+    assert open_at == {"/dev/null"}
+    assert service.stop() == 0
+
+
 def test_inherited_sockets_count(unit: Unit, tmp_path: Path) -> None:
     path = tmp_path / "unused"
     service = unit.start(*MEMUNIT, "run", "--listen", str(path), "--workers", "1", *ASKED).ready()

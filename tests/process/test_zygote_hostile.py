@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,40 @@ def test_a_fork_that_hangs_is_not_waited_for_once_its_worker_is_not_wanted(
     assert made.refusal("1") == "the zygote does not answer"
     made.settle(lambda: made.lost or None, "its loss")
     assert made.lost[0].how == "the zygote did not answer and was killed by SIGKILL"
+
+
+@pytest.mark.parametrize("stderr", ["None", "type('Lines', (), {'write': print, 'flush': id})()"])
+def test_an_import_that_puts_something_else_in_the_place_of_stderr(
+    made: Nest, tmp_path: Path, stderr: str
+) -> None:
+    """As those do that send each line to a logger: there is no descriptor behind it."""
+    imported(made, tmp_path, f"import sys\nsys.stderr = {stderr}")
+    worker = made.child("0").child
+    made.stage.hear(worker.pid, "READY=1")
+    worker.signal(signal.SIGABRT)
+    assert made.end("0").status == signal.SIGABRT
+    assert "Fatal Python error: Aborted" in made.said
+
+
+def test_a_helper_of_multiprocessing_outlives_the_first_worker_that_ends(made: Nest, tmp_path: Path) -> None:
+    imported(
+        made,
+        tmp_path,
+        "import multiprocessing, signal\n"
+        "helper = multiprocessing.Process(target=signal.pause, daemon=True)\n"
+        "helper.start()\n"
+        "print('helper', helper.pid, flush=True)",
+    )
+    worker = made.child("0").child
+    made.stage.hear(worker.pid, "READY=1")
+    helper = os.pidfd_open(int(made.said.split("helper ")[1].split()[0]))
+    worker.signal(signal.SIGTERM)
+    assert made.end("0").status == 0, made.said
+    assert "Traceback" not in made.said
+    # A signal that it was sent would have come by now: the worker has been reaped.
+    assert not select.select([helper], [], [], 0)[0]
+    signal.pidfd_send_signal(helper, signal.SIGKILL)
+    os.close(helper)
 
 
 def test_an_import_that_makes_itself_a_subreaper(made: Nest, tmp_path: Path) -> None:

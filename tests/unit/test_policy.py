@@ -729,8 +729,9 @@ def test_healthy_slots_serve_on_while_one_crashes() -> None:
     assert healthy(sim.state, sim.now)
 
 
-def test_a_master_whose_workers_are_all_gone_gives_up_and_says_why() -> None:
-    sim = serving(replace(POLICY, count=1))
+@pytest.mark.parametrize("in_unit", [True, False])
+def test_a_master_whose_workers_are_all_gone_gives_up_and_says_why(in_unit: bool) -> None:
+    sim = serving(replace(POLICY, count=1, in_unit=in_unit))
     sim.exit(A, "killed", 11)
     while finished([a for _, a in sim.history]) is None:
         for who in list(sim.alive):
@@ -741,6 +742,8 @@ def test_a_master_whose_workers_are_all_gone_gives_up_and_says_why() -> None:
     said = entries([a for _, a in sim.history], "NOTHING_READY")
     assert len(said) == 1
     assert "No module named 'x'" in said[0].message
+    # In the foreground there is no socket unit that holds the clients, and nobody who starts it again.
+    assert ("systemd starts a successor" in said[0].message) == in_unit
 
 
 def test_ready_in_part_at_the_start_timeout_is_ready() -> None:

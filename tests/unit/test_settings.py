@@ -231,6 +231,10 @@ def test_surge_0_is_allowed() -> None:
             "[workers]\nstart_timeout = 0",
             'workers.start_timeout: 0 is too short; say "100ms" at least; "30s" is usual',
         ),
+        (
+            '[workers]\nwatchdog = "1us"',
+            'workers.watchdog: 1us is too short; say "100ms" at least; "30s" is usual',
+        ),
         ("[memory]\ninterval = 0", 'memory.interval: 0 is too short; say "10ms" at least; "1s" is usual'),
         ("[workers]\nmax_age = 0", 'workers.max_age: 0 is too short; say "1s" at least; "infinity" is usual'),
         (
