@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         parsed = parse_flags(arguments)
         settings = parsed.settings
-        sockets = inherited()
+        sockets = _inherited()
         taken = bool(sockets)
         for address in () if taken else settings.socket.listen:
             try:
@@ -97,6 +97,15 @@ def main(arguments: Sequence[str]) -> int:
             return master.run()
         finally:
             _close(found)
+
+
+def _inherited() -> list[tuple[str, socket.socket]]:
+    try:
+        return inherited()
+    except OSError as error:
+        text = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        remedy = "pass listening sockets as sd_listen_fds(3) has it, or none and --listen"
+        raise SettingsError([Problem("environment", "LISTEN_FDS", text, remedy)]) from None
 
 
 def _plain(address: Address) -> tuple[str, str, int] | tuple[str, str]:

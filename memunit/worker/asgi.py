@@ -45,13 +45,16 @@ def prepare(
     try:
         config = uvicorn.Config(None, **{**options.read(os.environ, uvicorn.Config), **(fixed or {})})
     except (KeyError, ValueError, TypeError) as error:
-        raise Unusable(f"uvicorn refuses UVICORN_* of the environment: {target.describe(error)}") from None
+        raise options.refused(os.environ, error) from None
     app = target.load(app_name)
     target.refuse_factory(app, app_name)
     if bridge is None:
         target.refuse_wsgi(app, app_name)
     config.app = app if bridge is None else bridge(app)
-    config.load()
+    try:
+        config.load()
+    except (KeyError, ValueError, ImportError) as error:  # it looks up by name only now what is to speak HTTP
+        raise options.refused(os.environ, error) from None
     if config.proxy_headers:
         config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
     new_loop = _loop_maker()

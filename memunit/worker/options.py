@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Dict, Mapping
 
+from memunit.worker import target
 from memunit.worker.problem import Unusable
 
 _TEXTS = ("http", "ws", "lifespan", "interface", "log_level", "root_path", "forwarded_allow_ips")
@@ -53,3 +54,10 @@ def read(environment: Mapping[str, str], config: Callable[..., Any]) -> Dict[str
         else:
             chosen[name] = value
     return chosen
+
+
+def refused(environment: Mapping[str, str], error: Exception) -> Unusable:
+    """uvicorn did not take what was read: which variable it was, as far as `error` tells."""
+    said = [f"{name}={value}" for name, value in sorted(environment.items()) if name.startswith("UVICORN_")]
+    named = [text for text in said if isinstance(error, KeyError) and text.endswith(f"={error.args[0]}")]
+    return Unusable(f"uvicorn refuses {', '.join(named or said) or 'its options'}: {target.describe(error)}")

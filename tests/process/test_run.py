@@ -137,6 +137,16 @@ def test_a_port_in_use(unit: Unit) -> None:
     ]
 
 
+def test_sockets_that_were_not_passed(unit: Unit) -> None:
+    words = 'exec env LISTEN_PID=$$ LISTEN_FDS=1 "$@" 3</dev/null'
+    service = unit.start("sh", "-c", words, "sh", *MEMUNIT, "run", *ASKED, environment=FOREGROUND, sockets=())
+    assert service.exit_code() == 78
+    assert [each.text for each in service.said] == [
+        "memunit: environment: LISTEN_FDS: Socket operation on non-socket (descriptor 3) (unknown); "
+        "pass listening sockets as sd_listen_fds(3) has it, or none and --listen"
+    ]
+
+
 def test_a_directory_for_the_socket_that_is_not_there(unit: Unit) -> None:
     service = run(unit, "--listen", "/no/such/folder/app.sock", *ASKED)
     assert service.exit_code() == 71
