@@ -98,6 +98,8 @@ class Worker:
     pid: int = 0
     ready_at: float | None = None
     stop_at: float | None = None
+    # It runs and will not say READY=1: `timer` is when it has lived long enough for that.
+    on_probation: bool = False
     watchdog_at: float = math.inf
     pings: bool = False
     status: str = ""

@@ -17,6 +17,7 @@ from memunit.core.backoff import jitter
 from memunit.core.budget import OWN, needed
 from memunit.core.model import Cause, Phase, Slot, Worker
 from memunit.core.quantity import format_size
+from memunit.core.transitions import become_ready
 from memunit.core.turn import ERROR, INFO, NOTICE, WARNING, Turn
 
 EXIT_UNAVAILABLE = 69
@@ -40,7 +41,9 @@ def fire_timers(turn: Turn) -> None:
 
 
 def _timer(turn: Turn, worker: Worker) -> None:
-    if worker.phase is Phase.STARTING:
+    if worker.phase is Phase.STARTING and worker.on_probation:
+        become_ready(turn, worker)
+    elif worker.phase is Phase.STARTING:
         turn.abort(worker, Cause.START_TIMEOUT)
     elif worker.phase is Phase.STOP_SIGTERM:
         turn.kill(worker, Cause.GRACE_EXPIRED)

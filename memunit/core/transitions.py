@@ -30,6 +30,9 @@ from memunit.core.model import Cause, Phase, Worker
 from memunit.core.turn import DEBUG, ERROR, EXTEND_MARGIN, Turn
 from memunit.core.wording import name, worker_fields
 
+# Seconds for which a replacement that never says READY=1 has to live to count as ready.
+PROBATION = 1.0
+
 Handler = Callable[[Turn, Worker, WorkerFact], None]
 
 
@@ -55,11 +58,23 @@ def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 
 def _executed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    if turn.state.policy.ready_on_exec:
-        _ready(turn, worker, fact)
+    """A program that never speaks is ready now. But one that ends at once must not have taken the place of one that
+    serves, nor pass a reload: those it has to outlast for a while.
+    """
+    if not turn.state.policy.ready_on_exec:
+        return
+    replaces = any(w.phase is Phase.RUNNING for w in turn.in_slot(worker.id.slot))
+    if replaces or turn.state.rollout is not None:
+        turn.put(worker, timer=turn.now + PROBATION, on_probation=True)
+    else:
+        become_ready(turn, worker)
 
 
 def _ready(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+    become_ready(turn, worker)
+
+
+def become_ready(turn: Turn, worker: Worker) -> None:
     """It serves. Only now is the one that it replaces told to stop: no moment without either."""
     worker = turn.enter(
         worker,

@@ -57,7 +57,7 @@ def usage(worker: Worker) -> str:
 def how(code: str, status: int, *, ready: bool = False) -> str:
     """ "exited with status 3", "killed by SIGSEGV". Once it was `ready`, 203 is the app's own and not the launch's."""
     if code == "stuck":
-        return "not gone after SIGKILL (it is in an uninterruptible sleep)"
+        return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
     if code == "exited":
         return f"exited with status {status}{'' if ready else _EXITS.get(status, '')}"
     return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (
@@ -100,11 +100,10 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     if worker.oom == "outside":
         said += ", by the kernel's OOM killer for want of memory elsewhere: MemoryMax= of the unit, or the machine"
     served = f" after {seconds(now - worker.born)}"
+    lost = "; it does not handle SIGTERM: what it was doing is lost" if cut_off(worker, code, status) else ""
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
     end = how(code, status, ready=worker.ready_at is not None)
-    if cut_off(worker, code, status):
-        end += ", which it does not handle: what it was doing is lost"
-    return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{said}"
+    return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{lost}{said}"
 
 
 def _detail(worker: Worker, cause: Cause | None) -> str:

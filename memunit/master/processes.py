@@ -83,7 +83,7 @@ class Processes:
             self._groups.kill(who)
             self._registry.kill(who)
         else:
-            self._registry.signal(who, _SIGNALS[number])
+            self._send(who, _SIGNALS[number])
         return []
 
     def pid(self, who: WorkerId) -> int | None:
@@ -105,7 +105,7 @@ class Processes:
                     self._parents[who] = zygote
                     self._registry.add(who, child, await_exec=False)
                     if signum:
-                        self._registry.signal(who, signum)
+                        self._send(who, signum)
                     facts.append(f.Spawned(who, child.pid))
                 case Refused(who, why):
                     self._groups.ended(who)
@@ -166,6 +166,18 @@ class Processes:
         self._nursery.close()
         self._registry.close()
         self._groups.close()
+
+    def _send(self, who: WorkerId, signum: int) -> None:
+        try:
+            self._registry.signal(who, signum)
+        except PermissionError:
+            # By a set-user-ID program, as sudo(8).
+            worker = f"Worker {who.slot}.{who.generation} (pid {self.pid(who)})"
+            text = (
+                f"{worker} can't be sent {signal.Signals(signum).name}: it has become another user's. It is killed "
+                "when its time is over, if it has a group of its own; let User= of the unit choose the user"
+            )
+            self._report.warn("WORKER_STOPPING", text)
 
     def _place_zygote(self, identity: ZygoteId) -> str:
         return self._groups.place_zygote(identity, f"{identity.revision}.{identity.number}")

@@ -1,5 +1,6 @@
 """The children of the master by the names that policy has for them, and the one epoll that hears of their ends."""
 
+import contextlib
 import os
 import select
 from collections.abc import Callable, Hashable
@@ -47,7 +48,7 @@ class Registry(Generic[Name]):
         return None if known is None else self._names[known]
 
     def signal(self, name: Name, signum: int) -> None:
-        """Send a signal, if the child is still there."""
+        """Send a signal, if the child is still there. Raises PermissionError if it changed its user."""
         if name in self._pids:
             self._children[self._pids[name]].signal(signum)
 
@@ -90,7 +91,8 @@ class Registry(Generic[Name]):
             child.kill_tree()
             child.close()
         for pid in system.descendants(os.getpid()) if self._sole else ():
-            system.kill(pid)
+            with contextlib.suppress(PermissionError):
+                system.kill(pid)
 
     def _heard_of_exec(self, child: Child) -> None:
         if child.pid in self._executing:

@@ -15,11 +15,13 @@ from tests.booted.support_groups import Instance, groups, wakings
 RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "100"))
 pytestmark = pytest.mark.beside
 SLEEPERS = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 8\n'
+# A program that never says READY=1 takes a second to replace another: side by side, so that a thousand take minutes.
+SURGE = 4
 
 
 def test_recycles_leave_nothing_behind() -> None:
     """MEMUNIT_RECYCLES=1000 in the environment is the long form. Nothing but forks: each lives for a moment."""
-    file = f'{SLEEPERS}max_age = "1s"\nmin_lifetime = 0\n[memory]\nlimit = "32M"\n'
+    file = f'{SLEEPERS}surge = {SURGE}\nmax_age = "1s"\nmin_lifetime = 0\n[memory]\nlimit = "32M"\n'
     with Instance("leaves", file) as instance:
         instance.start()
         instance.journal.until(ended(), 8)
@@ -30,8 +32,8 @@ def test_recycles_leave_nothing_behind() -> None:
         after = _left(instance)
         say(f"after {len(ends)} recycles: {after}; before: {before}")
         # Replacements that are on their way at that moment count.
-        assert after["descriptors"] <= before["descriptors"] + 4
-        assert after["groups"] <= 8 + 2
+        assert after["descriptors"] <= before["descriptors"] + 4 * SURGE
+        assert after["groups"] <= 8 + 2 * SURGE
         assert after["zombies"] == 0
         assert after["threads"] == 1
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from itertools import pairwise
 
 import pytest
 
-from tests.support.harness import Service, Unit
+from tests.support.harness import AS_NOBODY, Service, Unit
 from tests.support.wait import wait_gone
 
 pytest_plugins = ["tests.support.units"]
@@ -77,6 +78,37 @@ def test_what_a_worker_leaves_behind_ends_with_it(unit: Unit) -> None:
     assert (ended.cause, ended.reason) == ("grace-expired", "reload")
     wait_gone(int(child))
     assert service.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a set-user-ID program")
+def test_a_worker_that_has_become_another_users_does_not_end_the_master(open_unit: Unit) -> None:
+    tool = open_unit.directory / "setpriv"
+    shutil.copy("/usr/bin/setpriv", tool)
+    tool.chmod(0o4755)
+    words = [
+        str(tool),
+        "--reuid=1",
+        "--regid=1",
+        "--clear-groups",
+        "sh",
+        "-c",
+        "echo it is; exec sleep infinity",
+    ]
+    open_unit.write(app={"command": words, "ready": "exec"}, workers={"count": 1})
+    service = open_unit.serve(prefix=AS_NOBODY).ready()
+    service.expect("^it is$")
+    (pid,) = service.serving().values()
+    mark = service.mark
+    service.send(signal.SIGHUP)
+    service.expect(
+        rf"Worker 0\.1 \(pid {pid}\) can't be sent SIGTERM: it has become another user's", after=mark
+    )
+    service.expect("^it is$", after=mark)
+    service.send(signal.SIGTERM)
+    service.expect(r"Worker 0\.2 .* can't be sent SIGTERM", after=mark)
+    for each in {entry.pid for entry in service.entries("started")}:
+        os.kill(each, signal.SIGKILL)
+    assert service.exit_code() == 0
 
 
 def test_a_blocked_worker_is_found_by_its_watchdog(unit: Unit) -> None:

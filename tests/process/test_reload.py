@@ -70,6 +70,20 @@ def test_systemd_is_told_of_a_reload_as_it_wants_to_be(unit: Unit) -> None:
     assert service.stop() == 0
 
 
+def test_a_program_that_says_nothing_and_ends_at_once_leaves_the_old_one_serving(unit: Unit) -> None:
+    unit.write(app={"command": ["sleep", "infinity"], "ready": "exec"}, workers={"count": 2})
+    service = unit.serve().ready()
+    before = service.serving()
+    unit.write(app={"command": ["false"], "ready": "exec"}, workers={"count": 2})
+    mark = service.mark
+    code, text = finished(unit.reload(), service)
+    assert code == 78
+    assert "Reload failed, the old configuration goes on serving: worker 0 failed to start" in text
+    assert {entry.cause for entry in service.entries("ended", after=mark)} == {"start-failed"}
+    assert service.serving() == before
+    assert service.stop() == 0
+
+
 def test_a_broken_app_leaves_the_old_one_serving(unit: Unit) -> None:
     service = started(unit)
     before = service.serving()

@@ -341,7 +341,7 @@ def test_one_without_a_handler_for_sigterm_has_lost_what_it_did() -> None:
     sim.ready(A2)
     (entry,) = entries(sim.exit(A, "killed", 15), "ENDED")
     assert entry.fields["MEMUNIT_CAUSE"] == "requested"
-    assert "killed by SIGTERM, which it does not handle: what it was doing is lost" in entry.message
+    assert "; it does not handle SIGTERM: what it was doing is lost" in entry.message
     assert entry.priority == 4
     # One that has said STOPPING=1 has a handler, and has come to its end.
     sim.step(f.RecycleRequested(B))
@@ -759,6 +759,32 @@ def test_exec_counts_as_ready_where_asked() -> None:
     assert NotifyReady() in sim.step(f.Executed(A))
     sim = Sim(replace(POLICY, count=1))
     assert NotifyReady() not in sim.step(f.Executed(A))
+
+
+def test_what_never_speaks_has_to_outlast_what_it_replaces() -> None:
+    """Else a program that crashes at once would take the place of each that serves, and the reload be called done."""
+    policy = replace(POLICY, count=1, ready_on_exec=True)
+    sim = Sim(policy)
+    sim.step(f.Executed(A))
+    sim.step(f.Reload((5,), policy))
+    sim.step(f.Executed(A2))
+    assert sim.state.workers[A].phase is Phase.RUNNING
+    sim.exit(A2, "exited", 1)
+    assert sim.state.workers[A].phase is Phase.RUNNING
+    sim.advance(30)
+    (again,) = (who for who in sim.alive if who.generation == 3)
+    sim.step(f.Executed(again))
+    (result,) = results(sim.exit(again, "exited", 1))
+    assert not result.ok
+    assert sim.state.workers[A].phase is Phase.RUNNING
+
+    sim.step(f.Reload((6,), policy))
+    (good,) = (who for who in sim.alive if who.generation == 4)
+    sim.step(f.Executed(good))
+    assert results(sim.advance(0.9)) == []
+    (result,) = results(sim.advance(0.2))
+    assert result.ok
+    assert sim.state.workers[A].phase is Phase.STOP_SIGTERM
 
 
 def test_a_fork_that_fails_is_an_accident_with_backoff_and_no_end() -> None:
