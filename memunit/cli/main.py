@@ -5,6 +5,7 @@ and must not pay for what only a master needs.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Without a command, or with an unknown one, that is 64 (EX_USAGE). May raise SystemExit with such a code.
     """
+    _standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         sys.stderr.write(_HELP)
@@ -56,6 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_USAGE
     code: int = importlib.import_module(_COMMANDS[name][0]).main(rest)
     return code
+
+
+def _standard_streams() -> None:
+    """Have something in the place of a standard stream that is closed (2>&-), before a socket of ours gets its number.
+
+    What is written to stderr would else go to whoever connects.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if number and getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115  for as long as we live
 
 
 def _unknown(name: str) -> str:

@@ -19,7 +19,6 @@ from memunit.cli.start import (
     names,
     refused,
     reloading,
-    standard_streams,
     unusable_runtime,
 )
 from memunit.core.address import Address
@@ -37,7 +36,6 @@ from memunit.master.startlog import StartLog
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    standard_streams()
     try:
         parsed = parse_flags(arguments)
         settings = parsed.settings

@@ -21,7 +21,6 @@ from memunit.cli.start import (
     configure,
     names,
     reloading,
-    standard_streams,
     unusable_runtime,
 )
 from memunit.cli.usage import Parser
@@ -44,7 +43,6 @@ LONGEST_WAIT = 40.0
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    standard_streams()
     parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
     parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
     instance: str = parser.parse_args(arguments).instance

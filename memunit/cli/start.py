@@ -23,18 +23,6 @@ WORKER = Path(__file__).parent.parent / "worker"
 NO_SOCKET = "there is no socket to serve on"
 
 
-def standard_streams() -> None:
-    """Have something in the place of a standard stream that is closed (2>&-), before a socket of ours gets its number.
-
-    What is written to stderr would else go to whoever connects.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)
-
-
 def configure(
     parsed: Parsed, source: str, *, unit: str | None, sockets: Iterable[socket.socket] = ()
 ) -> Configuration:

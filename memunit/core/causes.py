@@ -12,8 +12,8 @@ def cut_off(worker: Worker, code: str, status: int) -> bool:
     Not at the stop of the unit: there SIGTERM comes twice, from systemd and from the master, and the second one may
     meet a program that has done all that it had to and has its default handlers back, as Python at its very end.
     """
-    ready = worker.ready_at is not None and worker.reason not in (None, Cause.STOP)
-    return ready and (code, status) == ("killed", 15) and worker.force is None and not worker.told_stopping
+    ran = worker.ran and worker.reason not in (None, Cause.STOP)
+    return ran and (code, status) == ("killed", 15) and worker.force is None and not worker.told_stopping
 
 
 def cause_of(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | None]:

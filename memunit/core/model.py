@@ -98,8 +98,8 @@ class Worker:
     pid: int = 0
     ready_at: float | None = None
     stop_at: float | None = None
-    # It runs and will not say READY=1: `timer` is when it has lived long enough for that.
-    on_probation: bool = False
+    # It has become its program, which will not say READY=1.
+    executed: bool = False
     watchdog_at: float = math.inf
     pings: bool = False
     status: str = ""
@@ -120,6 +120,16 @@ class Worker:
     peak: int = 0
     # It has said STOPPING=1 since it was told to stop: it handles SIGTERM.
     told_stopping: bool = False
+
+    @property
+    def on_probation(self) -> bool:
+        """True while it has to live on to count as ready: `timer` is when it has."""
+        return self.phase is Phase.STARTING and self.executed and not self.told_stopping
+
+    @property
+    def ran(self) -> bool:
+        """Whether its own program has run, as far as is known: what it ends with is its own."""
+        return self.ready_at is not None or self.executed
 
     @property
     def serving(self) -> bool:

@@ -113,7 +113,8 @@ def _reload(turn: Turn, fact: Reload) -> None:
         baseline_reported=False,
         reload_trouble="",
     )
-    turn.do(NotifyExtend(fact.policy.count * (fact.policy.start_timeout + fact.policy.grace) + 60))
+    start = max(fact.policy.start_timeout, transitions.PROBATION)
+    turn.do(NotifyExtend(fact.policy.count * (start + fact.policy.grace) + 60))
     # A person has acted: whatever waits is tried at once.
     turn.slots[:] = [replace(slot, failures=0, retry_at=-math.inf, futile=0) for slot in turn.slots]
     turn.open_gate()

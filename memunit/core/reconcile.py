@@ -41,7 +41,7 @@ def fire_timers(turn: Turn) -> None:
 
 
 def _timer(turn: Turn, worker: Worker) -> None:
-    if worker.phase is Phase.STARTING and worker.on_probation:
+    if worker.on_probation:
         become_ready(turn, worker)
     elif worker.phase is Phase.STARTING:
         turn.abort(worker, Cause.START_TIMEOUT)
@@ -243,11 +243,11 @@ def give_up_at(turn: Turn) -> float:
     if turn.running() or any(holds_slot(w) for w in turn.workers.values()):
         return math.inf
     due = state.last_running + state.policy.start_timeout
-    # A worker that has asked for time to start (EXTEND_TIMEOUT_USEC) gets it.
+    # A worker that has asked for time to start (EXTEND_TIMEOUT_USEC) gets it, and one on probation runs already.
     given = [
         w.timer
         for w in turn.workers.values()
-        if w.phase is Phase.STARTING and w.timer > w.born + state.policy.start_timeout
+        if w.phase is Phase.STARTING and (w.on_probation or w.timer > w.born + state.policy.start_timeout)
     ]
     return max([due, *given])
 

@@ -61,11 +61,11 @@ def _executed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """A program that never speaks is ready now. But one that ends at once must not have taken the place of one that
     serves, nor pass a reload: those it has to outlast for a while.
     """
-    if not turn.state.policy.ready_on_exec:
+    if not turn.state.policy.ready_on_exec or worker.told_stopping:
         return
     replaces = any(w.phase is Phase.RUNNING for w in turn.in_slot(worker.id.slot))
     if replaces or turn.state.rollout is not None:
-        turn.put(worker, timer=turn.now + PROBATION, on_probation=True)
+        turn.put(worker, timer=turn.now + PROBATION, executed=True)
     else:
         become_ready(turn, worker)
 
@@ -104,7 +104,9 @@ def _trigger(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _stopping_early(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """It stops, as it was told, or before it was ready: it will end by itself, or at its timeout."""
-    turn.put(worker, told_stopping=True)
+    # One on probation will not pass it, and has its start timeout for that.
+    timer = worker.born + turn.state.policy.start_timeout if worker.on_probation else worker.timer
+    turn.put(worker, told_stopping=True, timer=max(turn.now, timer))
 
 
 def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
@@ -120,7 +122,7 @@ def _status(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
 
 def _extend(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """EXTEND_TIMEOUT_USEC moves the start timeout and the kill timer, as systemd's own; never an abort's."""
-    if worker.force is not None:
+    if worker.force is not None or worker.on_probation:
         return
     timer = max(worker.timer, turn.now + cast(ExtendTimeout, fact).seconds)
     turn.put(worker, timer=timer)

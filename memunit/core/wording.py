@@ -54,12 +54,12 @@ def usage(worker: Worker) -> str:
     return f"{format_size(measured)}{bound} ({worker.metric})"
 
 
-def how(code: str, status: int, *, ready: bool = False) -> str:
-    """ "exited with status 3", "killed by SIGSEGV". Once it was `ready`, 203 is the app's own and not the launch's."""
+def how(code: str, status: int, *, ran: bool) -> str:
+    """ "exited with status 3", "killed by SIGSEGV". Once its program `ran`, 203 is its own."""
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
     if code == "exited":
-        return f"exited with status {status}{'' if ready else _EXITS.get(status, '')}"
+        return f"exited with status {status}{'' if ran else _EXITS.get(status, '')}"
     return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (
         " (core dumped)" if code == "dumped" else ""
     )
@@ -67,16 +67,15 @@ def how(code: str, status: int, *, ready: bool = False) -> str:
 
 def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
     """One clause for the status line about an accident."""
+    end = how(code, status, ran=worker.ran)
     said = f": {worker.status}" if worker.status and cause is Cause.START_FAILED else ""
     what = {
         Cause.START_FAILED: "failed to start",
         Cause.START_TIMEOUT: "was not ready in time",
         Cause.WATCHDOG: "stopped answering its watchdog",
         Cause.MEMORY_CEILING: "hit its memory ceiling",
-    }.get(cause, how(code, status))
-    return f"worker {worker.id.slot} {what}{said}" + (
-        f" ({how(code, status)})" if cause is Cause.START_FAILED else ""
-    )
+    }.get(cause, end)
+    return f"worker {worker.id.slot} {what}{said}" + (f" ({end})" if cause is Cause.START_FAILED else "")
 
 
 def grows(worker: Worker) -> str:
@@ -102,7 +101,7 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     served = f" after {seconds(now - worker.born)}"
     lost = "; it does not handle SIGTERM: what it was doing is lost" if cut_off(worker, code, status) else ""
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
-    end = how(code, status, ready=worker.ready_at is not None)
+    end = how(code, status, ran=worker.ran)
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{lost}{said}"
 
 

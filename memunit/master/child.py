@@ -125,10 +125,15 @@ def _call(function: Callable[[], int]) -> int:
             _say(f"{end.code}\n")
     except BaseException:
         _say(traceback.format_exc())
+    flush()
+    return status
+
+
+def flush() -> None:
+    """Write out what print() holds back; the calling program may have put anything in the place of these."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    return status
 
 
 def _say(text: str) -> None:

@@ -8,13 +8,20 @@ import contextlib
 import fcntl
 import os
 import signal
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from memunit.master import system
-from memunit.master.child import EXIT_CHDIR, EXIT_EXEC, EXIT_FDS, Launch, become_function, become_program
+from memunit.master.child import (
+    EXIT_CHDIR,
+    EXIT_EXEC,
+    EXIT_FDS,
+    Launch,
+    become_function,
+    become_program,
+    flush,
+)
 
 __all__ = [
     "EXIT_CHDIR",
@@ -195,8 +202,7 @@ def fork_call(function: Callable[[], int], launch: Launch, *, keep: Collection[i
     those descriptors survive: the ones that the calling program had open before the master opened its own.
     SIGPIPE and SIGXFSZ stay ignored, as Python code expects.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     return _fork(lambda report: become_function(function, launch, report, keep))
 
 

@@ -42,10 +42,11 @@ def prepare(
     uvicorn.Config that go with it.
     """
     uvicorn = _import_uvicorn()
+    chosen = options.read(os.environ, uvicorn.Config)
     try:
-        config = uvicorn.Config(None, **{**options.read(os.environ, uvicorn.Config), **(fixed or {})})
+        config = uvicorn.Config(None, **{**chosen, **(fixed or {})})
     except (KeyError, ValueError, TypeError) as error:
-        raise options.refused(os.environ, error) from None
+        raise options.refused(chosen, error) from None
     app = target.load(app_name)
     target.refuse_factory(app, app_name)
     if bridge is None:
@@ -53,8 +54,10 @@ def prepare(
     config.app = app if bridge is None else bridge(app)
     try:
         config.load()
-    except (KeyError, ValueError, ImportError) as error:  # it looks up by name only now what is to speak HTTP
-        raise options.refused(os.environ, error) from None
+    except (
+        Exception
+    ) as error:  # it looks up by name only now what is to speak HTTP; its own errors are plain ones
+        raise options.refused(chosen, error) from None
     if config.proxy_headers:
         config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
     new_loop = _loop_maker()

@@ -56,8 +56,13 @@ def read(environment: Mapping[str, str], config: Callable[..., Any]) -> Dict[str
     return chosen
 
 
-def refused(environment: Mapping[str, str], error: Exception) -> Unusable:
-    """uvicorn did not take what was read: which variable it was, as far as `error` tells."""
-    said = [f"{name}={value}" for name, value in sorted(environment.items()) if name.startswith("UVICORN_")]
-    named = [text for text in said if isinstance(error, KeyError) and text.endswith(f"={error.args[0]}")]
-    return Unusable(f"uvicorn refuses {', '.join(named or said) or 'its options'}: {target.describe(error)}")
+def refused(chosen: Mapping[str, Any], error: Exception) -> Unusable:
+    """uvicorn did not take what was `chosen` by read(): which variable it was, as far as `error` tells."""
+    text = str(error)
+    named = [
+        f"UVICORN_{name.upper()}={value}"
+        for name, value in chosen.items()
+        if isinstance(value, str) and any(q + value.partition(":")[0] + q in text for q in "'\"")
+    ]
+    what = ", ".join(named) or "what it was given"
+    return Unusable(f"uvicorn refuses {what}: {target.describe(error)}", cause=None if named else error)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import interpreters
 from tests.support.http import Client
-from tests.support.interpreters import DEBIAN
+from tests.support.interpreters import DEBIAN, newest
 from tests.support.workers import ROOT, Stage, stage
 
 pytest_plugins = ["tests.support.stacks"]
@@ -161,6 +161,15 @@ def test_unfit_sockets(tmp_path: Path, kind: str, says: str) -> None:
             worker = here.start(DEBIAN, "plain:app")
             assert worker.wait() == 78
             assert here.hear(worker.pid, "STATUS=").startswith("STATUS=" + says)
+
+
+def test_what_the_newest_uvicorn_refuses(here: Stage) -> None:
+    python = newest()
+    if python is None:
+        pytest.skip("the newest uvicorn is not to be had")
+    worker = here.start(python, "plain:app", environment={"UVICORN_HTTP": "nope", "UVICORN_SSL_KEYFILE": "x"})
+    assert worker.wait() == 78
+    assert here.hear(worker.pid, "STATUS=").startswith("STATUS=uvicorn refuses UVICORN_HTTP=nope: ")
 
 
 @pytest.mark.parametrize(

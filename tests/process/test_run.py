@@ -71,6 +71,13 @@ def test_with_its_standard_streams_closed(unit: Unit, tmp_path: Path) -> None:
     assert service.stop() == 0
 
 
+def test_with_its_standard_streams_closed_a_mistake_has_its_exit_code(unit: Unit) -> None:
+    service = unit.start(
+        "sh", "-c", 'exec 1>&- 2>&-; exec "$@"', "sh", *MEMUNIT, "run", "--bogus", sockets=()
+    )
+    assert service.exit_code() == 64
+
+
 def test_inherited_sockets_count(unit: Unit, tmp_path: Path) -> None:
     path = tmp_path / "unused"
     service = unit.start(*MEMUNIT, "run", "--listen", str(path), "--workers", "1", *ASKED).ready()

@@ -787,6 +787,68 @@ def test_what_never_speaks_has_to_outlast_what_it_replaces() -> None:
     assert sim.state.workers[A].phase is Phase.STOP_SIGTERM
 
 
+EXEC = replace(POLICY, count=1, ready_on_exec=True)
+
+
+def on_probation() -> Sim:
+    """A reload whose first worker has just become its program."""
+    sim = Sim(EXEC)
+    sim.step(f.Executed(A))
+    sim.advance(20)
+    sim.step(f.Reload((5,), EXEC))
+    sim.step(f.Executed(A2))
+    return sim
+
+
+def test_one_that_stops_by_itself_does_not_pass_its_probation() -> None:
+    sim = on_probation()
+    sim.advance(0.3)
+    sim.step(f.Stopping(A2))
+    assert results(sim.advance(10)) == []
+    assert sim.state.workers[A].phase is Phase.RUNNING
+    assert causes(sim.exit(A2, "exited", 1)) == ["start-failed"]
+    # Told in the pass in which it has become its program.
+    sim = Sim(EXEC)
+    sim.step(f.Executed(A))
+    sim.step(f.Reload((5,), EXEC))
+    sim.step(f.Stopping(A2), f.Executed(A2))
+    assert results(sim.advance(10)) == []
+    assert sim.state.workers[A].phase is Phase.RUNNING
+
+
+def test_a_probation_can_not_be_prolonged() -> None:
+    sim = on_probation()
+    sim.step(f.ExtendTimeout(A2, 300.0))
+    (result,) = results(sim.advance(1.1))
+    assert result.ok
+
+
+def test_nothing_is_given_up_while_a_program_is_on_probation() -> None:
+    policy = replace(EXEC, start_timeout=10.0)
+    sim = Sim(policy)
+    sim.step(f.Executed(A))
+    sim.advance(20)
+    sim.exit(A)
+    sim.advance(9.5)
+    sim.step(f.Reload((5,), policy))
+    (starting,) = sim.workers(Phase.STARTING)
+    sim.step(f.Executed(starting.id))
+    done = sim.advance(1.1)
+    assert finished(done) is None
+    (result,) = results(done)
+    assert result.ok
+
+
+def test_what_a_program_on_probation_ends_with_is_its_own() -> None:
+    sim = on_probation()
+    (entry,) = entries(sim.exit(A2, "exited", 203), "ENDED")
+    assert "exited with status 203 after" in entry.message
+    sim = on_probation()
+    sim.step(f.Reload((6,), EXEC))
+    (entry,) = entries(sim.exit(A2, "killed", 15), "ENDED")
+    assert "what it was doing is lost" in entry.message
+
+
 def test_a_fork_that_fails_is_an_accident_with_backoff_and_no_end() -> None:
     sim = serving()
     sim.sample(A, LIMIT)

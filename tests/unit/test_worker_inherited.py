@@ -83,6 +83,29 @@ def test_options() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("nope"), "UVICORN_HTTP=nope: KeyError: 'nope'"),
+        (
+            ValueError('Import string "nope" must be in format "<module>:<attribute>".'),
+            'UVICORN_HTTP=nope: ValueError: Import string "nope" must be in format "<module>:<attribute>".',
+        ),
+        (
+            ModuleNotFoundError("No module named 'mine'"),
+            "UVICORN_WS=mine:Protocol: ModuleNotFoundError: No module",
+        ),
+        (KeyError(), "what it was given: KeyError"),
+    ],
+)
+def test_what_uvicorn_refuses(error: Exception, told: str) -> None:
+    """The variable at fault, and no other: there may be secrets among them."""
+    chosen = {"http": "nope", "ws": "mine:Protocol", "access_log": False}
+    refused = options.refused(chosen, error)
+    assert str(refused).startswith(f"uvicorn refuses {told}")
+    assert (refused.cause is None) == ("UVICORN_" in told)
+
+
 @pytest.mark.parametrize("given", [{"UVICORN_TIMEOUT_KEEP_ALIVE": "-1"}, {"UVICORN_ACCESS_LOG": "maybe"}])
 def test_bad_options(given: dict[str, str]) -> None:
     with pytest.raises(Unusable, match=next(iter(given))):
