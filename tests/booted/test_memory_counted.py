@@ -57,7 +57,9 @@ def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
         say(
             f"memory.events: {told} times at the ceiling in {seconds:.1f} s, the master woke up {woken} times"
         )
-        assert woken < 10 * seconds + 50 < told
+        # It rests for a second after each, and looks at the worker once a second. The slower the machine, the fewer
+        # are told in a second: with 10 in place of 3, a machine that did three things at once told too few to judge by.
+        assert woken < 3 * seconds + 50 < told
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
