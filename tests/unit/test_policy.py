@@ -16,6 +16,7 @@ from tests.support.sim import M, Sim, causes, entries, finished, results, sent, 
 
 LIMIT = 100 * M
 POLICY = Policy(count=2, limit=LIMIT, ceiling=300 * M, patience=2.0, min_lifetime=10.0, grace=30.0)
+EXEC = replace(POLICY, count=1, ready_on_exec=True)
 A, B = WorkerId(0, 1), WorkerId(1, 1)
 A2, B2 = WorkerId(0, 2), WorkerId(1, 2)
 
@@ -755,7 +756,7 @@ def test_ready_in_part_at_the_start_timeout_is_ready() -> None:
 
 
 def test_exec_counts_as_ready_where_asked() -> None:
-    sim = Sim(replace(POLICY, count=1, ready_on_exec=True))
+    sim = Sim(EXEC)
     assert NotifyReady() in sim.step(f.Executed(A))
     sim = Sim(replace(POLICY, count=1))
     assert NotifyReady() not in sim.step(f.Executed(A))
@@ -763,10 +764,9 @@ def test_exec_counts_as_ready_where_asked() -> None:
 
 def test_what_never_speaks_has_to_outlast_what_it_replaces() -> None:
     """Else a program that crashes at once would take the place of each that serves, and the reload be called done."""
-    policy = replace(POLICY, count=1, ready_on_exec=True)
-    sim = Sim(policy)
+    sim = Sim(EXEC)
     sim.step(f.Executed(A))
-    sim.step(f.Reload((5,), policy))
+    sim.step(f.Reload((5,), EXEC))
     sim.step(f.Executed(A2))
     assert sim.state.workers[A].phase is Phase.RUNNING
     sim.exit(A2, "exited", 1)
@@ -778,16 +778,13 @@ def test_what_never_speaks_has_to_outlast_what_it_replaces() -> None:
     assert not result.ok
     assert sim.state.workers[A].phase is Phase.RUNNING
 
-    sim.step(f.Reload((6,), policy))
+    sim.step(f.Reload((6,), EXEC))
     (good,) = (who for who in sim.alive if who.generation == 4)
     sim.step(f.Executed(good))
     assert results(sim.advance(0.9)) == []
     (result,) = results(sim.advance(0.2))
     assert result.ok
     assert sim.state.workers[A].phase is Phase.STOP_SIGTERM
-
-
-EXEC = replace(POLICY, count=1, ready_on_exec=True)
 
 
 def on_probation() -> Sim:
