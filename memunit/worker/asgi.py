@@ -54,9 +54,8 @@ def prepare(
     config.app = app if bridge is None else bridge(app)
     try:
         config.load()
-    except (
-        Exception
-    ) as error:  # it looks up by name only now what is to speak HTTP; its own errors are plain ones
+    except Exception as error:
+        # Only now it looks up by name what is to speak HTTP, and its own errors are plain ones.
         raise options.refused(chosen, error) from None
     if config.proxy_headers:
         config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
