@@ -129,7 +129,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class MemoryAvailable:
-    """The memory that this instance may use, measured with each round of samples."""
+    """The memory that this instance may use, measured whenever a decision may be due."""
 
     headroom: Headroom
 

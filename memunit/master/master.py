@@ -133,7 +133,18 @@ class Master:
         facts += self._processes.ends(self._sensors.forget)
         facts += self._reloads()
         facts += self._samples()
+        if self._deciding(facts):
+            facts.insert(0, f.MemoryAvailable(Headroom(*memory_available())))
         return facts
+
+    def _deciding(self, facts: list[f.Fact]) -> bool:
+        """Whether somebody may be replaced in this pass: then what is free is to be known as it is now.
+
+        The reading of the last round of samples may be from the middle of an import that has failed since, for want
+        of memory: by that, a worker was once stopped before its replacement started, with room for both again.
+        """
+        idle = (f.Ping, f.StatusText)
+        return time.monotonic() >= self._state.wake_at or any(not isinstance(fact, idle) for fact in facts)
 
     def _requests(self) -> list[f.Fact]:
         received = self._signals.received()
@@ -183,10 +194,7 @@ class Master:
         ]
         interval = self._revisions[self._state.revision].interval
         facts = _sampled(self._sensors.look(watched, self._ready, interval))
-        pressed = self._groups.pressed(self._ready)
-        if facts or pressed:
-            facts.append(f.MemoryAvailable(Headroom(*memory_available())))
-        return [*facts, f.MemoryPressure()] if pressed else facts
+        return [*facts, f.MemoryPressure()] if self._groups.pressed(self._ready) else facts
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:
         # Judged by the numbers of its own configuration, so measured by its metric too.

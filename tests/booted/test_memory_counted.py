@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from memunit.master import messages
 from memunit.master.group import own
 from memunit.master.sampling import Sampler
-from tests.booted.support import ended, light, run, say
+from tests.booted.support import LIGHT, ended, kind, light, run, say
 from tests.booted.support_groups import BOUNDS, MIB, Instance, group, wakings
 from tests.support.known import METRICS, STEPS
 
@@ -63,6 +64,27 @@ def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
+
+
+def test_what_is_free_is_known_as_it_is_when_somebody_is_replaced() -> None:
+    """Where no bound is near the kernel tells nothing, and the last look is as old as the worker."""
+    bounds = "MemoryMax=150M\nMemorySwapMax=0\n"
+    file = light(more='[memory]\nceiling = "140M"\ninterval = "1h"\n', count=1)
+    big = f"ballast = b'x' * (40 << 20); import runpy; runpy.run_path('{LIGHT}', run_name='__main__')"
+    file = file.replace(f'"-S", "{LIGHT}"', f'"-S", "-c", "{big}"')
+    assert big in file
+    with Instance("scarce", file, service=bounds) as instance:
+        instance.start()
+        told = kind(messages.SURGE_REVERSED)
+        instance.ask("/leak?kb=50000")
+        said = []
+        for _ in range(2):
+            instance.systemctl("reload")
+            instance.settle()
+            said.append([entry["MESSAGE"].split(":")[0] for entry in instance.journal.find(told)])
+        scarce, plenty = "The old worker stops before its replacement starts", "Replacement comes first again"
+        assert said == [[scarce], [scarce, plenty]]
+        assert {end["MEMUNIT_CAUSE"] for end in instance.journal.until(ended(), 2)} == {"reload"}
 
 
 def test_the_worked_example() -> None:
