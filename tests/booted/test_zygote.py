@@ -62,7 +62,9 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -
     (FOLDER / "ballast.py").write_text(
         f"{path}from demo import app\nballast = bytearray(b'x') * (100 << 20)\n"
     )
-    file = asgi(folder=FOLDER, app="ballast:app", more='[memory]\nlimit = "40M"\n')
+    # So near to MemoryMax=, an emulated processor was seen to take over half a minute for the import.
+    workers = 'count = 2\nstart_timeout = "3min"\n'
+    file = asgi(folder=FOLDER, app="ballast:app", workers=workers, more='[memory]\nlimit = "40M"\n')
     bounds = "MemoryMax=190M\nMemorySwapMax=0\n"
     with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
         instance.start()

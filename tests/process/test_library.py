@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -72,8 +73,12 @@ def _quiet(service: Service, descriptors: list[str]) -> bool:
 
 
 def _descriptors(service: Service) -> list[str]:
-    folder = Path(f"/proc/{service.pid}/fd")
-    return sorted(re.sub(r"\d+", "N", str(entry.readlink())) for entry in folder.iterdir())
+    """What they are, without those that the loop has closed between two looks of ours."""
+    found = []
+    for entry in Path(f"/proc/{service.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(re.sub(r"\d+", "N", str(entry.readlink())))
+    return sorted(found)
 
 
 def test_what_is_shared_with_the_master_does_not_count(unit: Unit) -> None:
