@@ -40,7 +40,7 @@ if ! dpkg -i memunit.deb; then
     echo "the package cannot be installed"
     exit 70
 fi
-exec python3 -m pytest -v -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
+exec python3 -m pytest -v --durations=12 -p no:cacheprovider --junitxml=/results/junit.xml {arguments}
 """
 
 
