@@ -17,7 +17,7 @@ def test_recycles_and_reloads_under_load_lose_nothing() -> None:
         instance.start()
         journal = instance.journal
         recycled = ended(MEMUNIT_CAUSE="memory-limit")
-        load = instance.load(clients=8, keep_alive=False, path="/leak?kb=256", rate=25)
+        load = instance.load(clients=8, keep_alive=False, path="/leak?kb=512", rate=25)
         with under_load(load) as reports:
             for reload in range(RELOADS):
                 journal.until(recycled, (reload + 1) * RECYCLES // (RELOADS + 1), 2 * SECONDS)
