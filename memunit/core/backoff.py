@@ -4,7 +4,8 @@ FIRST = 0.1
 CAP = 30.0
 SPREAD = 0.25
 # Seconds for which a row of failures may be short-winded. Where each try takes long, doubling alone would need minutes.
-SHORT = 60.0
+# Well under a minute: after a failure at 58 s, systemd's start fell into the second minute, and the next one beside it.
+SHORT = 45.0
 _WORD = 2**64 - 1
 
 
@@ -28,7 +29,7 @@ def _mix(word: int) -> int:
 def delay(failures: int, *, seed: int, slot: int, lasted: float = 0.0) -> float:
     """Seconds to wait after so many failures in a row: none after the first, then 0.1 s doubling up to 30 s.
 
-    30 s as well after a row that has `lasted` a minute. Jitter only lengthens, so that a full backoff is never
+    30 s as well after a row that has `lasted` SHORT seconds. Jitter only lengthens, so that a full backoff is never
     more than two tries a minute.
     """
     if failures <= 1:

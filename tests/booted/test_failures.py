@@ -241,8 +241,7 @@ def test_a_restart_serves_at_once_what_was_mended(bad_file: Loop) -> None:
     journal.until(lambda entry: started(entry) and at(entry) >= bad_file.began + WATCHED, seconds=BOUND)
     times = [round(at(entry) - bad_file.began, 1) for entry in journal.find(started)]
     say(f"starts with a file that can't be used, seconds from the first: {times}")
-    # systemd's start comes RestartSec= and some after the failure that it follows, which may be of the first minute.
-    _assert_rate(times, since=65)
+    _assert_rate(times)
     used, over = _processor_time(journal.entries, bad_file.began + 60)
     say(f"its loop after the first minute: {100 * used / over:.1f} % of a processor")
     assert used / over < CHEAP[emulated()]
@@ -265,9 +264,9 @@ def _restart(instance: Instance) -> float:
     return time.monotonic() - began
 
 
-def _assert_rate(times: list[float], since: float = 60) -> None:
+def _assert_rate(times: list[float]) -> None:
     """After the first minute at most two in any minute; and it goes on trying."""
-    late = [when for when in times if when >= since]
+    late = [when for when in times if when >= 60]
     assert len(late) >= 2
     for when in late:
         assert sum(when <= other < when + 60 for other in late) <= 2, times

@@ -621,7 +621,7 @@ def test_an_app_that_never_starts_costs_two_tries_a_minute_and_ends_with_69() ->
     assert [s.failures for s in saved] == list(range(1, len(saved) + 1))
 
 
-@pytest.mark.parametrize("takes", [0.0, 4.0, 12.0])
+@pytest.mark.parametrize("takes", [0.0, 0.9, 4.0, 7.0, 12.0, 19.0, 28.0])
 def test_successors_of_a_failed_master_keep_to_two_tries_a_minute(takes: float) -> None:
     """An hour of masters that each end with 69 and are started again a second later; each try `takes` seconds."""
     tries: list[float] = []
@@ -643,8 +643,8 @@ def test_successors_of_a_failed_master_keep_to_two_tries_a_minute(takes: float) 
         last = sim.state.gate
         shift = 1000.0 - (sim.now + 1.0)
         gate = Gate(failures=last.failures, since=last.since + shift, retry_at=last.retry_at + shift)
-    after = [t for t in tries if t > 1000.0 + takes + 60]
-    assert len(after) > 60
+    after = [t for t in tries if t >= 1000.0 + 60]
+    assert len(after) > 50
     for start in after:
         assert sum(start <= t < start + 60 for t in after) <= 2
 
