@@ -27,8 +27,9 @@ Boot = Callable[[image.Image, Path], contextlib.AbstractContextManager[machine.R
 _LIGHT = ("lint", "unit", "properties")
 _SUITES = {"booted": "bookworm", "booted-trixie": "trixie"}
 _DEADLINES = {"lint": 180.0, "unit": 180.0, "properties": 240.0, "process": 720.0, "packaging": 480.0}
-# Half of its time is waiting, for ends and for starts; a file's tests stay together, and in their order.
-_WORDS = {"process": ("-n", "2", "--dist", "loadfile")}
+# Half of the process tier's time is waiting, for ends and for starts; a file's tests stay together, and in their order.
+_HALVES = ("-n", "2", "--dist", "loadfile")
+_WORDS = {"unit": _HALVES, "process": _HALVES}
 _BOOTED_SECONDS = 1080.0
 # Where all has to be emulated, or somebody names what is to run: a benchmark may, and takes its time.
 _ALONE_SECONDS = 3600.0

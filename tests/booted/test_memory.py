@@ -151,9 +151,8 @@ def test_run_in_a_group_of_its_own_divides_it(inside: tuple[str, ...]) -> None:
 
 
 def test_groups_of_a_killed_master_are_cleared() -> None:
-    with Instance(
-        "orphans", light("--deaf", more=BOUNDS, count=1), service="TimeoutStopSec=1s\n"
-    ) as instance:
+    file = light("--deaf", more=BOUNDS + '[stop]\ngrace = "2s"\n', count=1)
+    with Instance("orphans", file, service="TimeoutStopSec=1s\n") as instance:
         instance.start()
         (old,) = instance.workers().values()
         os.kill(instance.master(), signal.SIGKILL)
