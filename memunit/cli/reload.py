@@ -1,7 +1,8 @@
 """`memunit reload INSTANCE`: ask a running instance to read its file again, and wait until that is done.
 
 Exit codes: 0 when every worker is a new one, 78 when the old configuration goes on serving, 69 when no such
-instance runs. `systemctl reload` starts this, and so has the same result.
+instance runs, 77 when the caller is neither root nor the service's own user. `systemctl reload` starts this, and so has
+the same result.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE
 from memunit.core.names import is_instance
 from memunit.master.control import request
 
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or f"/run/memunit/{instance}"
     try:
         code, text = request(f"{directory}/control", "reload", _TIMEOUT)
+    except PermissionError as error:
+        text = f"{error.filename} is for root and the service's own user: sudo systemctl reload memunit@{instance}"
+        sys.stderr.write(f"memunit: {instance} can't be reloaded: {text}\n")
+        return EX_NOPERM
     except OSError as error:
         sys.stderr.write(f"memunit: {instance} can't be reloaded: {error.filename}: {error.strerror}\n")
         return EX_UNAVAILABLE

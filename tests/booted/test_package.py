@@ -110,6 +110,16 @@ def test_the_demo_serves_on_its_one_port_after_its_first_connection() -> None:
     assert max(int(get("/rss")[1].split()[1]) for _ in range(8)) >= before + (8 << 20)
 
 
+def test_who_may_not_ask_for_a_reload_is_told_who_may() -> None:
+    run("systemctl", "start", "memunit@demo.socket", "memunit@demo.service")
+    plain = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    asked = subprocess.run([*plain, "memunit", "reload", "demo"], check=False, capture_output=True, text=True)
+    assert asked.returncode == 77
+    who = "/run/memunit/demo/control is for root and the service's own user"
+    assert asked.stderr == f"memunit: demo can't be reloaded: {who}: sudo systemctl reload memunit@demo\n"
+    run("systemctl", "reload", "memunit@demo.service")
+
+
 def test_the_default_socket_is_a_path_that_goes_with_the_unit() -> None:
     run("systemctl", "start", "memunit@other.socket")
     assert shown("memunit@other.socket", "Listen") == "/run/memunit/other.sock (Stream)"
