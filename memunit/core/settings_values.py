@@ -12,6 +12,8 @@ from memunit.core.schema import MOST_WORKERS, RESERVED_VARIABLES, Key, Kind
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 _INTEGER_BOUND = 1 << 63
+# MAX_ARG_STRLEN of execve(2), with pages of 4 KiB: one argument, or one NAME=VALUE, and the NUL that ends it.
+_LONGEST_STRING = 128 << 10
 
 
 class ValueProblem(Exception):
@@ -59,8 +61,7 @@ def _wrong_type(key: Key, value: Any) -> ValueProblem:
 def _text(key: Key, value: Any) -> str:
     if not isinstance(value, str):
         raise _wrong_type(key, value)
-    if "\0" in value:
-        raise ValueProblem("has a NUL character in it", "remove it")
+    _passable(value)
     if not value.strip():
         raise ValueProblem("is empty", f"say {key.kind.value}, or leave the key out")
     return value
@@ -92,11 +93,22 @@ def _words(key: Key, value: Any) -> tuple[str, ...]:
     for word in value:
         if not isinstance(word, str):
             raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if _plain(word) else "")
-        if "\0" in word:
-            raise ValueProblem("has a NUL character in it", "remove it")
+        _passable(word)
     if not value or not value[0].strip():
         raise ValueProblem("names no program", 'say it as in ["node", "server.js"]')
     return tuple(value)
+
+
+def _passable(text: str, subject: str = "") -> None:
+    """Whether a new program can be given it; ValueProblem if not."""
+    if "\0" in text:
+        raise ValueProblem(f"{subject}has a NUL character in it", "remove it")
+    size = len(text.encode("utf-8", "surrogateescape"))
+    if size >= _LONGEST_STRING:
+        raise ValueProblem(
+            f"{subject}has {size} bytes, and the kernel passes fewer than {_LONGEST_STRING} to a program",
+            "put it in a file, and name that",
+        )
 
 
 def _plain(value: Any) -> bool:
@@ -133,8 +145,7 @@ def _mapping(key: Key, value: Any) -> dict[str, str]:
         if not isinstance(text, str):
             remedy = f'in quotes: {name} = "{shown(text)}"' if _plain(text) or isinstance(text, bool) else ""
             raise ValueProblem(f"{name}: {shown(text)} is not a text", remedy)
-        if "\0" in text:
-            raise ValueProblem(f"{name} has a NUL character in it", "remove it")
+        _passable(f"{name}={text}", f"{name} ")
     return dict(value)
 
 

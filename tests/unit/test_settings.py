@@ -258,6 +258,13 @@ def test_surge_0_is_allowed() -> None:
             'app.directory: is empty; say an absolute path as in "/srv/shop", or leave the key out',
         ),
         ('directory = "/a\\u0000"', "app.directory: has a NUL character in it; remove it"),
+        (
+            f'environment = {{ X = "{"é" * (64 << 10)}" }}',
+            (
+                "app.environment: X has 131074 bytes, and the kernel passes fewer than 131072 to a program; "
+                "put it in a file, and name that"
+            ),
+        ),
         ("environment = { PORT = 80 }", 'app.environment: PORT: 80 is not a text; in quotes: PORT = "80"'),
         ("environment = { X = true }", 'app.environment: X: true is not a text; in quotes: X = "true"'),
         (
