@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from memunit import __version__
-from memunit.core.exitcodes import EX_USAGE, OK
+from memunit.core.exitcodes import EX_SOFTWARE, EX_USAGE, OK
 
 _COMMANDS = {
     "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
@@ -29,8 +29,8 @@ _HELP = "\n".join(
         "",
         "  memunit COMMAND --help says more; memunit --version prints the version.",
         "",
-        "exit codes: 64 wrong command line, 69 nothing became ready, 71 a port in use and the like,",
-        "77 may not bind, 78 wrong configuration.",
+        "exit codes: 64 wrong command line, 69 nothing became ready, 70 memunit is at fault,",
+        "71 a port in use and the like, 77 may not bind, 78 wrong configuration.",
         "",
     ]
 )
@@ -56,8 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in _COMMANDS:
         sys.stderr.write(f"memunit: {_unknown(name)}; see memunit --help\n")
         return EX_USAGE
-    code: int = importlib.import_module(_COMMANDS[name][0]).main(rest)
+    try:
+        code: int = importlib.import_module(_COMMANDS[name][0]).main(rest)
+    except Exception as error:
+        return _at_fault(name, rest, error)
     return code
+
+
+def _at_fault(name: str, arguments: Sequence[str], error: Exception) -> int:
+    """Tell of a defect of memunit itself: the traceback on stderr, and one entry."""
+    import traceback  # noqa: PLC0415  only an error needs it
+
+    from memunit.master.journal import Log  # noqa: PLC0415  the same
+
+    traceback.print_exception(error)
+    instance = arguments[-1] if name == "serve" and arguments else name
+    consequence = "; its workers were killed, clients wait in the socket" if name in ("serve", "run") else ""
+    text = f"memunit itself is at fault: {type(error).__name__}: {error}{consequence}"
+    Log(instance).send(f"{text}. The traceback stands above", None, 3)
+    return EX_SOFTWARE
 
 
 def _standard_streams() -> None:

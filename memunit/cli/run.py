@@ -4,6 +4,8 @@ Exit codes: 0 after a stop, 69 if nothing ever became ready, 71 a port in use an
 78 settings that can't be used.
 """
 
+import contextlib
+import functools
 import signal
 import socket
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from memunit.cli.start import (
     claimed,
     configure,
     names,
+    no_runtime,
     refused,
     reloading,
     unusable_runtime,
@@ -36,65 +39,74 @@ from memunit.master.startlog import StartLog
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        parsed = parse_flags(arguments)
-        settings = parsed.settings
-        sockets = _inherited()
-        taken = bool(sockets)
-        for address in () if taken else settings.socket.listen:
-            try:
-                sockets.append((str(address), bind(_plain(address))))
-            except OSError as error:
-                problem, code = refused(error, "--listen", COMMAND_LINE)
-                print_problems([problem])
-                return code
-        if not sockets:
-            remedy = 'say where to listen, as in "--listen 127.0.0.1:8000", or start it from a .socket unit'
-            raise SettingsError([Problem(COMMAND_LINE, "--listen", NO_SOCKET, remedy)])
-        found = [sock for _, sock in sockets]
-        configuration = configure(parsed, COMMAND_LINE, unit=None, sockets=found)
-    except (SettingsError, ConfigurationError) as error:
-        for line in str(error).splitlines():
-            print_problems([Problem("", "", line)])
-        return EX_CONFIG
+    # A Unix socket's path goes with it, whatever the end.
+    with contextlib.ExitStack() as opened:
+        try:
+            return _run(arguments, opened)
+        except (SettingsError, ConfigurationError) as error:
+            for line in str(error).splitlines():
+                print_problems([Problem("", "", line)])
+            return EX_CONFIG
+
+
+def _run(arguments: Sequence[str], opened: contextlib.ExitStack) -> int:
+    parsed = parse_flags(arguments)
+    settings = parsed.settings
+    sockets = [(name, opened.enter_context(sock)) for name, sock in _inherited()]
+    taken = bool(sockets)
+    if not (taken or settings.socket.listen):
+        remedy = 'say where to listen, as in "--listen 127.0.0.1:8000", or start it from a .socket unit'
+        raise SettingsError([Problem(COMMAND_LINE, "--listen", NO_SOCKET, remedy)])
+    # Before anything listens: a client of what can't be started is refused, and not reset.
+    load = functools.partial(
+        configure, parsed, COMMAND_LINE, unit=None, sockets=[sock for _, sock in sockets]
+    )
+    configuration = load()
+    for address in () if taken else settings.socket.listen:
+        try:
+            # A name in LISTEN_FDNAMES may have no colon, and an address has.
+            sockets.append(("memunit", opened.enter_context(bind(_plain(address)))))
+        except OSError as error:
+            problem, code = refused(error, "--listen", COMMAND_LINE)
+            print_problems([problem])
+            return code
     # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     instance = _name(settings)
     log = Log(instance)
     if taken and settings.socket.listen:
-        here = ", ".join(describe(sock) for sock in found)
+        here = ", ".join(describe(sock) for _, sock in sockets)
         log.send(f"--listen is not used: the inherited sockets count ({here})", None, 4)
     for _, sock in sockets:
         log.send(f"Listening on {describe(sock)}", None, 6)
-    with RuntimeDirectory() as runtime:
-        tree, treeless = claimed("systemd-run --user --scope -p Delegate=yes memunit run gives it one")
-        setting = Setting(
-            tree=tree,
-            treeless=treeless,
-            instance=instance,
-            # A name in LISTEN_FDNAMES may have no colon, and an address has.
-            sockets=names(sockets) if taken else tuple(("memunit", sock.fileno()) for sock in found),
-            notify_path=runtime.file("notify"),
-            control_path=runtime.file("control"),
-            log=log,
-            systemd=Systemd(),
-            start_log=StartLog(runtime.lasting),
-            load=reloading(lambda: configure(parsed, COMMAND_LINE, unit=None, sockets=found)),
-            start=launch,
-            # Nobody else would tell the workers that the master was killed. Under systemd, the unit's KillMode= does.
-            parent_death_signal=signal.SIGTERM,
-        )
-        try:
-            master = Master(setting, configuration)
-        except OSError as error:
-            remedy = "see RUNTIME_DIRECTORY in the environment"
-            print_problems([unusable_runtime(runtime.path, error, remedy)])
-            _close(found)
-            return EX_OSERR
-        try:
-            return master.run()
-        finally:
-            _close(found)
+    try:
+        runtime = opened.enter_context(RuntimeDirectory())
+    except OSError as error:
+        print_problems([no_runtime(error)])
+        return EX_OSERR
+    tree, treeless = claimed("systemd-run --user --scope -p Delegate=yes memunit run gives it one")
+    setting = Setting(
+        tree=tree,
+        treeless=treeless,
+        instance=instance,
+        sockets=names(sockets),
+        notify_path=runtime.file("notify"),
+        control_path=runtime.file("control"),
+        log=log,
+        systemd=Systemd(),
+        start_log=StartLog(runtime.lasting),
+        load=reloading(load),
+        start=launch,
+        # Nobody else would tell the workers that the master was killed. Under systemd, the unit's KillMode= does.
+        parent_death_signal=signal.SIGTERM,
+    )
+    try:
+        master = Master(setting, configuration)
+    except OSError as error:
+        remedy = "see RUNTIME_DIRECTORY in the environment"
+        print_problems([unusable_runtime(runtime.path, error, remedy)])
+        return EX_OSERR
+    return master.run()
 
 
 def _inherited() -> list[tuple[str, socket.socket]]:
@@ -115,8 +127,3 @@ def _plain(address: Address) -> tuple[str, str, int] | tuple[str, str]:
 def _name(settings: Settings) -> str:
     """What the journal calls it: there is no instance's name on a command line."""
     return settings.app.run or Path((settings.app.command or ("memunit",))[0]).name
-
-
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

@@ -20,6 +20,7 @@ from memunit.cli.start import (
     claimed,
     configure,
     names,
+    no_runtime,
     reloading,
     unusable_runtime,
 )
@@ -48,7 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     instance: str = parser.parse_args(arguments).instance
     # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with RuntimeDirectory() as runtime:
+    try:
+        runtime = RuntimeDirectory()
+    except OSError as error:
+        Log(instance).send(str(no_runtime(error)), messages.CONFIGURATION, 3)
+        return EX_OSERR
+    with runtime:
         return _Serve(instance, runtime).run()
 
 

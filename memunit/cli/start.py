@@ -1,6 +1,7 @@
 """From settings to a running master: what `serve`, `run` and the library call have in common."""
 
 import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -136,9 +137,12 @@ class RuntimeDirectory:
     """Where the master's own sockets are: systemd's RuntimeDirectory=, or a directory of our own, removed at exit."""
 
     def __init__(self) -> None:
+        """Raises OSError when a directory of our own is needed and can't be made."""
         given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-        self.lasting = given or None
-        self.path = given or tempfile.mkdtemp(prefix="memunit-")
+        # A worker that is a memunit itself has its master's in its environment, whose sockets it must not take away.
+        ours, self._lock = _locked(given) if given else (False, None)
+        self.lasting = given if ours else None
+        self.path = self.lasting or tempfile.mkdtemp(prefix="memunit-")
 
     def __enter__(self) -> "RuntimeDirectory":
         return self
@@ -146,10 +150,37 @@ class RuntimeDirectory:
     def __exit__(self, *_: object) -> None:
         if self.lasting is None:
             shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def file(self, name: str) -> str:
         """The path of one of its files."""
         return str(Path(self.path, name))
+
+
+def _locked(path: str) -> tuple[bool, int | None]:
+    """Whether the directory may be used, and a descriptor by which it is this process's until it ends.
+
+    One that can't be locked may be: what is wrong with it is told when sockets are made there.
+    """
+    try:
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True, None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        return error.errno != errno.EWOULDBLOCK, None
+    return True, descriptor
+
+
+def no_runtime(error: OSError) -> Problem:
+    """The problem of a master that has no runtime directory and can't make one."""
+    text = f"is not set, and no directory can be made: {error.strerror or error}"
+    remedy = "set it to a directory that may be written, or mount a tmpfs on /tmp"
+    return Problem("environment", "RUNTIME_DIRECTORY", text, remedy)
 
 
 def reloading(load: Callable[[], Configuration]) -> Callable[[], Configuration]:

@@ -3,7 +3,7 @@
 from memunit.core.model import Cause, Phase, Worker
 
 # What systemd calls clean (systemd.service(5), SuccessExitStatus=), and 128 + SIGTERM, by which shells and Java say it.
-_CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": ()}
+_CLEAN_STATUS = {"exited": (0, 143), "killed": (1, 2, 13, 15), "dumped": (), "unknown": (0,)}
 
 
 def cut_off(worker: Worker, code: str, status: int) -> bool:
@@ -30,7 +30,11 @@ def cause_of(worker: Worker, code: str, status: int) -> tuple[Cause, Cause | Non
     if reason is not None:
         if status in _CLEAN_STATUS[code]:
             return reason, None
-        return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), reason
+        return _crash(code), reason
     if worker.phase is Phase.STARTING:
         return Cause.START_FAILED, None
-    return (Cause.CRASH_EXIT if code == "exited" else Cause.CRASH_SIGNAL), None
+    return _crash(code), None
+
+
+def _crash(code: str) -> Cause:
+    return Cause.CRASH_SIGNAL if code in ("killed", "dumped") else Cause.CRASH_EXIT

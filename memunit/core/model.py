@@ -146,7 +146,7 @@ class Slot:
     failures: int = 0
     retry_at: float = -math.inf
     futile: int = 0
-    # Its last worker was recycled for its memory; and it was told that this did not help.
+    # Its last worker that served was recycled for its memory; and it was told that this did not help.
     recycled: bool = False
     unhelped: bool = False
 
@@ -225,7 +225,7 @@ def initial(policy: Policy, *, now: float, seed: int = 0, gate: Gate | None = No
         policy=policy,
         count=policy.count,
         seed=seed,
-        started_at=now,
+        started_at=max(now, gate.retry_at),
         # The try that has to wait gets all of start_timeout, or a mended app could be cut off in the middle of it.
         last_running=max(now, gate.retry_at),
         slots=tuple(Slot(index=i) for i in range(policy.count)),

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from memunit.core import memory, reconcile, status, transitions, verdicts
+from memunit.core import memory, reconcile, status, stopping, transitions, verdicts
 from memunit.core.actions import Action, NotifyExtend, NotifyReady, NotifyReloading, ReloadResult
+from memunit.core.exitcodes import OK
 from memunit.core.facts import (
     DumpState,
     Fact,
@@ -34,7 +35,7 @@ def step(state: State, facts: Iterable[Fact], now: float) -> tuple[State, tuple[
     # of it is part of the stop and not a loss to be replaced.
     for fact in facts:
         if isinstance(fact, StopRequested):
-            reconcile.begin_stop(turn, 0, force=fact.force)
+            stopping.begin_stop(turn, OK, force=fact.force)
             turn.open_gate()
     for fact in facts:
         if isinstance(fact, WorkerFact):
@@ -49,7 +50,7 @@ def step(state: State, facts: Iterable[Fact], now: float) -> tuple[State, tuple[
 
 
 def _forgive_lag(turn: Turn) -> None:
-    if turn.running() or any(reconcile.holds_slot(w) for w in turn.workers.values()):
+    if turn.running() or any(stopping.holds_slot(w) for w in turn.workers.values()):
         turn.change(last_running=turn.now)
     if turn.now - turn.state.wake_at <= LAG:
         return
@@ -114,7 +115,9 @@ def _reload(turn: Turn, fact: Reload) -> None:
         reload_trouble="",
     )
     start = max(fact.policy.start_timeout, transitions.PROBATION)
-    turn.do(NotifyExtend(fact.policy.count * (start + fact.policy.grace) + 60))
+    # Those that are replaced drain by the grace that they were started with, and each replacement waits for that.
+    grace = max([fact.policy.grace, *(worker.grace for worker in turn.workers.values())])
+    turn.do(NotifyExtend(fact.policy.count * (start + grace) + 60))
     # A person has acted: whatever waits is tried at once.
     turn.slots[:] = [replace(slot, failures=0, retry_at=-math.inf, futile=0) for slot in turn.slots]
     turn.open_gate()
@@ -134,7 +137,7 @@ def _deadline(turn: Turn) -> float:
             times.append(memory.recycle_at(state.policy, turn.slot(worker.id.slot), worker))
             times.append(reconcile.old_at(turn, worker))
     if not state.stopping:
-        times.append(reconcile.give_up_at(turn))
+        times.append(stopping.give_up_at(state, turn.workers.values()))
         times += reconcile.retry_times(turn)
         if not state.ready_sent and any(w.phase is Phase.RUNNING for w in turn.workers.values()):
             times.append(state.started_at + state.policy.start_timeout)
@@ -142,5 +145,5 @@ def _deadline(turn: Turn) -> float:
 
 
 def healthy(state: State, now: float) -> bool:
-    """True if a watchdog ping to systemd would be honest: something serves, or will have been given up soon."""
-    return state.running() > 0 or now < state.last_running + state.policy.start_timeout
+    """True if a watchdog ping to systemd would be honest: something serves, or is waited for and not given up yet."""
+    return now < stopping.give_up_at(state, state.workers.values())

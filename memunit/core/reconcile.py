@@ -11,20 +11,17 @@ limit is there to prevent.
 import math
 from dataclasses import replace
 
-from memunit.core import memory, wording
-from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult, UseRevision
+from memunit.core import memory, stopping, wording
+from memunit.core.actions import Finish, NotifyReady, ReloadResult, UseRevision
 from memunit.core.backoff import jitter
 from memunit.core.budget import OWN, needed
 from memunit.core.model import Cause, Phase, Slot, Worker
 from memunit.core.quantity import format_size
 from memunit.core.transitions import become_ready
-from memunit.core.turn import ERROR, INFO, NOTICE, WARNING, Turn
+from memunit.core.turn import ERROR, NOTICE, WARNING, Turn
 
-EXIT_UNAVAILABLE = 69
 # Seconds from READY without a sample until memory counts as not to be measured.
 BLIND = 5.0
-# Beyond grace: the SIGKILL, the reaping and the last entries.
-STOP_MARGIN = 30.0
 # max_age is spread too, so that workers started together do not grow old together.
 AGE_SPREAD = 0.1
 
@@ -90,7 +87,7 @@ def reconcile(turn: Turn) -> None:
     """Bring the workers nearer to what is wanted."""
     if not turn.state.stopping:
         # First, or what is started in the same pass has to be stopped again.
-        _give_up(turn)
+        stopping.give_up(turn)
     if not turn.state.stopping:
         _retire_slots(turn)
         _fill_slots(turn)
@@ -130,12 +127,9 @@ def _empty(turn: Turn, index: int) -> bool:
     here = turn.in_slot(index)
     drainers = sum(not w.serving and math.isfinite(w.timer) for w in here)
     # Workers that stop by themselves and do not go must not pile up for all of grace.
-    return drainers <= max(turn.state.policy.surge, 1) and not any(w.serving or holds_slot(w) for w in here)
-
-
-def holds_slot(worker: Worker) -> bool:
-    """Whether its slot waits for it: a drainer in the reversed order, unless it has outlived its SIGKILL."""
-    return worker.holds_slot and math.isfinite(worker.timer)
+    return drainers <= max(turn.state.policy.surge, 1) and not any(
+        w.serving or stopping.holds_slot(w) for w in here
+    )
 
 
 def _replace(turn: Turn) -> None:
@@ -218,73 +212,11 @@ def _report_blind(turn: Turn) -> None:
             return
 
 
-def _give_up(turn: Turn) -> None:
-    """Nothing has served for `start_timeout`: say so to systemd by an exit code, and let it start a successor."""
-    state = turn.state
-    if turn.now < give_up_at(turn):
-        return
-    trouble = state.trouble or "no worker was ready in time"
-    text = (
-        f"No worker could be made ready within {state.policy.start_timeout:.0f} s: {trouble}. "
-        f"Giving up with exit code {EXIT_UNAVAILABLE}"
-    )
-    if state.policy.in_unit:
-        text += "; clients wait in the socket, and systemd starts a successor"
-    turn.journal("NOTHING_READY", ERROR, text, {"EXIT_STATUS": EXIT_UNAVAILABLE})
-    hung = [w for w in turn.workers.values() if w.reason is None]
-    if hung:
-        turn.close_gate(hung[0])
-    begin_stop(turn, EXIT_UNAVAILABLE, force=False)
-
-
-def give_up_at(turn: Turn) -> float:
-    """When the master ends because nothing serves; infinite while something does."""
-    state = turn.state
-    if turn.running() or any(holds_slot(w) for w in turn.workers.values()):
-        return math.inf
-    due = state.last_running + state.policy.start_timeout
-    # A worker that has asked for time to start (EXTEND_TIMEOUT_USEC) gets it, and one on probation runs already.
-    given = [
-        w.timer
-        for w in turn.workers.values()
-        if w.phase is Phase.STARTING and (w.on_probation or w.timer > w.born + state.policy.start_timeout)
-    ]
-    return max([due, *given])
-
-
 def retry_times(turn: Turn) -> list[float]:
     """When backoffs end that hold something back now. What is due already waits for an event, not for time."""
     times = [turn.state.gate.retry_at]
     times += [slot.retry_at for slot in turn.slots]
     return [at for at in times if at > turn.now]
-
-
-def begin_stop(turn: Turn, exit_code: int, *, force: bool) -> None:
-    """Ask every worker to stop, or kill them all if the person will not wait."""
-    rollout = turn.state.rollout
-    if rollout is not None:
-        # systemd 259 and later kill a service that says STOPPING=1 in the middle of its reload.
-        turn.change(rollout=None)
-        if turn.state.ready_sent:
-            turn.do(NotifyReady())
-        turn.do(ReloadResult(rollout.tokens, False, "Reload not finished: the service is being stopped"))
-    if not turn.state.stopping:
-        turn.change(stopping=True, exit_code=exit_code)
-        left = wording.workers(len(turn.workers))
-        text = f"Stopping; {left} may finish for {wording.seconds(turn.state.policy.grace)} at most"
-        turn.journal("MASTER_STOPPING", INFO, text)
-        turn.do(NotifyStopping())
-        turn.do(NotifyExtend(turn.state.policy.grace + STOP_MARGIN))
-    for worker in list(turn.workers.values()):
-        if force and worker.phase is not Phase.STOP_SIGKILL:
-            turn.kill(turn.put(worker, reason=worker.reason or Cause.STOP), Cause.GRACE_EXPIRED)
-        elif worker.serving:
-            if exit_code == EXIT_UNAVAILABLE and worker.phase is Phase.STARTING:
-                turn.abort(worker, Cause.START_TIMEOUT)
-            else:
-                turn.stop(worker, Cause.STOP)
-        elif math.isinf(worker.timer):
-            turn.end(worker, "stuck", 9)
 
 
 def scale(turn: Turn, delta: int) -> None:

@@ -51,7 +51,9 @@ def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     error = cast(SpawnFailed, fact).error
     del turn.workers[worker.id]
     text = f"worker {worker.id.slot} can't be started: {error}"
-    priority = ERROR if worker.reason is None else DEBUG
+    # Of one that is cut short because the master gives up, what counts is what the tries before it have said.
+    told = worker.reason is not None or (turn.state.stopping and turn.state.trouble)
+    priority = DEBUG if told else ERROR
     turn.journal("LAUNCH_FAILED", priority, text[0].upper() + text[1:], worker_fields(worker))
     if worker.reason is None and not turn.state.stopping:
         turn.fail(worker, text)
@@ -113,7 +115,7 @@ def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
     """Somebody else asked it to stop, or it decided to: it drains like any other, and is replaced at once."""
     # One that does so right after READY is as good as a crash loop.
     turn.hold_back(worker)
-    turn.stop(worker, Cause.REQUESTED, signal=False)
+    turn.stop(turn.put(worker, told_stopping=True), Cause.REQUESTED, signal=False)
 
 
 def _status(turn: Turn, worker: Worker, fact: WorkerFact) -> None:

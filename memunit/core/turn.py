@@ -159,8 +159,9 @@ class Turn:
             ended = dict(self.state.ended)
             ended[cause] = ended.get(cause, 0) + 1
             self.change(ended=ended)
-        if cause is Cause.MEMORY_LIMIT:
-            self.slots[worker.id.slot] = replace(self.slots[worker.id.slot], recycled=True)
+        if worker.ready_at is not None:
+            recycled = cause is Cause.MEMORY_LIMIT
+            self.slots[worker.id.slot] = replace(self.slots[worker.id.slot], recycled=recycled)
         # One that dies while it drains has been replaced already: that is no mark against the slot.
         if cause in ACCIDENTS and worker.reason is None and not self.state.stopping:
             self.fail(worker, wording.outcome(worker, cause, code, status))

@@ -58,6 +58,8 @@ def how(code: str, status: int, *, ran: bool) -> str:
     """ "exited with status 3", "killed by SIGSEGV". Once its program `ran`, 203 is its own."""
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
+    if code == "unknown":
+        return "ended, and another wait() of this program has taken its status"
     if code == "exited":
         return f"exited with status {status}{'' if ran else _EXITS.get(status, '')}"
     return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (

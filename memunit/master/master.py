@@ -5,6 +5,7 @@ request's path.
 """
 
 import math
+import os
 import select
 import signal
 import time
@@ -26,6 +27,7 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
+from memunit.core.exitcodes import EX_CONFIG, EX_USAGE
 from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
 from memunit.core.protocol import facts_of
 from memunit.core.quantity import format_size
@@ -41,8 +43,6 @@ from memunit.master.sensors import CGROUP, Sensors, Watched
 from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.signals import Signals
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
-
-EX_CONFIG = 78
 
 
 class Master:
@@ -99,11 +99,12 @@ class Master:
         self._report.entry(_started(configuration.policy))
         for warning in configuration.warnings:
             self._report.warn("CONFIGURATION", warning)
-        if self._at.treeless and configuration.policy.limit is not None and configuration.metric == CGROUP:
+        bounded = configuration.policy.limit is not None or configuration.policy.ceiling is not None
+        if self._at.treeless and bounded and configuration.metric == CGROUP:
             self._report.entry(_treeless(self._at.treeless, configuration))
 
     def _disarm(self) -> None:
-        self._signals.disarm()
+        self._signals.disarm(ends=self._at.sole)
         self._processes.close()
         if self._control is not None:
             self._control.close()
@@ -174,7 +175,7 @@ class Master:
             if command == "reload":
                 tokens.append(token)
             elif self._control is not None:
-                self._control.reply(token, 64, f"unknown request {command!r}")
+                self._control.reply(token, EX_USAGE, f"unknown request {command!r}")
         if not (tokens or self._hangup):
             return []
         self._hangup = False
@@ -287,4 +288,4 @@ def _started(policy: Policy) -> Journal:
 
 def _seed(instance: str) -> int:
     """A seed for the jitter that differs between instances and between starts."""
-    return int.from_bytes(instance.encode()[-4:], "big") ^ time.monotonic_ns()
+    return int.from_bytes(os.fsencode(instance)[-4:], "big") ^ time.monotonic_ns()

@@ -39,12 +39,15 @@ class Signals:
         except BlockingIOError:
             return b""
 
-    def disarm(self) -> None:
-        """As it was before `arm`; for good."""
+    def disarm(self, *, ends: bool) -> None:
+        """As it was before `arm`, for good. If this process `ends`, deaf instead: a second SIGTERM would be its end,
+        whatever exit code it has for its first.
+        """
+        for number, handler in self._handlers_before.items():
+            before = handler if handler is not None else signal.SIG_DFL
+            signal.signal(number, signal.SIG_IGN if ends and number != signal.SIGCHLD else before)
         signal.set_wakeup_fd(self._wakeup_before)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
-        for number, handler in self._handlers_before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         os.close(self._reader)
         os.close(self._writer)
 

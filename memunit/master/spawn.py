@@ -45,8 +45,8 @@ _STOP_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a child ended: `code` is "exited", "killed" or "dumped" as in waitid(2), `status` the number with
-    it.
+    """How a child ended: `code` is "exited", "killed" or "dumped" as in waitid(2), `status` the number with it;
+    "unknown" of one that somebody else has waited for.
     """
 
     pid: int
@@ -242,10 +242,18 @@ def reap_known(children: Mapping[int, Child]) -> list[End]:
     """Collect those of `children` that have ended, and no other child of this process. Does not block."""
     ends: list[End] = []
     for child in children.values():
-        if child.ended or os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if child.ended:
             continue
-        child._settle_group()
-        found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+        try:
+            if os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            child._settle_group()
+            found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            # A wait() of the program that has called us was faster. Its number may be somebody else's by now.
+            child.ended = True
+            ends.append(End(child.pid, "unknown", 0))
+            continue
         assert found is not None
         child.ended = True
         ends.append(End(child.pid, _CODES.get(found.si_code, "exited"), found.si_status))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memunit.master.system import descendants
-from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
+from tests.support.harness import APPS, AS_NOBODY, MEMUNIT, Service, Unit, let_go
 from tests.support.http import Client
 from tests.support.namespaces import need_mount_namespace
 from tests.support.wait import wait_gone
@@ -286,3 +286,71 @@ def _status(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     return dict(line.split(":", 1) for line in lines)
+
+
+def test_without_a_place_for_its_sockets_it_says_so(unit: Unit, tmp_path: Path) -> None:
+    """As in a container with a read-only root: nothing is a temporary directory."""
+    need_mount_namespace()
+    words = 'for each in /tmp /var/tmp /usr/tmp; do [ ! -d $each ] || mount -t tmpfs -o ro none $each; done; exec "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", words, "sh", "env", "TMPDIR=/nonexistent")
+    service = run(
+        unit, "--listen", "127.0.0.1:0", "--directory", str(APPS), *ASKED, prefix=prefix, directory="/proc"
+    )
+    assert service.exit_code() == 71
+    service.expect(
+        "RUNTIME_DIRECTORY: is not set, and no directory can be made: .*; set it to a directory that may be"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [(("--app", "not_there:app"), 78), (("--listen", "127.0.0.1:1.5", *ASKED), 78)]
+)
+def test_a_refused_start_leaves_no_socket(
+    unit: Unit, tmp_path: Path, more: tuple[str, ...], code: int
+) -> None:
+    service = run(unit, "--listen", str(tmp_path / "s"), *more)
+    assert service.exit_code() == code
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_second_address_in_use_takes_the_first_back(unit: Unit, tmp_path: Path) -> None:
+    service = run(unit, "--listen", str(tmp_path / "s"), "--listen", unit.target, *ASKED)
+    assert service.exit_code() == 71
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_second_memunit_leaves_the_first_ones_sockets_alone(unit: Unit, tmp_path: Path) -> None:
+    """It may be a worker of the first, with RUNTIME_DIRECTORY in its environment."""
+    given = {"RUNTIME_DIRECTORY": str(unit.runtime), "TMPDIR": str(tmp_path), "NOTIFY_SOCKET": ""}
+    words = (*MEMUNIT, "run", "--workers", "1", *ASKED, "--listen")
+    first = unit.start(*words, str(tmp_path / "a"), environment=given, sockets=())
+    first.entry("ready")
+    before = {each.name: each.stat().st_ino for each in unit.runtime.iterdir()}
+    second = unit.start(*words, str(tmp_path / "b"), environment=given, sockets=())
+    second.entry("ready")
+    assert second.stop() == 0
+    assert {each.name: each.stat().st_ino for each in unit.runtime.iterdir()} == before
+    assert first.stop() == 0
+
+
+def test_signals_at_the_very_end_change_nothing(unit: Unit, tmp_path: Path) -> None:
+    service = run(unit, "--listen", str(tmp_path / "s"), "--workers", "1", *ASKED)
+    service.entry("ready")
+    service.send(signal.SIGTERM)
+    while service.running:
+        service.send(signal.SIGTERM)
+    assert service.exit_code() == 0
+
+
+def test_a_defect_has_its_exit_code(unit: Unit, tmp_path: Path) -> None:
+    """Nothing that is known to be wrong can show it, so it is broken here."""
+    (tmp_path / "sitecustomize.py").write_text("import memunit.core.policy as p\np.step = lambda *_: 1 / 0\n")
+    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
+    environment = {**FOREGROUND, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
+    service = unit.start(
+        *MEMUNIT, "run", "--listen", str(tmp_path / "s"), *ASKED, environment=environment, sockets=()
+    )
+    assert service.exit_code() == 70
+    service.expect("ZeroDivisionError")
+    service.expect("^memunit: error: memunit itself is at fault: ZeroDivisionError")
+    assert not (tmp_path / "s").exists()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from memunit.master import system
-from memunit.master.spawn import Child, End, Launch, fork_call, launch, open_descriptors, reap
+from memunit.master.spawn import Child, End, Launch, fork_call, launch, open_descriptors, reap, reap_known
 from tests.support.isolated import isolated
 from tests.support.wait import read_all, read_line, wait_end, wait_gone, wait_readable
 
@@ -293,6 +293,16 @@ def test_no_pid_no_process_when_descriptors_have_run_out() -> None:
 def test_a_function_ends_with_its_status(function: object, status: int) -> None:
     child = fork_call(function, Launch(argv=(), environment={}))  # type: ignore[arg-type]
     assert wait_end(child) == End(child.pid, "exited", status)
+    child.close()
+
+
+def test_one_that_the_program_has_waited_for_itself_has_ended_all_the_same() -> None:
+    """os.wait() in a thread of a program that has called memunit.run takes workers too."""
+    child = fork_call(lambda: 3, Launch(argv=(), environment={}))
+    assert os.waitpid(child.pid, 0) == (child.pid, 3 << 8)
+    assert reap_known({child.pid: child}) == [End(child.pid, "unknown", 0)]
+    assert child.ended
+    assert reap_known({child.pid: child}) == []
     child.close()
 
 

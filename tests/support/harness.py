@@ -227,6 +227,11 @@ class Service:
         """Send a signal to the master."""
         self._child.signal(signum)
 
+    @property
+    def running(self) -> bool:
+        """Whether the master has not ended yet."""
+        return not _readable(self._child.pidfd)
+
     def pass_by(self) -> None:
         """Return after a whole pass of the master's loop that began after this call."""
         mark = self.mark
