@@ -79,6 +79,7 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
     """
     own = _own_group(proc, mount)
     tree = _delegated(own, mount, remedy)
+    lock = None
     try:
         if "memory" not in read(f"{tree}/cgroup.controllers").decode().split():
             raise Unavailable(f"the memory controller is not delegated to {_name(tree, mount)}: {remedy}")
@@ -92,6 +93,8 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
         for each in (tree, f"{tree}/{ZYGOTES}", f"{tree}/{WORKERS}"):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
+        if lock is not None:
+            os.close(lock)
         with contextlib.suppress(OSError):
             write(f"{own}/cgroup.procs", str(os.getpid()))
         for name in (MASTER, ZYGOTES, WORKERS):
