@@ -5,6 +5,7 @@ The calling process becomes the master and forks the workers, which run the call
 
 import contextlib
 import functools
+import math
 import os
 import socket
 import sys
@@ -17,7 +18,9 @@ from memunit.cli.start import RuntimeDirectory, names, reloading
 from memunit.core.address import AddressError, parse_address
 from memunit.core.budget import check_budget
 from memunit.core.model import Policy
-from memunit.core.quantity import QuantityError, parse_size, parse_time
+from memunit.core.quantity import QuantityError, parse_size
+from memunit.core.schema import BY_PATH
+from memunit.core.settings_values import ValueProblem, convert
 from memunit.master.journal import Log
 from memunit.master.master import Master
 from memunit.master.notify import Systemd
@@ -39,24 +42,26 @@ def run(
     clean: Callable[[], Any] | None = None,
     *,
     workers: int | None = None,
-    interval: float = 5.0,
-    grace: float = 5.0,
+    interval: float | str = 5.0,
+    grace: float | str = 5.0,
     sockets: Sockets | None = None,
     ceiling: int | str | None = None,
-    patience: float = 0.0,
+    patience: float | str = 0.0,
     metric: str = "uss",
     surge: int = 1,
-    min_lifetime: float = 10.0,
+    min_lifetime: float | str = 10.0,
     max_age: float | str = "infinity",
-    start_timeout: float = 30.0,
-    watchdog: float = 30.0,
+    start_timeout: float | str = 30.0,
+    watchdog: float | str = 30.0,
     name: str | None = None,
 ) -> int:
     """Run `run(worker)` in several workers and replace each that exceeds `limit`; returns when told to stop.
 
-    `limit` and `ceiling` are bytes or text such as "400M" (None: no bound); all times are seconds. In each worker
-    `run` serves on `worker.sockets`, calls `worker.ready()` once it does, and returns soon after `worker.stopping`
-    is set. `clean()` runs in a worker before that, while it still accepts; after `grace` it is killed.
+    `limit` and `ceiling` are bytes or text such as "400M" (None: no bound); times are seconds or text such as
+    "1min", within the bounds of memunit.toml(5). In each worker `run` serves on `worker.sockets`, calls
+    `worker.ready()` once it does, and returns soon after `worker.stopping` is set. `clean()` runs in a worker before
+    that, while it still accepts; after `grace` it is killed. A worker that has called `worker.ping()` once is
+    aborted when it does not for longer than `watchdog` (0 or infinity: never).
 
     `sockets` are listening sockets or addresses as of ListenStream= (systemd.socket(5)); by default those that
     systemd has passed, if any. `workers` defaults to the CPUs that this process may use. The environment has the
@@ -74,14 +79,14 @@ def run(
     policy = Policy(
         count=_count(workers, os.environ),
         surge=_at_least("surge", surge, 0),
-        start_timeout=_seconds("start_timeout", start_timeout),
-        watchdog=_seconds("watchdog", watchdog),
-        min_lifetime=_seconds("min_lifetime", min_lifetime),
-        max_age=_seconds("max_age", max_age),
+        start_timeout=_seconds("workers.start_timeout", start_timeout),
+        watchdog=_seconds("workers.watchdog", watchdog),
+        min_lifetime=_seconds("workers.min_lifetime", min_lifetime),
+        max_age=_seconds("workers.max_age", max_age),
         limit=_size("limit", limit),
         ceiling=_size("ceiling", ceiling),
-        patience=_seconds("patience", patience),
-        grace=_seconds("grace", grace),
+        patience=_seconds("memory.patience", patience),
+        grace=_seconds("stop.grace", grace),
     )
     if metric not in ("uss", "pss", "rss"):
         raise ValueError(f"metric: {metric!r} is not known; say uss, pss or rss")
@@ -96,7 +101,10 @@ def run(
         interval=_interval(interval, os.environ),
         warnings=_threads(),
     )
-    _fits(configuration)
+    try:
+        _fits(configuration)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
     listening, own = _open(sockets)
     instance = name or Path(sys.argv[0] or "python").name
     # Before the master opens anything: what the program has open is the workers' too.
@@ -186,16 +194,15 @@ def _count(workers: int | None, environment: Mapping[str, str]) -> int:
     return len(os.sched_getaffinity(0)) if workers is None else _at_least("workers", workers, 1)
 
 
-def _interval(interval: float, environment: Mapping[str, str]) -> float:
+def _interval(interval: float | str, environment: Mapping[str, str]) -> float:
     said = environment.get("CHECK_INTERVAL", "")
     if said:
         if not (said.isascii() and said.isdigit() and int(said)):
             raise ValueError(f"CHECK_INTERVAL={said}: milliseconds are needed, 1 or more")
         return int(said) / 1000
-    seconds = _seconds("interval", interval)
-    if seconds == 0:
+    if interval == 0:
         raise ValueError("interval: 0 would leave no time for anything else; say 1.0")
-    return seconds
+    return _seconds("memory.interval", interval)
 
 
 def _size(name: str, value: int | str | None) -> int | None:
@@ -210,11 +217,14 @@ def _size(name: str, value: int | str | None) -> int | None:
     return size
 
 
-def _seconds(name: str, value: float | str) -> float:
+def _seconds(path: str, value: float | str) -> float:
+    """As a file's key: what is refused there has no meaning here either."""
+    key = BY_PATH[path]
     try:
-        return value if isinstance(value, float) and value > 0 else parse_time(value)
-    except QuantityError as error:
-        raise ValueError(f"{name}: {error}") from None
+        return float(convert(key, "infinity" if value == math.inf else value))
+    except ValueProblem as problem:
+        remedy = f"; {problem.remedy}" if problem.remedy else ""
+        raise ValueError(f"{key.name}: {problem.message}{remedy}") from None
 
 
 def _at_least(name: str, value: int, least: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -130,6 +131,18 @@ def test_check_interval_is_in_milliseconds(unit: Unit) -> None:
     assert service.stop() == 0
 
 
+@pytest.mark.parametrize("never", [0, math.inf, "infinity"])
+def test_without_a_watchdog_a_worker_may_ping(unit: Unit, never: float | str) -> None:
+    """0 is for ever, as in a file: not at once, upon the first ping."""
+    service = program(unit, {"ASKED_COUNT": "2"}, workers=1, watchdog=never).ready()
+    pid = service.serving()[0]
+    for _ in range(2):
+        assert unit.get() == f"ok {pid}"
+    service.expect(f"^pinged 2 times {pid}$")
+    assert service.stop() == 0
+    assert [entry.cause for entry in service.entries("ended")] == ["stop"]
+
+
 @pytest.mark.parametrize(
     ("options", "environment", "error"),
     [
@@ -140,11 +153,22 @@ def test_check_interval_is_in_milliseconds(unit: Unit) -> None:
         ({"metric": "vms"}, {}, "ValueError: metric: 'vms' is not known; say uss, pss or rss"),
         ({"interval": 0}, {}, "ValueError: interval: 0 would leave no time for anything else"),
         ({"grace": -1.0}, {}, "ValueError: grace: "),
+        (
+            {"grace": math.inf},
+            {},
+            "ValueError: grace: this one has to end, so it can't be infinity; say a time",
+        ),
+        ({"grace": "infinity"}, {}, "ValueError: grace: this one has to end"),
+        ({"start_timeout": math.inf}, {}, "ValueError: start_timeout: this one has to end"),
+        ({"start_timeout": 0}, {}, 'ValueError: start_timeout: 0 is too short; say "100ms" at least'),
+        ({"max_age": 0}, {}, 'ValueError: max_age: 0 is too short; say "1s" at least'),
+        ({"watchdog": 0.01}, {}, 'ValueError: watchdog: 10ms is too short; say "100ms" at least'),
+        ({"watchdog": None}, {}, "ValueError: watchdog: "),
         ({"sockets": ["nowhere:at:all"]}, {}, "ValueError: sockets: "),
         (
             {"workers": 4, "limit": "900G"},
             {},
-            "ConfigurationError: limit: 4 workers x 900G + 25M for memunit = ",
+            "ValueError: limit: 4 workers x 900G + 25M for memunit = ",
         ),
         ({}, {"CPU_COUNT": "many"}, "ValueError: CPU_COUNT=many: a number of workers is needed"),
         ({}, {"CHECK_INTERVAL": "5s"}, "ValueError: CHECK_INTERVAL=5s: milliseconds are needed"),
