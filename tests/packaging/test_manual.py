@@ -11,7 +11,9 @@ import pytest
 from memunit.cli import main as program
 from memunit.core import exitcodes
 from memunit.core.model import Cause
-from memunit.core.schema import KEYS, TABLES
+from memunit.core.schema import KEYS, RESERVED_VARIABLES, TABLES
+from memunit.master import child
+from memunit.worker import options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "packaging/man").iterdir())
@@ -98,3 +100,44 @@ def test_each_signal_is_there(command: str, signal: str) -> None:
 def test_each_cause_is_there(command: str) -> None:
     section = command.partition("\nJOURNAL")[2].partition("\nFILES")[0]
     assert [cause for cause in Cause if cause.value not in section] == []
+
+
+# Of the environment and nothing else.
+NO_FIELDS = {"MEMUNIT_THREADS"}
+
+
+def fields() -> set[str]:
+    """What the core and the master write into the journal, by its literals."""
+    sources = [
+        path.read_text() for part in ("core", "master") for path in (ROOT / "memunit" / part).glob("*.py")
+    ]
+    return set(re.findall(r"\b(?:MEMUNIT_[A-Z_]+|EXIT_CODE|EXIT_STATUS)\b", "".join(sources))) - NO_FIELDS
+
+
+def test_fields_are_found() -> None:
+    assert {"MEMUNIT_CAUSE", "MEMUNIT_COUNT", "MEMUNIT_REPLACEMENT_PID", "EXIT_CODE"} <= fields()
+
+
+@pytest.mark.parametrize("field", sorted(fields()))
+def test_each_field_of_the_journal_is_there(command: str, field: str) -> None:
+    section = command.partition("\nJOURNAL")[2].partition("\nFILES")[0]
+    assert re.search(rf"\b{field}\b", section)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_VARIABLES | child.NOT_FOR_WORKERS))
+def test_each_variable_that_a_file_may_not_set_is_there(file: str, name: str) -> None:
+    section = file.partition("\n       environment")[2].partition("\n       preload")[0]
+    assert re.search(rf"\b{name}\b", section)
+
+
+def test_the_options_of_uvicorn_are_those_that_are_read(command: str) -> None:
+    entry = " ".join(command.partition("UVICORN_NAME")[2].partition("CPU_COUNT")[0].split())
+    section = entry.partition("NAME is one of")[2]
+    said = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", section)) - {"WSGI", "ASGI", "SCRIPT_NAME", "TLS"}
+    assert said == {name.upper() for name in (*options._TEXTS, *options._NUMBERS, *options._SWITCHES)}
+
+
+@pytest.mark.parametrize("status", [child.EXIT_CHDIR, child.EXIT_FDS, child.EXIT_EXEC])
+def test_what_a_worker_that_could_not_be_started_ends_with_is_there(command: str, status: int) -> None:
+    section = command.partition("\nEXIT STATUS")[2].partition("\nENVIRONMENT")[0]
+    assert re.search(rf"\b{status} \(", section)
