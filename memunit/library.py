@@ -71,8 +71,8 @@ def run(
 
     Returns the exit code: 0 after SIGTERM or SIGINT, 69 if no worker ever became ready. Raises ValueError for
     arguments that can't be used, RuntimeError outside of the main thread, OSError for an address that can't be
-    listened on. SIGHUP replaces all workers one by one, SIGTTIN and SIGTTOU change their number, SIGUSR1 writes the
-    state to the log.
+    listened on, and where the master can't make its own sockets. SIGHUP replaces all workers one by one, SIGTTIN and
+    SIGTTOU change their number, SIGUSR1 writes the state to the log.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("memunit.run handles signals, and so has to be called in the main thread")
