@@ -52,12 +52,11 @@ def _look(folder: Path, names: list[str]) -> str | None:
 
 def _file(folder: Path, name: str) -> Path | None:
     try:
-        entries = list(folder.iterdir())
+        for entry in folder.iterdir():
+            if entry.name.split(".")[0] == name and entry.name.endswith(_FILES) and entry.is_file():
+                return entry
     except OSError:
         return None
-    for entry in entries:
-        if entry.name.split(".")[0] == name and entry.name.endswith(_FILES) and entry.is_file():
-            return entry
     return None
 
 

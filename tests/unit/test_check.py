@@ -81,7 +81,8 @@ def as_nobody(app: App, readable: Path) -> list[str]:
         "app = App(**json.loads(sys.argv[1]));"
         "print(json.dumps([f'{p.key}: {p.message}' for p in preflight(Settings(app=app), COMMAND_LINE)]))"
     )
-    given = {"run": app.run, "command": app.command, "python": app.python, "directory": app.directory}
+    names = ("run", "command", "python", "directory", "environment")
+    given = {name: getattr(app, name) for name in names}
     done = subprocess.run(
         [PYTHON, "-c", code, json.dumps(given)], cwd=readable, stdout=subprocess.PIPE, check=True, **DROP
     )
@@ -316,6 +317,15 @@ def test_pythonpath_counts(tmp_path: Path) -> None:
     # The unit's EnvironmentFile= is not read by a person's shell.
     (tmp_path / "app.env").write_text("PYTHONPATH=/srv/lib\n")
     assert found(app, source=str(tmp_path / "app.toml")) == []
+
+
+def test_a_folder_of_pythonpath_that_may_be_listed_and_not_searched(folder: Path, readable: Path) -> None:
+    (folder / "lib").mkdir()
+    (folder / "lib" / "elsewhere.py").write_text("")
+    (folder / "lib").chmod(0o444)
+    app = App(run="elsewhere:app", directory=str(folder), environment={"PYTHONPATH": f"{folder}/lib"})
+    assert as_nobody(app, readable) == []
+    (folder / "lib").chmod(0o755)
 
 
 def test_a_home_that_is_hidden_from_the_unit() -> None:
