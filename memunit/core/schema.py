@@ -253,18 +253,21 @@ KEYS = (
 
 TABLES = tuple(dict.fromkeys(key.table for key in KEYS))
 BY_PATH = {key.path: key for key in KEYS}
-# What memunit itself says to each worker.
+# What memunit itself says to each worker, or keeps from it: systemd means it for the service's first process alone.
 RESERVED_VARIABLES = frozenset(
     {
+        "FDSTORE",
         "LISTEN_FDNAMES",
         "LISTEN_FDS",
         "LISTEN_PID",
+        "LISTEN_PIDFDID",
         "MAINPID",
         "MEMUNIT_GENERATION",
         "MEMUNIT_INSTANCE",
         "MEMUNIT_SLOT",
         "MEMUNIT_THREADS",
         "NOTIFY_SOCKET",
+        "SYSTEMD_EXEC_PID",
         "WATCHDOG_PID",
         "WATCHDOG_USEC",
     }

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memunit.core.address import Address
-from memunit.core.schema import BY_PATH, KEYS, Kind
+from memunit.core.schema import BY_PATH, KEYS, RESERVED_VARIABLES, Kind
 from memunit.core.settings import App, Memory, Settings, SettingsError, Socket, Stop, Workers, parse
 from memunit.core.settings_values import convert
+from memunit.master.child import NOT_FOR_WORKERS
 
 SOURCE = "/etc/memunit/app.toml"
 M = 1 << 20
@@ -118,6 +119,10 @@ def test_every_field_of_the_settings_is_a_key() -> None:
     empty = Settings(app=App())
     said = {f"{table.name}.{f.name}" for table in fields(empty) for f in fields(getattr(empty, table.name))}
     assert said == set(BY_PATH)
+
+
+def test_no_variable_is_dropped_without_a_word() -> None:
+    assert NOT_FOR_WORKERS <= RESERVED_VARIABLES
 
 
 def test_auto_is_cgroup() -> None:
@@ -274,6 +279,10 @@ def test_surge_0_is_allowed() -> None:
         (
             'environment = { LISTEN_FDS = "3" }',
             "app.environment: LISTEN_FDS is what memunit itself tells each worker; leave it out",
+        ),
+        (
+            'environment = { FDSTORE = "3" }',
+            "app.environment: FDSTORE is what memunit itself tells each worker; leave it out",
         ),
         (
             '[socket]\nlisten = "8000"',
