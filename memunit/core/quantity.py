@@ -86,21 +86,25 @@ def _size_remedy(parts: list[tuple[str, str]]) -> str:
     return 'units are K, M, G and T, the larger first, as in "400M"'
 
 
-def parse_time(value: str | float) -> float:
+def parse_time(value: str | float, *, endless: bool = True) -> float:
     """Seconds of "30s", "1min 30s", "500ms", "1.5h", 30 or "30"; `math.inf` for "infinity".
 
-    Units are those of systemd.time(7); a number without one is seconds. Raises QuantityError.
+    Units are those of systemd.time(7); a number without one is seconds. Raises QuantityError, whose remedy is never
+    "infinity" unless `endless`.
     """
+    example = 'say a time such as "30s"'
     if isinstance(value, str) and value.strip() == "infinity":
         return math.inf
     if isinstance(value, float) and not math.isfinite(value):
-        raise QuantityError(f"{value} is not a time", 'say a time such as "30s", or "infinity" in quotes')
+        remedy = f'{example}, or "infinity" in quotes' if endless else example
+        raise QuantityError(f"{value} is not a time", remedy)
     text = f"{value:f}" if isinstance(value, float) else str(value).strip()
     if text.startswith("-"):
-        raise QuantityError(f"{text} is less than nothing", 'say a time such as "30s"')
+        raise QuantityError(f"{text} is less than nothing", example)
     parts = _parts(text)
     if parts is None:
-        raise QuantityError(f"{_shown(text)} is not a time", 'say a time such as "30s", or "infinity"')
+        remedy = f'{example}, or "infinity"' if endless else example
+        raise QuantityError(f"{_shown(text)} is not a time", remedy)
     total = 0.0
     for number, unit in parts:
         if unit not in _TIME_UNITS or (unit == "" and len(parts) > 1):
@@ -109,7 +113,8 @@ def parse_time(value: str | float) -> float:
             )
         total += float(number) * _TIME_UNITS[unit]
     if total > _LONGEST_TIME:
-        raise QuantityError(f"{_shown(text)} is more than a hundred years", 'say "infinity" for no bound')
+        remedy = 'say "infinity" for no bound' if endless else example
+        raise QuantityError(f"{_shown(text)} is more than a hundred years", remedy)
     return total
 
 

@@ -148,7 +148,7 @@ def parse(document: Mapping[str, Any], source: str) -> Parsed:
                     values[path] = convert(BY_PATH[path], value)
                 except ValueProblem as error:
                     unusable.add(path)
-                    problems.append(Problem(source, label(source, path), error.message, error.remedy))
+                    problems += [Problem(source, label(source, path), *fault) for fault in error.faults]
     broken, warnings = check_rules(
         values, source, label=lambda path: label(source, path), unusable=unusable, complete=complete
     )

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,12 +17,11 @@ _LONGEST_STRING = 128 << 10
 
 
 class ValueProblem(Exception):
-    """A value that can't be used: what is wrong, and the remedy."""
+    """A value that can't be used; `faults` has each thing that is wrong with it, and the remedy."""
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    def __init__(self, message: str, remedy: str = "", *more: tuple[str, str]) -> None:
         super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.faults = tuple(dict.fromkeys(((message, remedy), *more)))
 
 
 def convert(key: Key, value: Any) -> Any:
@@ -67,6 +66,22 @@ def _text(key: Key, value: Any) -> str:
     return value
 
 
+def _each(items: Iterable[Any], convert_one: Callable[[Any], Any]) -> list[Any]:
+    """Every item converted. Raises one ValueProblem with the faults of all."""
+    found: list[Any] = []
+    faults: list[tuple[str, str]] = []
+    for item in items:
+        try:
+            found.append(convert_one(item))
+        except ValueProblem as problem:
+            faults += problem.faults
+        except AddressError as error:
+            faults.append((error.message, error.remedy))
+    if faults:
+        raise ValueProblem(*faults[0], *faults[1:])
+    return found
+
+
 def _target(key: Key, value: Any) -> str:
     text = _text(key, value).strip()
     if _TARGET.fullmatch(text):
@@ -90,13 +105,23 @@ def _words(key: Key, value: Any) -> tuple[str, ...]:
         raise ValueProblem("is a text, and no shell is there to take it apart", f"say [{words}]")
     if not isinstance(value, list | tuple):
         raise _wrong_type(key, value)
-    for word in value:
-        if not isinstance(word, str):
-            raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if _plain(word) else "")
-        _passable(word)
-    if not value or not value[0].strip():
-        raise ValueProblem("names no program", 'say it as in ["node", "server.js"]')
-    return tuple(value)
+    if not value:
+        raise _no_program()
+    return tuple(_each(enumerate(value), _word))
+
+
+def _word(place: tuple[int, Any]) -> str:
+    i, word = place
+    if not isinstance(word, str):
+        raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if _plain(word) else "")
+    _passable(word)
+    if i == 0 and not word.strip():
+        raise _no_program()
+    return word
+
+
+def _no_program() -> ValueProblem:
+    return ValueProblem("names no program", 'say it as in ["node", "server.js"]')
 
 
 def _passable(text: str, subject: str = "") -> None:
@@ -137,16 +162,20 @@ def _choice(key: Key, value: Any) -> str:
 def _mapping(key: Key, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _wrong_type(key, value)
-    for name, text in value.items():
-        if not name or "=" in name or "\0" in name:
-            raise ValueProblem(f"{shown(name)} is not a variable's name", "a name is without = in it")
-        if name in RESERVED_VARIABLES:
-            raise ValueProblem(f"{name} is what memunit itself tells each worker", "leave it out")
-        if not isinstance(text, str):
-            remedy = f'in quotes: {name} = "{shown(text)}"' if _plain(text) or isinstance(text, bool) else ""
-            raise ValueProblem(f"{name}: {shown(text)} is not a text", remedy)
-        _passable(f"{name}={text}", f"{name} ")
-    return dict(value)
+    return dict(_each(value.items(), _variable))
+
+
+def _variable(item: tuple[str, Any]) -> tuple[str, str]:
+    name, text = item
+    if not name or "=" in name or "\0" in name:
+        raise ValueProblem(f"{shown(name)} is not a variable's name", "a name is without = in it")
+    if name in RESERVED_VARIABLES:
+        raise ValueProblem(f"{name} is what memunit itself tells each worker", "leave it out")
+    if not isinstance(text, str):
+        remedy = f'in quotes: {name} = "{shown(text)}"' if _plain(text) or isinstance(text, bool) else ""
+        raise ValueProblem(f"{name}: {shown(text)} is not a text", remedy)
+    _passable(f"{name}={text}", f"{name} ")
+    return name, text
 
 
 def _boolean(key: Key, value: Any) -> bool:
@@ -157,26 +186,32 @@ def _boolean(key: Key, value: Any) -> bool:
 
 def _addresses(key: Key, value: Any) -> tuple[Address, ...]:
     if isinstance(value, str | int) and not isinstance(value, bool):
-        raise ValueProblem(
-            "is one address and not a list", f'in brackets: ["{str(value)[:120]}"]' if _short(value) else ""
-        )
+        raise _quoted("is one address and not a list", value, "in brackets", key)
     if not isinstance(value, list | tuple):
         raise _wrong_type(key, value)
-    found: list[Address] = []
-    for text in value:
+    before: list[Address] = []
+
+    def address(text: Any) -> Address:
         if not isinstance(text, str):
-            raise ValueProblem(
-                f"{shown(text)} in it is not a text", f'in quotes: ["{text}"]' if _plain(text) else ""
-            )
-        address = parse_address(text)
-        if address in found and address.port != 0:
-            raise ValueProblem(f"{address} stands there twice", "once is enough")
-        found.append(address)
-    return tuple(found)
+            raise _quoted(f"{shown(text)} in it is not a text", text, "in quotes", key)
+        found = parse_address(text)
+        if found in before and found.port != 0:
+            raise ValueProblem(f"{found} stands there twice", "once is enough")
+        before.append(found)
+        return found
+
+    return tuple(_each(value, address))
 
 
-def _short(value: str | int) -> bool:
-    return isinstance(value, str) or abs(value) < _INTEGER_BOUND
+def _quoted(message: str, value: Any, how: str, key: Key) -> ValueProblem:
+    """An address that is not written as one, and what is wrong with it even if it were."""
+    if not isinstance(value, str) and not _plain(value):
+        return ValueProblem(message)
+    try:
+        parse_address(str(value))
+    except AddressError as error:
+        return ValueProblem(message, f"say {key.kind.value}", (error.message, error.remedy))
+    return ValueProblem(message, f'{how}: ["{value}"]')
 
 
 def _count(key: Key, value: Any) -> int | None:
@@ -222,7 +257,7 @@ def _time(key: Key, value: Any) -> float:
         raise _wrong_type(key, value)
     if isinstance(value, int) and abs(value) >= _INTEGER_BOUND:
         raise ValueProblem(shown(value), f'say "{key.default}"')
-    seconds = parse_time(value)
+    seconds = parse_time(value, endless=key.endless)
     if seconds == 0 and key.never:
         return math.inf
     if math.isinf(seconds) and not key.endless:

@@ -145,7 +145,7 @@ def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
             [
                 '--environment: "A" has no value; say A=VALUE',
                 '--limit: 400 bytes; say "400M"',
-                '--grace: \'soon\' is not a time; say a time such as "30s", or "infinity"',
+                '--grace: \'soon\' is not a time; say a time such as "30s"',
                 "nothing to run; say --app MODULE:ATTR, or a program after --",
             ],
         ),

@@ -125,6 +125,63 @@ def test_no_variable_is_dropped_without_a_word() -> None:
     assert NOT_FOR_WORKERS <= RESERVED_VARIABLES
 
 
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            app('[socket]\nlisten = ["localhost:80", 80, "80", "80", "/a/", "/b.sock"]'),
+            [
+                "socket.listen: 'localhost:80': 'localhost' is not an IP address; say the address itself, as in \"127.0.0.1:80\"",
+                'socket.listen: 80 in it is not a text; in quotes: ["80"]',
+                "socket.listen: [::]:80 stands there twice; once is enough",
+                "socket.listen: '/a/' has no name at its end; say \"/a/app.sock\"",
+            ],
+        ),
+        (
+            app('[socket]\nlisten = "localhost:80"'),
+            [
+                'socket.listen: is one address and not a list; say a list of addresses as in ["127.0.0.1:8000"]',
+                "socket.listen: 'localhost:80': 'localhost' is not an IP address; say the address itself, as in \"127.0.0.1:80\"",
+            ],
+        ),
+        (
+            app("[socket]\nlisten = [99999]"),
+            [
+                'socket.listen: 99999 in it is not a text; say a list of addresses as in ["127.0.0.1:8000"]',
+                "socket.listen: '99999': port 99999 is over 65535; say one from 1 to 65535",
+            ],
+        ),
+        (
+            app('environment = { "A=B" = "", LISTEN_FDS = "3", PORT = 80, C = "C" }'),
+            [
+                'app.environment: "A=B" is not a variable\'s name; a name is without = in it',
+                "app.environment: LISTEN_FDS is what memunit itself tells each worker; leave it out",
+                'app.environment: PORT: 80 is not a text; in quotes: PORT = "80"',
+            ],
+        ),
+        (
+            '[app]\ncommand = ["", 80, "x", true, "\\u0000"]',
+            [
+                'app.command: names no program; say it as in ["node", "server.js"]',
+                'app.command: 80 in it is not a text; say "80"',
+                "app.command: true in it is not a text",
+                "app.command: has a NUL character in it; remove it",
+            ],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_one_value(text: str, problems: list[str]) -> None:
+    assert problems_of(text) == problems
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", '"soon"', '"200y"', "-1", '"infinity"'])
+def test_infinity_is_no_remedy_where_it_is_refused(value: str) -> None:
+    (problem,) = problems_of(app(f"[stop]\ngrace = {value}"))
+    assert "infinity" not in problem.partition("; ")[2]
+    (problem,) = problems_of(app(f"[workers]\nmax_age = {'nan' if 'infinity' in value else value}"))
+    assert ("infinity" in problem.partition("; ")[2]) is (value != "-1")
+
+
 def test_auto_is_cgroup() -> None:
     assert Memory().measured == "cgroup"
     assert Memory(metric="rss").measured == "rss"
@@ -222,7 +279,7 @@ def test_surge_0_is_allowed() -> None:
         ("[workers]\ncount = 1025", 'workers.count: 1025 is not a whole number from 1 to 1024, or "auto"'),
         (
             "[memory]\npatience = nan",
-            'memory.patience: nan is not a time; say a time such as "30s", or "infinity" in quotes',
+            'memory.patience: nan is not a time; say a time such as "30s"',
         ),
         (
             '[memory]\npatience = "infinity"',
