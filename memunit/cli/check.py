@@ -44,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     unit = None if instance is None else f"memunit@{instance}.service"
     facts = UnitFacts() if unit is None else unit_facts(unit)
     room = _room(memory_available(), facts, unit)
-    budget = budget_of(parsed.settings, room.total, room.source)
+    budget = budget_of(parsed.settings, room.total, room.source, parsed.doubtful)
     source = str(path)
-    problems = preflight(parsed.settings, source)
+    problems = [*parsed.problems, *preflight(parsed.settings, source, doubtful=parsed.doubtful)]
     too_small = budget_problem(budget, source)
     if too_small is not None:
         problems.append(too_small)

@@ -11,7 +11,7 @@ from typing import Any
 
 from memunit.core.names import is_instance
 from memunit.core.problems import Problem, SettingsError
-from memunit.core.settings import Parsed, parse
+from memunit.core.settings import Parsed, examine
 
 DIRECTORY = "/etc/memunit"
 _LARGEST_FILE = 1 << 20
@@ -39,9 +39,13 @@ def instance_path(name: str, environment: Mapping[str, str] | None = None) -> Pa
 
 
 def load_file(path: Path | str) -> Parsed:
-    """Read and check one file. Raises SettingsError with all that is wrong; reads regular files alone."""
+    """Read one file; reads regular files alone.
+
+    What is wrong with its keys is in `problems` of what it returns; raises SettingsError for one without any to look
+    at.
+    """
     source = str(path)
-    return parse(_document(source, _read(source)), source)
+    return examine(_document(source, _read(source)), source)
 
 
 def _read(source: str) -> bytes:

@@ -5,13 +5,14 @@ import os
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from memunit.cli.usage import Parser, fail
-from memunit.core.problems import Problem, SettingsError
+from memunit.core.problems import Problem
 from memunit.core.schema import KEYS, Key, Kind
-from memunit.core.settings import COMMAND_LINE, Parsed, parse
+from memunit.core.settings import COMMAND_LINE, Parsed, examine
 
 _PROGRAM = "memunit run"
 _USAGE = (
@@ -30,8 +31,8 @@ _ALIASES = {"workers.count": ("--count",), "app.run": ("--run",)}
 def parse_flags(arguments: Sequence[str]) -> Parsed:
     """Settings from the words after `memunit run`.
 
-    Raises SettingsError for values that can't be used (each problem names its flag), SystemExit with 64 for
-    options that do not exist, and with 0 after --help.
+    Each of `problems` names its flag. Raises SystemExit with 64 for options that do not exist, and with 0 after
+    --help.
     """
     options, command = _split(arguments)
     parser = _parser()
@@ -47,13 +48,11 @@ def parse_flags(arguments: Sequence[str]) -> Parsed:
         if key.kind is Kind.MAPPING:
             value = _variables(key, value, problems)
         document.setdefault(key.table, {})[key.name] = _typed(key, value)
-    try:
-        parsed = parse(document, COMMAND_LINE)
-    except SettingsError as error:
-        raise SettingsError([*problems, *error.problems]) from None
-    if problems:
-        raise SettingsError(problems)
-    return parsed
+    parsed = examine(document, COMMAND_LINE)
+    if not problems:
+        return parsed
+    doubtful = parsed.doubtful | {"app.environment"}
+    return replace(parsed, problems=(*problems, *parsed.problems), doubtful=doubtful)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from memunit.cli import hiding
@@ -18,14 +18,21 @@ from memunit.core.settings import Settings, label
 
 
 def preflight(
-    settings: Settings, source: str, *, unit: str | None = None, environment: Mapping[str, str] | None = None
+    settings: Settings,
+    source: str,
+    *,
+    unit: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    doubtful: Set[str] = frozenset(),
 ) -> list[Problem]:
     """Everything that would keep a worker from starting, as far as can be seen from here.
 
     `unit` is the unit that we run in ("memunit@app.service"), None for a command that a person typed.
-    `environment` is ours unless given; the app's own variables are added to it.
+    `environment` is ours unless given; the app's own variables are added to it. Nothing is judged by keys that are
+    `doubtful` (see Parsed).
     """
-    return _Preflight(settings, source, unit, os.environ if environment is None else environment).run()
+    given = os.environ if environment is None else environment
+    return _Preflight(settings, source, unit, given, doubtful).run()
 
 
 def worker_count(settings: Settings) -> int:
@@ -33,8 +40,13 @@ def worker_count(settings: Settings) -> int:
     return settings.workers.count or len(os.sched_getaffinity(0))
 
 
-def budget_of(settings: Settings, total: int, source: str) -> Budget:
-    """The budget of these settings in `total` bytes, the bound of `source` (see check_budget)."""
+def budget_of(settings: Settings, total: int, source: str, doubtful: Set[str] = frozenset()) -> Budget:
+    """The budget of these settings in `total` bytes, the bound of `source` (see check_budget).
+
+    Where what is added up is `doubtful` (see Parsed), it is as if the total were not known.
+    """
+    if doubtful & {"memory.limit", "workers.count", "workers.surge"}:
+        total = 0
     return check_budget(
         count=worker_count(settings),
         limit=settings.memory.limit,
@@ -53,9 +65,15 @@ def budget_problem(budget: Budget, source: str) -> Problem | None:
 
 class _Preflight:
     def __init__(
-        self, settings: Settings, source: str, unit: str | None, environment: Mapping[str, str]
+        self,
+        settings: Settings,
+        source: str,
+        unit: str | None,
+        environment: Mapping[str, str],
+        doubtful: Set[str],
     ) -> None:
         self._app = settings.app
+        self._doubtful = doubtful
         self._source = source
         self._unit = unit
         self._in_unit = "INVOCATION_ID" in environment
@@ -68,13 +86,21 @@ class _Preflight:
     def run(self) -> list[Problem]:
         """All problems, the folder's first."""
         folder_fine = self._app.directory is None or self._directory(self._app.directory)
-        if self._app.python is not None:
+        if self._app.python is not None and self._app.command is None:
             self._program("app.python", self._app.python)
         if self._app.command is not None:
-            self._command(self._app.command[0], folder_fine=folder_fine)
-        elif self._app.run is not None and folder_fine:
+            if self._sure("command"):
+                self._command(self._app.command[0], folder_fine=folder_fine)
+        elif (
+            self._app.run is not None
+            and folder_fine
+            and self._sure("run", "directory", "python", "environment")
+        ):
             self._module(self._app.run)
         return self._problems
+
+    def _sure(self, *names: str) -> bool:
+        return self._doubtful.isdisjoint(f"app.{name}" for name in names)
 
     def _problem(self, path: str, message: str, remedy: str) -> None:
         self._problems.append(Problem(self._source, label(self._source, path), message, remedy))
@@ -121,7 +147,9 @@ class _Preflight:
             self._problem("app.directory", f"{name} is not a directory", f'say the folder, as "{parent}"')
             return False
         # Python lists the folder to import from it; a command only has to enter it.
-        need, bits = (os.X_OK, "x") if self._app.command is not None else (os.R_OK | os.X_OK, "rx")
+        need, bits = (os.R_OK | os.X_OK, "rx") if self._app.command is None else (os.X_OK, "x")
+        if not self._sure("run", "command"):
+            need, bits = os.X_OK, "x"
         if os.access(name, need):
             return True
         home = hiding.home_of(name)
@@ -177,11 +205,11 @@ class _Preflight:
 
     def _command(self, name: str, *, folder_fine: bool) -> None:
         if "/" in name:
-            if name.startswith("/") or folder_fine:
+            if name.startswith("/") or (folder_fine and self._sure("directory")):
                 self._program("app.command", os.path.join(self._base, name))  # noqa: PTH118  keeps "./" as it is
             return
         search = self._environment.get("PATH", os.defpath)
-        if shutil.which(name, path=search) is None:
+        if self._sure("environment") and shutil.which(name, path=search) is None:
             self._problem(
                 "app.command",
                 f"there is no program {name} in PATH ({search})",

@@ -54,14 +54,14 @@ def _run(arguments: Sequence[str], opened: contextlib.ExitStack) -> int:
     settings = parsed.settings
     sockets = [(name, opened.enter_context(sock)) for name, sock in _inherited()]
     taken = bool(sockets)
-    if not (taken or settings.socket.listen):
-        remedy = 'say where to listen, as in "--listen 127.0.0.1:8000", or start it from a .socket unit'
-        raise SettingsError([Problem(COMMAND_LINE, "--listen", NO_SOCKET, remedy)])
     # Before anything listens: a client of what can't be started is refused, and not reset.
     load = functools.partial(
         configure, parsed, COMMAND_LINE, unit=None, sockets=[sock for _, sock in sockets]
     )
     configuration = load()
+    if not (taken or settings.socket.listen):
+        remedy = 'say where to listen, as in "--listen 127.0.0.1:8000", or start it from a .socket unit'
+        raise SettingsError([Problem(COMMAND_LINE, "--listen", NO_SOCKET, remedy)])
     for address in () if taken else settings.socket.listen:
         try:
             # A name in LISTEN_FDNAMES may have no colon, and an address has.

@@ -27,12 +27,12 @@ NO_SOCKET = "there is no socket to serve on"
 def configure(
     parsed: Parsed, source: str, *, unit: str | None, sockets: Iterable[socket.socket] = ()
 ) -> Configuration:
-    """What a master needs, from checked settings. Raises ConfigurationError with every problem, one a line."""
+    """What a master needs, from examined settings. Raises ConfigurationError with every problem, one a line."""
     settings = parsed.settings
-    problems = preflight(settings, source, unit=unit)
+    problems = [*parsed.problems, *preflight(settings, source, unit=unit, doubtful=parsed.doubtful)]
     problems += [_no_stream(source, sock) for sock in sockets if not is_stream(sock)]
     room = memory_available()
-    budget = budget_of(settings, room.total, room.source)
+    budget = budget_of(settings, room.total, room.source, parsed.doubtful)
     too_small = budget_problem(budget, source)
     if too_small is not None:
         problems.append(too_small)

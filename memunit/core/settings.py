@@ -25,6 +25,7 @@ __all__ = [
     "Socket",
     "Stop",
     "Workers",
+    "examine",
     "parse",
 ]
 
@@ -105,10 +106,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Usable settings, and what a person should hear about them all the same."""
+    """Settings, and what a person should hear about them.
+
+    With `problems` they can't be used, but what is not in `doubtful` can still be judged: those are the paths of the
+    keys that may mean something else than what is in `settings`, which for most is the default.
+    """
 
     settings: Settings
     warnings: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    doubtful: frozenset[str] = frozenset()
 
 
 def label(source: str, path: str) -> str:
@@ -120,21 +127,31 @@ def label(source: str, path: str) -> str:
 
 
 def parse(document: Mapping[str, Any], source: str) -> Parsed:
+    """As examine(), but raises SettingsError with all that is wrong."""
+    parsed = examine(document, source)
+    if parsed.problems:
+        raise SettingsError(parsed.problems)
+    return parsed
+
+
+def examine(document: Mapping[str, Any], source: str) -> Parsed:
     """Read a document in the shape of an instance's file, as tomllib gives it.
 
-    `source` is the file's path, or COMMAND_LINE, and begins every error. Raises SettingsError with all that
-    is wrong.
+    `source` is the file's path, or COMMAND_LINE, and begins every error.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     unusable: set[str] = set()
+    missed: set[str] = set()
     complete = True
     for table, content in document.items():
         if table not in TABLES:
             complete = False
+            missed |= BY_PATH.keys()
             problems.append(_unknown_table(source, table, content))
         elif not isinstance(content, Mapping):
             complete = complete and table != "app"
+            missed |= _paths(table)
             remedy = f"write [{table}] on a line of its own, and its keys below"
             problems.append(Problem(source, table, f"{shown(content)} is not a table", remedy))
         else:
@@ -142,6 +159,8 @@ def parse(document: Mapping[str, Any], source: str) -> Parsed:
                 path = f"{table}.{name}"
                 if path not in BY_PATH:
                     complete = complete and table != "app"
+                    home = _home_of(name)
+                    missed |= _paths(table) | ({home.path} if home else set())
                     problems.append(_unknown_key(source, table, name))
                     continue
                 try:
@@ -153,9 +172,16 @@ def parse(document: Mapping[str, Any], source: str) -> Parsed:
         values, source, label=lambda path: label(source, path), unusable=unusable, complete=complete
     )
     problems += broken
-    if problems:
-        raise SettingsError(problems)
-    return Parsed(_assemble(values), tuple(warnings))
+    doubtful = unusable | (missed - values.keys())
+    if {"app.run", "app.command"} <= values.keys():
+        doubtful |= {"app.run", "app.command"}
+    # A default in the place of what was meant would warn of what is not so.
+    heard = () if problems else tuple(warnings)
+    return Parsed(_assemble(values), heard, tuple(problems), frozenset(doubtful))
+
+
+def _paths(table: str) -> set[str]:
+    return {key.path for key in KEYS if key.table == table}
 
 
 def _unknown_table(source: str, table: str, content: Any) -> Problem:

@@ -181,6 +181,11 @@ def test_a_privileged_port(open_unit: Unit) -> None:
             78,
             ["--listen: ", "--limit: ", "--workers: "],
         ),
+        (
+            ("--listen", "8000", "--grace", "5x", "--directory", "/no/such/folder", *ASKED),
+            78,
+            ["--grace: ", "--directory: /no/such/folder does not exist"],
+        ),
         (("--limt", "5M", *ASKED), 64, ["unknown option --limt, did you mean --limit?"]),
         (
             ("--listen", "@memunit-test", "--app", "no_such_module:app"),
@@ -193,7 +198,15 @@ def test_a_privileged_port(open_unit: Unit) -> None:
             ["--limit: 3 workers x 900G + 25M for memunit = "],
         ),
     ],
-    ids=["no socket", "nothing to run", "all at once", "unknown flag", "no module", "more than there is"],
+    ids=[
+        "no socket",
+        "nothing to run",
+        "all at once",
+        "all that is seen",
+        "unknown flag",
+        "no module",
+        "more than there is",
+    ],
 )
 def test_bad_flags(unit: Unit, words: tuple[str, ...], code: int, lines: list[str]) -> None:
     service = run(unit, *words)

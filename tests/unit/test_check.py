@@ -499,6 +499,8 @@ def test_check_says_everything_at_once(etc: Path, capsys: pytest.CaptureFixture[
     assert said.err == (
         f'memunit: {etc}/app.toml: memory.limt: unknown key; did you mean "limit"?\n'
         f'memunit: {etc}/app.toml: memory.limit: 400 bytes; say "400M"\n'
+        f"memunit: {etc}/app.toml: app.run: there is no module a in /, nor among the modules of memunit's own interpreter; "
+        "say in app.directory which folder it is found from\n"
     )
 
 
@@ -512,6 +514,57 @@ def test_check_joins_what_is_missing_with_the_sum(etc: Path, capsys: pytest.Capt
     assert [line.split(": ")[2] for line in lines[:2]] == ["app.directory", "memory.limit"]
     assert "1 worker x 7E + 25M for memunit = 7E, more than the " in lines[1]
     assert lines[2].startswith(f"memunit: warning: {etc}/app.toml: stop.grace: 1h is more than")
+
+
+def test_check_of_a_mistyped_key_hides_nothing_else(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (etc / "app.toml").write_text(
+        '[app]\nrun = "a:b"\ndirectory = "/srv/no-such-folder"\nprelaod = true\n'
+        '[memory]\nlimit = "7E"\npateince = "1s"\n[workers]\ncount = 1\nsurge = 1\n'
+    )
+    assert main(["check", "app"]) == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in lines] == [
+        "app.prelaod",
+        "memory.pateince",
+        "app.directory",
+        "memory.limit",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        # What is judged by a default in the place of what was meant is not judged.
+        ('[app]\nrun = "a"\n', ["app.run"]),
+        ('[app]\nrun = "no_such:b"\ndirectroy = "/srv"\n', ["app.directroy"]),
+        ('[app]\nrun = "no_such:b"\ndirectory = "srv"\n', ["app.directory"]),
+        ('[app]\nrun = "no_such:b"\npython = 3\n', ["app.python"]),
+        ('[app]\nrun = "no_such:b"\nenvironment = 3\n', ["app.environment"]),
+        ('[app]\nrun = "no_such:b"\n[memory]\ndirectory = "/srv"\n', ["memory.directory"]),
+        ('[app]\nrun = "no_such:b"\ncommand = ["no-such"]\n', ["app.run"]),
+        ('[app]\ncommand = ["no-such"]\nenvironment = { PATH = 3 }\n', ["app.environment"]),
+        ('[app]\ncommand = ["./no-such"]\ndirectory = 3\n', ["app.directory"]),
+        ('[app]\ncommand = ["sh"]\npython = "/no/such"\n', ["app.python"]),
+        ('[app]\ncommand = ["sh"]\n[memory]\nlimit = "7E"\n[workers]\ncount = "x"\n', ["workers.count"]),
+        ('[app]\ncommand = ["sh"]\n[memory]\nlimit = "7E"\n[workers]\ncuont = 1\n', ["workers.cuont"]),
+        ('[app]\ncommand = ["sh"]\n[memory]\nlimit = "7E"\n[worker]\ncount = 1\n', ["[worker]"]),
+        ('workers = 1\n[app]\ncommand = ["sh"]\n[memory]\nlimit = "7E"\n', ["workers"]),
+        ('[app]\ncommand = ["sh"]\n[workers]\nmax_age = "2s"\nmin_lifetme = "1s"\n', ["workers.min_lifetme"]),
+        # And what does not depend on it is.
+        ('[app]\ncommand = ["/no/such"]\ndirectory = 3\n', ["app.directory", "app.command"]),
+        ('[app]\nrun = "no_such:b"\n[stop]\ngrcae = "1s"\n', ["stop.grcae", "app.run"]),
+        (
+            '[app]\ncommand = ["sh"]\n[memory]\nlimit = "7E"\n[stop]\ngrcae = "1s"\n',
+            ["stop.grcae", "memory.limit"],
+        ),
+    ],
+)
+def test_no_problem_is_the_consequence_of_another(
+    etc: Path, capsys: pytest.CaptureFixture[str], text: str, keys: list[str]
+) -> None:
+    (etc / "app.toml").write_text(text)
+    assert main(["check", "app"]) == 78
+    assert [line.split(": ")[2] for line in capsys.readouterr().err.splitlines()] == keys
 
 
 def test_check_warns_of_what_the_unit_will_not_see(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from memunit.cli.flags import parse_flags
 from memunit.core.address import Address
 from memunit.core.schema import KEYS, Key
-from memunit.core.settings import App, Memory, Settings, SettingsError, Socket, Stop, Workers
+from memunit.core.settings import App, Memory, Settings, Socket, Stop, Workers
 
 M = 1 << 20
 
@@ -152,9 +152,9 @@ def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
     ],
 )  # fmt: skip
 def test_bad_values(words: list[str], problems: list[str]) -> None:
-    with pytest.raises(SettingsError) as refused:
-        parse_flags(words)
-    assert [str(each) for each in refused.value.problems] == [f"command line: {each}" for each in problems]
+    assert [str(each) for each in parse_flags(words).problems] == [
+        f"command line: {each}" for each in problems
+    ]
 
 
 @pytest.mark.parametrize(
