@@ -118,6 +118,13 @@ class _Serve:
             return configuration
         return replace(configuration, warnings=(*configuration.warnings, str(disagreement)))
 
+    def _file_problems(self) -> list[str]:
+        try:
+            self._load()
+        except (ConfigurationError, SettingsError, OSError) as error:
+            return str(error).splitlines()
+        return []
+
     def _own_unit(self) -> str | None:
         return self._unit if "INVOCATION_ID" in os.environ else None
 
@@ -145,7 +152,8 @@ class _Serve:
                     remedy = f"systemctl start memunit@{self._instance}.socket, not the program by hand"
                     if self._no_sockets is not NO_SOCKET:
                         remedy = "the .socket unit may have ListenStream= alone"
-                    raise ConfigurationError(str(Problem(self._unit, "", self._no_sockets, remedy)))
+                    problem = Problem(self._unit, "", self._no_sockets, remedy)
+                    raise ConfigurationError("\n".join([str(problem), *self._file_problems()]))
                 return self._load()
             except (ConfigurationError, SettingsError, OSError) as error:
                 self._report(str(error), waiting=record is not None)

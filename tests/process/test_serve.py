@@ -357,6 +357,20 @@ GOOD = shell(PROGRAM)
             ["app.directory: /no/such/folder does not exist; "],
             id="no folder",
         ),
+        pytest.param(
+            {
+                "app": {**GOOD, "directory": "/no/such/folder"},
+                "workers": {"count": 3},
+                "memory": {"limit": "900G"},
+                "stop": {"grcae": "1s"},
+            },
+            [
+                "stop.grcae: unknown key; ",
+                "app.directory: /no/such/folder does not exist; ",
+                "memory.limit: 3 workers x 900G + 25M for memunit = ",
+            ],
+            id="a mistyped key hides nothing",
+        ),
     ],
 )
 def test_a_bad_file(unit: Unit, tables: dict[str, dict[str, object]], problems: list[str]) -> None:
@@ -372,6 +386,11 @@ def test_no_socket(unit: Unit) -> None:
     unit.write(app=GOOD)
     remedy = "systemctl start memunit@app.socket, not the program by hand"
     _refused(unit, [f"memunit@app.service: there is no socket to serve on; {remedy}"], sockets=())
+
+
+def test_no_socket_and_no_file(unit: Unit) -> None:
+    socket_problem = "memunit@app.service: there is no socket to serve on; "
+    _refused(unit, [socket_problem, f"{unit.file}: there is no such file; "], sockets=())
 
 
 def test_a_datagram_socket(unit: Unit) -> None:
