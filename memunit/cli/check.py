@@ -3,6 +3,7 @@
 Exit code 0 if it can be used, perhaps with warnings, 78 (EX_CONFIG) if not, 64 if the command line is wrong.
 """
 
+import contextlib
 import os
 import shlex
 import stat
@@ -23,6 +24,7 @@ from memunit.core.quantity import format_size, format_time
 from memunit.core.settings import Settings
 from memunit.master.sampling import Headroom, memory_available
 
+_CGROUP = "/sys/fs/cgroup"
 _DESCRIPTION = """\
 Check the settings of an instance, /etc/memunit/INSTANCE.toml, or of a FILE (a name with a slash or ending in
 .toml): the file itself, whether what it names is there, and whether its workers fit in memory.
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         return EX_CONFIG
     unit = None if instance is None else f"memunit@{instance}.service"
     facts = UnitFacts() if unit is None else unit_facts(unit)
-    room = _room(memory_available(), facts, unit)
+    room = _room(facts)
     budget = budget_of(parsed.settings, room.total, room.source, parsed.doubtful)
     source = str(path)
     problems = [*parsed.problems, *preflight(parsed.settings, source, doubtful=parsed.doubtful)]
@@ -70,11 +72,22 @@ def _print(text: str) -> int:
     return OK
 
 
-def _room(here: Headroom, facts: UnitFacts, unit: str | None) -> Headroom:
-    """The bound of the unit itself where it is the tighter one."""
-    if facts.memory_max is not None and (here.total <= 0 or facts.memory_max < here.total):
-        return Headroom(facts.memory_max, facts.memory_max, f"MemoryMax= of {unit}")
-    return here
+def _room(facts: UnitFacts) -> Headroom:
+    """The tightest of what bounds the unit, where it is known; what bounds the shell is not among it.
+
+    Of the cgroup tree the unit has the root in common with us, and in a container that has the container's bounds.
+    """
+    if not facts.known:
+        return memory_available()
+    machine = memory_available(cgroup=os.devnull)
+    found = [(machine.total, machine.source)] if machine.total > 0 else []
+    found += facts.bounds
+    for name in ("memory.max", "memory.high"):
+        # Not there in the root of a machine, and "max" where nothing bounds it.
+        with contextlib.suppress(OSError, ValueError):
+            found.append((int(Path(_CGROUP, name).read_text()), f"{name} of /"))
+    total, source = min(found, key=lambda each: each[0], default=(0, machine.source))
+    return Headroom(total, total, source)
 
 
 def _later(

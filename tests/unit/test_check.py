@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from memunit import __version__
-from memunit.cli import hiding
+from memunit.cli import check, hiding
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.main import main
 from memunit.cli.preflight import budget_of, budget_problem, preflight, worker_count
-from memunit.cli.unitfacts import UnitFacts, parse_facts, unit_facts
+from memunit.cli.unitfacts import UnitFacts, parse_facts, slices_of, unit_facts
 from memunit.core.settings import COMMAND_LINE, App, Memory, Settings, SettingsError, Workers
+from memunit.master.sampling import Headroom, memory_available
 
 ROOT = Path(__file__).parents[2]
 # The system's own: a virtualenv's may lie where nobody but its owner may go.
@@ -440,15 +441,63 @@ def test_auto_is_the_cpus_that_we_may_use() -> None:
 
 
 def test_facts_of_a_unit() -> None:
-    assert parse_facts("LoadState=loaded\nMemoryMax=1073741824\nProtectHome=yes\n") == UnitFacts(
-        1 << 30, True
+    said = f"Id={UNIT}\nLoadState=loaded\nMemoryMax=1073741824\nMemoryHigh=infinity\nProtectHome=yes\n"
+    assert parse_facts(said) == UnitFacts(True, ((1 << 30, f"MemoryMax= of {UNIT}"),), True)
+    said = (
+        f"Id={UNIT}\nLoadState=loaded\nMemoryMax=18446744073709551615\nMemoryHigh=5\nProtectHome=read-only\n"
     )
-    assert parse_facts("LoadState=loaded\nMemoryMax=infinity\nProtectHome=read-only\n") == UnitFacts(
-        None, False
-    )
+    assert parse_facts(said) == UnitFacts(True, ((5, f"MemoryHigh= of {UNIT}"),), False)
     assert parse_facts("LoadState=not-found\nMemoryMax=1\nProtectHome=no\n") == UnitFacts()
-    assert parse_facts("LoadState=loaded\n") == UnitFacts()
+    assert parse_facts("LoadState=loaded\n") == UnitFacts(known=True)
     assert parse_facts("") == UnitFacts()
+
+
+def test_the_slices_that_hold_a_slice() -> None:
+    assert slices_of("system-memunit.slice") == ["system-memunit.slice", "system.slice", "-.slice"]
+    assert slices_of("a\\x2db.slice") == ["a\\x2db.slice", "-.slice"]
+    assert slices_of("-.slice") == ["-.slice"]
+    assert slices_of("") == slices_of(".slice") == slices_of("x.service") == []
+
+
+def _systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **bounds: dict[str, int]) -> None:
+    """A systemctl that knows memunit@app.service and its slices: app-web.slice in app.slice."""
+    script = [
+        f"#!{PYTHON}",
+        "import sys",
+        "units = sys.argv[sys.argv.index('--') + 1:]",
+        f"bounds = {bounds!r}",
+    ]
+    script += [
+        "for i, unit in enumerate(units):",
+        "    own = bounds.get(unit.partition('.')[0].partition('@')[0].replace('-', '_'), {})",
+        "    print(end='\\n' if i else '')",
+        "    for name in ('MemoryMax', 'MemoryHigh'): print(f\"{name}={own.get(name, 'infinity')}\")",
+        "    print(f'Id={unit}', 'LoadState=loaded', sep='\\n')",
+        "    print('Slice=app-web.slice\\nProtectHome=no' if '@' in unit else 'Slice=app.slice')",
+    ]
+    (folder / "systemctl").write_text("\n".join(script))
+    (folder / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_facts_of_the_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _systemctl(
+        folder,
+        monkeypatch,
+        memunit={"MemoryHigh": 4},
+        app={"MemoryMax": 2, "MemoryHigh": 1},
+        app_web={"MemoryMax": 9},
+    )
+    assert unit_facts(UNIT) == UnitFacts(
+        True,
+        (
+            (4, f"MemoryHigh= of {UNIT}"),
+            (9, "MemoryMax= of app-web.slice"),
+            (2, "MemoryMax= of app.slice"),
+            (1, "MemoryHigh= of app.slice"),
+        ),
+        False,
+    )
 
 
 def test_facts_where_no_systemctl_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,6 +614,40 @@ def test_no_problem_is_the_consequence_of_another(
     (etc / "app.toml").write_text(text)
     assert main(["check", "app"]) == 78
     assert [line.split(": ")[2] for line in capsys.readouterr().err.splitlines()] == keys
+
+
+@pytest.fixture
+def shell_of_1m(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the shell's own slice had 1M."""
+
+    def available(proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> Headroom:
+        if cgroup == "/sys/fs/cgroup":
+            return Headroom(1 << 20, 1 << 20, "MemoryMax= of user-1000.slice")
+        return memory_available(proc, cgroup)
+
+    monkeypatch.setattr(check, "memory_available", available)
+
+
+@pytest.mark.usefixtures("shell_of_1m")
+def test_check_adds_up_the_bounds_of_the_unit_and_not_of_the_shell(
+    etc: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (etc / "app.toml").write_text('[app]\ncommand = ["sh"]\n[memory]\nlimit = "4M"\n[workers]\ncount = 1\n')
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(check, "_CGROUP", str(folder))
+    assert main(["check", str(etc / "app.toml")]) == 78
+    assert "more than the 1M of MemoryMax= of user-1000.slice; " in capsys.readouterr().err
+    _systemctl(folder, monkeypatch)
+    assert main(["check", "app"]) == 0
+    assert " of the machine, with room for 1 more" in capsys.readouterr().out
+    _systemctl(folder, monkeypatch, memunit={"MemoryMax": 28 << 20}, app={"MemoryHigh": 27 << 20})
+    assert main(["check", "app"]) == 78
+    assert "= 29M, more than the 27M of MemoryHigh= of app.slice; " in capsys.readouterr().err
+    # A container's own group is the root of the tree here.
+    (folder / "memory.max").write_text("27262976\n")
+    (folder / "memory.high").write_text("max\n")
+    assert main(["check", "app"]) == 78
+    assert "= 29M, more than the 26M of memory.max of /; " in capsys.readouterr().err
 
 
 def test_check_warns_of_what_the_unit_will_not_see(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
