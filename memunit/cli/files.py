@@ -16,7 +16,14 @@ from memunit.core.settings import Parsed, examine
 DIRECTORY = "/etc/memunit"
 _LARGEST_FILE = 1 << 20
 _MANUAL = "see memunit.toml(5)"
-_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
+_POSITION = re.compile(r"\(at (line ([0-9]+), column [0-9]+|end of document)\)")
+# What tomllib says of a name that is there already, in one of its ways.
+_TAKEN = re.compile(
+    r"Cannot (overwrite a value|declare .* twice|mutate immutable namespace|redefine namespace)"
+    r"|Duplicate inline table key '(?P<inline>.*)'"
+)
+_NAME = re.compile(r"\s*(?:\[+\s*(?P<table>[^\]]+?)\s*\]|(?P<key>[^=\[]+?)\s*=)")
+_LONGEST_VALUE = 40
 
 
 def instance_path(name: str, environment: Mapping[str, str] | None = None) -> Path:
@@ -84,6 +91,9 @@ def _document(source: str, content: bytes) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         place = _POSITION.search(said)
+        taken = _taken(text, said, int(place[2]) if place and place[2] else text.count("\n") + 1)
+        if taken is not None:
+            raise _refusal(source, *taken) from None
         message = _POSITION.sub("", said).strip()
         message = message[:1].lower() + message[1:]
         raise _refusal(
@@ -93,6 +103,38 @@ def _document(source: str, content: bytes) -> dict[str, Any]:
         raise _refusal(source, "is nested too deeply", _MANUAL) from None
     except ValueError as error:  # an integer of thousands of digits
         raise _refusal(source, str(error), _MANUAL) from None
+
+
+def _taken(text: str, said: str, last: int) -> tuple[str, str] | None:
+    """What is wrong and the remedy if a name stands there twice, for tomllib does not say which.
+
+    `last` is the line in which what it refuses ends. That begins where all before it can be read.
+    """
+    why = _TAKEN.match(said)
+    if why is None:
+        return None
+    lines = text.split("\n")
+    for line in range(last, max(0, last - _LONGEST_VALUE), -1):
+        if _is_toml("\n".join(lines[: line - 1])):
+            break
+    else:
+        return None
+    name = _NAME.match(lines[line - 1])
+    if name is None:
+        return None
+    if name["table"]:
+        table = f"[{name['table']}]"
+        return f"line {line}: the table {table} stands there twice", f"keep one {table}, with all its keys"
+    key = name["key"] if why["inline"] is None else f"{why['inline']} of {name['key']}"
+    return f"line {line}: the key {key} stands there twice", "keep one of them"
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> SettingsError:
