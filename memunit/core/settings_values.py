@@ -100,12 +100,12 @@ def _target(key: Key, value: Any) -> str:
 
 
 def _words(key: Key, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.strip():
         words = ", ".join(f'"{word}"' for word in value.split()[:8])
         raise ValueProblem("is a text, and no shell is there to take it apart", f"say [{words}]")
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | str):
         raise _wrong_type(key, value)
-    if not value:
+    if not value or isinstance(value, str):
         raise _no_program()
     return tuple(_each(enumerate(value), _word))
 

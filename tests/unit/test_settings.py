@@ -417,6 +417,7 @@ def test_one_problem(more: str, problem: str) -> None:
             '[app]\ncommand = "node server.js"',
             ('app.command: is a text, and no shell is there to take it apart; say ["node", "server.js"]'),
         ),
+        ('[app]\ncommand = " "', 'app.command: names no program; say it as in ["node", "server.js"]'),
         ("[app]\ncommand = []", 'app.command: names no program; say it as in ["node", "server.js"]'),
         ('[app]\ncommand = ["node", 80]', 'app.command: 80 in it is not a text; say "80"'),
         ("[app]\ncommand = 4", 'app.command: 4 is not a list of texts as in ["node", "server.js"]'),
