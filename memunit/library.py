@@ -223,8 +223,8 @@ def _seconds(path: str, value: float | str) -> float:
     try:
         return float(convert(key, "infinity" if value == math.inf else value))
     except ValueProblem as problem:
-        remedy = f"; {problem.remedy}" if problem.remedy else ""
-        raise ValueError(f"{key.name}: {problem.message}{remedy}") from None
+        (message, remedy), *_ = problem.faults
+        raise ValueError(f"{key.name}: {message}" + (f"; {remedy}" if remedy else "")) from None
 
 
 def _at_least(name: str, value: int, least: int) -> int:

@@ -28,7 +28,7 @@ _CGROUP = "/sys/fs/cgroup"
 _DESCRIPTION = """\
 Check the settings of an instance, /etc/memunit/INSTANCE.toml, or of a FILE (a name with a slash or ending in
 .toml): the file itself, whether what it names is there, and whether its workers fit in memory.
-Starts nothing."""
+Starts nothing and imports nothing of the app: a missing attribute of the module is not seen."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from memunit.cli.start import (
     RuntimeDirectory,
     claimed,
     configure,
+    ignore_signals,
     names,
     no_runtime,
     refused,
@@ -70,8 +71,7 @@ def _run(arguments: Sequence[str], opened: contextlib.ExitStack) -> int:
             problem, code = refused(error, "--listen", COMMAND_LINE)
             print_problems([problem])
             return code
-    # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_signals()
     instance = _name(settings)
     log = Log(instance)
     if taken and settings.socket.listen:

@@ -19,6 +19,7 @@ from memunit.cli.start import (
     RuntimeDirectory,
     claimed,
     configure,
+    ignore_signals,
     names,
     no_runtime,
     reloading,
@@ -33,7 +34,7 @@ from memunit.master.journal import Log
 from memunit.master.master import Master
 from memunit.master.notify import Systemd
 from memunit.master.setting import Configuration, ConfigurationError, Setting
-from memunit.master.sockets import describe, inherited
+from memunit.master.sockets import describe, inherited, is_connection
 from memunit.master.spawn import launch
 from memunit.master.startlog import Record, StartLog, inherited_record
 
@@ -47,8 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
     parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
     instance: str = parser.parse_args(arguments).instance
-    # Until the master listens to it: by default it ends a process, and nobody who sends it means that.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_signals()
     try:
         runtime = RuntimeDirectory()
     except OSError as error:
@@ -68,6 +68,7 @@ class _Serve:
         self._start_log = StartLog(runtime.lasting)
         self._sockets: list[tuple[str, socket.socket]] = []
         self._no_sockets = NO_SOCKET
+        self._remedy = f"systemctl start memunit@{instance}.socket, not the program by hand"
         self._failures = 0
         self._since = math.inf
         self._reported = ""
@@ -78,6 +79,11 @@ class _Serve:
             self._sockets = inherited()
         except OSError as error:
             self._no_sockets = f"{NO_SOCKET}: {error.strerror} ({error.filename or 'LISTEN_FDS'})"
+            self._remedy = "the .socket unit may have ListenStream= alone"
+        if any(map(is_connection, (sock for _, sock in self._sockets))):
+            self._sockets = []
+            self._no_sockets = "a connection was passed, and not a socket that listens"
+            self._remedy = "say Accept=no in the .socket unit"
         configuration = self._first_configuration()
         if isinstance(configuration, int):
             return configuration
@@ -149,10 +155,7 @@ class _Serve:
         while True:
             try:
                 if not self._sockets:
-                    remedy = f"systemctl start memunit@{self._instance}.socket, not the program by hand"
-                    if self._no_sockets is not NO_SOCKET:
-                        remedy = "the .socket unit may have ListenStream= alone"
-                    problem = Problem(self._unit, "", self._no_sockets, remedy)
+                    problem = Problem(self._unit, "", self._no_sockets, self._remedy)
                     raise ConfigurationError("\n".join([str(problem), *self._file_problems()]))
                 return self._load()
             except (ConfigurationError, SettingsError, OSError) as error:
@@ -180,8 +183,11 @@ class _Serve:
         now = time.monotonic()
         since = min(self._since, now)
         wait = backoff.delay(failures, seed=time.monotonic_ns(), slot=-1, lasted=now - since)
-        self._start_log.save(Record(failures, now + wait, now, since))
-        return exit_code
+        saved = (
+            self._start_log.save(Record(failures, now + wait, now, since)) or self._runtime.lasting is None
+        )
+        # Without a record its successor would not know that it has to wait.
+        return OK if not saved and self._wait(now + backoff.CAP) else exit_code
 
     def _wait(self, until: float) -> bool:
         """Wait until then, or a signal: True if it asks to stop, False to try at once (SIGHUP) or when time is up."""

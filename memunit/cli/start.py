@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -22,6 +23,12 @@ from memunit.master.sockets import describe, is_stream
 
 WORKER = Path(__file__).parent.parent / "worker"
 NO_SOCKET = "there is no socket to serve on"
+
+
+def ignore_signals() -> None:
+    """Until the master listens to them: by default they end or stop a process, and nobody who sends one means that."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def configure(

@@ -163,6 +163,8 @@ class Gate:
     since: float = math.inf
     failed_at: float = -math.inf
     retry_at: float = -math.inf
+    # Whether the last to fail had served.
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +230,7 @@ def initial(policy: Policy, *, now: float, seed: int = 0, gate: Gate | None = No
         started_at=max(now, gate.retry_at),
         # The try that has to wait gets all of start_timeout, or a mended app could be cut off in the middle of it.
         last_running=max(now, gate.retry_at),
-        slots=tuple(Slot(index=i) for i in range(policy.count)),
+        # What an earlier master has counted is over when a worker has served for a while, and not at its READY=1.
+        slots=tuple(Slot(index=i, failures=gate.failures) for i in range(policy.count)),
         gate=gate,
     )

@@ -124,8 +124,8 @@ class _Rules:
             most = format_time(UNIT_STOP_TIMEOUT)
             self._warn(
                 "stop.grace",
-                f"{format_time(grace)} is more than the {most} of TimeoutStopSec= in memunit@.service, after "
-                "which systemd kills the workers at a stop",
+                f"{format_time(grace)} is more than the {most} that TimeoutStopSec= in memunit@.service leaves to "
+                "workers whose master has died: systemd kills them then",
                 f"say {most} at most, or raise TimeoutStopSec= in a drop-in (systemctl edit)",
             )
         youngest = self._values.get("workers.min_lifetime", 10.0)

@@ -39,7 +39,11 @@ def give_up_at(state: State, workers: Collection[Worker]) -> float:
     """When the master ends because nothing serves; infinite while something does."""
     if any(w.phase is Phase.RUNNING or holds_slot(w) for w in workers):
         return math.inf
-    due = state.last_running + state.policy.start_timeout
+    gate = state.gate
+    # Who served and crashed is held back for longer than start_timeout in the end. The try after that is this master's:
+    # a successor would know of no crash before its first, and start without a pause again.
+    held = gate.retry_at if gate.served else -math.inf
+    due = max(state.last_running, held) + state.policy.start_timeout
     # A worker that has asked for time to start (EXTEND_TIMEOUT_USEC) gets it, and one on probation runs already.
     given = [
         w.timer

@@ -216,7 +216,13 @@ class Turn:
             failures = 1 if stable else max(failures + 1, self.slots[worker.id.slot].failures)
         since = self.now if failures == 1 else min(gate.since, self.now)
         wait = backoff.delay(failures, seed=self.state.seed, slot=-1, lasted=self.now - since)
-        gate = Gate(failures=failures, since=since, failed_at=self.now, retry_at=self.now + wait)
+        gate = Gate(
+            failures=failures,
+            since=since,
+            failed_at=self.now,
+            retry_at=self.now + wait,
+            served=worker.ready_at is not None,
+        )
         self.change(gate=gate)
         self.do(SaveGate(failures, since, gate.retry_at))
 
@@ -266,8 +272,12 @@ class Turn:
             return False
         headroom = self.state.headroom
         need = worker.baseline if worker.baseline is not None else worker.limit
-        room = headroom is None or need is None or headroom.available >= need
-        if room is self.state.surge_reversed:
+        # What is free is not free for two: a worker that starts has not taken yet what it needs.
+        starting = [w for w in self.workers.values() if w.phase is Phase.STARTING]
+        claimed = sum(max(0, (need or 0) - (w.memory or 0)) for w in starting)
+        room = headroom is None or need is None or headroom.available - claimed >= need
+        # Without room while another starts, nothing is decided yet: this one waits for that one.
+        if room is self.state.surge_reversed and (room or not starting):
             self.change(surge_reversed=not room)
             if headroom is not None and need is not None:
                 have = f"{format_size(headroom.available)} free of {format_size(headroom.total)} ({headroom.source})"

@@ -18,7 +18,11 @@ _SIGNALS = {
     15: "TERM",
     31: "SYS",
 }
-_EXITS = {200: " (CHDIR: its directory is not accessible)", 203: " (EXEC: the program can't be executed)"}
+_EXITS = {
+    200: " (CHDIR: its directory is not accessible)",
+    202: " (FDS: its sockets or its control group can't be set up)",
+    203: " (EXEC: the program can't be executed)",
+}
 
 
 def name(worker: Worker) -> str:

@@ -44,6 +44,9 @@ from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.signals import Signals
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
 
+# Seconds for which a start is held back from which on that is said.
+HELD = 5.0
+
 
 class Master:
     """Runs one instance until it is told to stop, or until nothing can be made ready."""
@@ -52,7 +55,7 @@ class Master:
         self._at = setting
         self._revisions = {1: configuration}
         # Known before the first sample: who scales up in between is told of the machine's bound too.
-        self._pending: list[f.Fact] = [f.MemoryAvailable(Headroom(*memory_available()))]
+        self._pending: list[f.Fact] = _available()
         self._exit_code: int | None = None
         self._epoll = select.epoll()
         self._groups: Groups[WorkerId] = Groups(setting.tree, self._epoll)
@@ -96,7 +99,7 @@ class Master:
             self._epoll.register(self._control.fileno(), select.EPOLLIN)
         configuration = self._revisions[1]
         self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
-        self._report.entry(_started(configuration.policy))
+        self._report.entry(_started(configuration.policy, self._state.gate, time.monotonic()))
         for warning in configuration.warnings:
             self._report.warn("CONFIGURATION", warning)
         bounded = configuration.policy.limit is not None or configuration.policy.ceiling is not None
@@ -135,7 +138,7 @@ class Master:
         facts += self._reloads()
         facts += self._samples()
         if self._deciding(facts):
-            facts.insert(0, f.MemoryAvailable(Headroom(*memory_available())))
+            facts = _available() + facts
         return facts
 
     def _deciding(self, facts: list[f.Fact]) -> bool:
@@ -272,6 +275,12 @@ def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:
     return [f.Sampled(who, sample.bytes, sample.metric) for who, sample in samples]
 
 
+def _available() -> list[f.Fact]:
+    room = memory_available()
+    # Nothing could be read, as with ProcSubset=pid: then nothing is known, and that is not "none is free".
+    return [f.MemoryAvailable(Headroom(*room))] if room.total else []
+
+
 def _treeless(why: str, configuration: Configuration) -> Journal:
     text = (
         f"Memory is looked at every {configuration.interval:g} s and not told by the kernel: {why}. "
@@ -280,9 +289,14 @@ def _treeless(why: str, configuration: Configuration) -> Journal:
     return Journal(kind="SENSOR", message=text, priority=5)
 
 
-def _started(policy: Policy) -> Journal:
+def _started(policy: Policy, gate: Gate, now: float) -> Journal:
     bounds = f"limit {format_size(policy.limit)}, ceiling {format_size(policy.ceiling)}"
     text = f"Starting {workers(policy.count)}: {bounds}"
+    if gate.retry_at >= now + HELD:
+        wait = f"{gate.retry_at - now:.0f} s"
+        text += (
+            f"; the first in {wait}, for the last {gate.failures} tries have failed; a restart tries at once"
+        )
     return Journal(kind="MASTER_STARTED", message=text, priority=6)
 
 

@@ -168,3 +168,8 @@ def describe(sock: socket.socket) -> str:
 def is_stream(sock: socket.socket) -> bool:
     """Whether connections are accepted on it: HTTP needs SOCK_STREAM."""
     return sock.type == socket.SOCK_STREAM
+
+
+def is_connection(sock: socket.socket) -> bool:
+    """Whether it was accepted by systemd already, as with Accept=yes."""
+    return is_stream(sock) and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

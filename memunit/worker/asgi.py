@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from email.utils import formatdate
+from functools import partial
 from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set
 
 from memunit.worker import inherited, options, target
@@ -26,6 +27,8 @@ from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import from_unix_sockets
 from memunit.worker.serving import Serve
+
+_PING_AGAIN = 0.02  # seconds until a ping for which there was no room in the master's queue is tried anew
 
 
 def prepare(
@@ -222,11 +225,17 @@ class _Worker:
             self._set_clock()
 
     def _ping(self, interval: float) -> None:
+        say = partial(self._say_ping, int(interval / _PING_AGAIN))
         if self._threaded is None:
-            self._notify.ping()
+            say()
         else:
-            self._threaded.ping(self._notify.ping)
+            self._threaded.ping(say)
         self._loop.call_later(interval, self._ping, interval)
+
+    def _say_ping(self, tries: int) -> None:
+        """Without waiting in the loop: in a queue that somebody floods there is room for moments only."""
+        if not self._notify.ping() and tries > 1:
+            self._loop.call_later(_PING_AGAIN, self._say_ping, tries - 1)
 
 
 def _patient(protocol: Any) -> Any:

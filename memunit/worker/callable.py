@@ -20,6 +20,10 @@ from memunit.worker.notify import Notify
 from memunit.worker.problem import Unusable
 from memunit.worker.serving import Serve
 
+_PING_PATIENCE = (
+    0.1  # seconds that a ping waits for room in the master's queue, which somebody else may flood
+)
+
 
 class Stopping:
     """Becomes set, once and for good, when the worker is to stop. Can sit in a select() beside sockets."""
@@ -87,7 +91,7 @@ class Worker:
         would prove nothing. The watchdog is armed by the first call: a worker that never calls is never ended
         for its silence.
         """
-        self._notify.ping()
+        self._notify.ping(wait=_PING_PATIENCE)
 
 
 Run = Callable[[Worker], Any]

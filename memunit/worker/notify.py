@@ -49,9 +49,12 @@ class Notify:
         """Send one line of STATUS=."""
         return self.send("STATUS=" + text)
 
-    def ping(self) -> bool:
-        """Send WATCHDOG=1, without waiting: when the queue is full the next ping will do."""
-        return self.send("WATCHDOG=1", wait=0.0)
+    def ping(self, *, wait: float = 0.0) -> bool:
+        """Send WATCHDOG=1, waiting for `wait` seconds at most; False if it is to be tried anew: the queue is full.
+
+        A queue that another process floods is full nearly always, and the worker would be ended for its silence.
+        """
+        return self.send("WATCHDOG=1", wait=wait)
 
 
 def _plain(text: str) -> str:

@@ -110,6 +110,24 @@ def test_the_demo_serves_on_its_one_port_after_its_first_connection() -> None:
     assert max(int(get("/rss")[1].split()[1]) for _ in range(8)) >= before + (8 << 20)
 
 
+def test_what_is_said_to_the_apps_python_is_not_said_to_the_master() -> None:
+    """Such as a folder with a module by a name that the master imports."""
+    folder, said = Path("/opt/memunit-path"), Path("/etc/memunit/demo.env")
+    folder.mkdir()
+    (folder / "psutil.py").write_text("raise SystemExit(3)\n")
+    said.write_text(f"PYTHONPATH={folder}\n")
+    try:
+        run("systemctl", "start", "memunit@demo.socket", "memunit@demo.service")
+        assert re.fullmatch(r"ok \d+\n", get("/")[1])
+        run("systemctl", "reload", "memunit@demo.service")
+        assert shown("memunit@demo.service", "NRestarts") == "0"
+        worker = int(get("/")[1].split()[1])
+        assert f"PYTHONPATH={folder}".encode() in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    finally:
+        said.unlink()
+        shutil.rmtree(folder)
+
+
 def test_who_may_not_ask_for_a_reload_is_told_who_may() -> None:
     run("systemctl", "start", "memunit@demo.socket", "memunit@demo.service")
     plain = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

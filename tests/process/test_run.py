@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from memunit.master.system import descendants
-from tests.support.harness import APPS, AS_NOBODY, MEMUNIT, Service, Unit, let_go
+from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
 from tests.support.http import Client
 from tests.support.namespaces import need_mount_namespace
 from tests.support.wait import wait_gone
+from tests.support.workers import APPS
 
 pytest_plugins = ["tests.support.units"]
 

@@ -235,7 +235,7 @@ def test_a_successor_waits_for_its_turn_and_tries_one_at_a_time(unit: Unit) -> N
     """What the master before has left holds back the next start, all slots together, until the time has come."""
     unit.write(app=shell("exit 1"), workers={"count": 3, "start_timeout": "2s"})
     now = time.monotonic()
-    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + 1.5, exited_at=now - 60.0))
+    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + 1.5, exited_at=now - 2.0))
     service = unit.serve()
     first = service.entry("started")
     assert first.at >= now + 1.5
@@ -246,6 +246,51 @@ def test_a_successor_waits_for_its_turn_and_tries_one_at_a_time(unit: Unit) -> N
         assert len(running) == len(ended)
     record = json.loads((unit.runtime / "starts.json").read_text())
     assert record["failures"] >= 4
+
+
+def test_who_can_leave_no_record_waits_itself(unit: Unit) -> None:
+    """Else systemd would start it once a second, for as long as a client waits."""
+    unit.write(worker={"count": 2})
+    (unit.runtime / "starts.json").mkdir()
+    service = unit.serve()
+    service.hear("^STATUS=.*unknown table")
+    assert int(service.hear("^EXTEND_TIMEOUT_USEC=").text.split("=")[1]) >= 80_000_000
+    assert service.running
+    assert service.stop() == 0
+
+
+def test_what_asks_something_of_a_master_ends_none_that_waits(unit: Unit) -> None:
+    unit.write(worker={"count": 2})
+    now = time.monotonic()
+    StartLog(str(unit.runtime)).save(Record(failures=9, retry_at=now + 60.0, exited_at=now - 2.0))
+    service = unit.serve()
+    service.hear("^EXTEND_TIMEOUT_USEC=")
+    for number in (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        service.send(number)
+    assert service.stop() == 0
+
+
+def test_a_held_start_says_so(unit: Unit) -> None:
+    unit.write(app=shell(PROGRAM), workers={"count": 1})
+    now = time.monotonic()
+    StartLog(str(unit.runtime)).save(Record(failures=9, retry_at=now + 30.0, exited_at=now - 2.0))
+    service = unit.serve()
+    service.expect(
+        r"Starting 1 worker: .*; the first in \d+ s, for the last 9 tries have failed; a restart tries at once"
+    )
+    assert service.stop() == 0
+
+
+def test_a_connection_is_no_socket_to_listen_on(unit: Unit) -> None:
+    """As with Accept=yes."""
+    unit.write(app=shell(PROGRAM))
+    host, port = unit.listener.getsockname()
+    with socket.create_connection((host, port)), unit.listener.accept()[0] as accepted:
+        service = unit.serve(sockets=[("connection", accepted)])
+        service.expect(
+            "a connection was passed, and not a socket that listens; say Accept=no in the .socket unit"
+        )
+        assert service.exit_code() == 78
 
 
 def test_a_person_who_restarts_gets_a_try_at_once(unit: Unit) -> None:
@@ -310,7 +355,7 @@ def test_a_waiting_successor_stops_when_it_is_told_to(unit: Unit) -> None:
 def _after_a_failure(unit: Unit, wait: float = 600.0) -> Service:
     """The successor of a master that failed for the third time, a while ago."""
     now = time.monotonic()
-    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + wait, exited_at=now - 60.0))
+    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + wait, exited_at=now - 2.0))
     return unit.serve()
 
 

@@ -478,8 +478,8 @@ def test_the_error_is_a_line_a_problem() -> None:
         (
             '[stop]\ngrace = "6min"',
             (
-                "stop.grace: 6min is more than the 5min of TimeoutStopSec= in memunit@.service, after which systemd kills "
-                "the workers at a stop; say 5min at most, or raise TimeoutStopSec= in a drop-in (systemctl edit)"
+                "stop.grace: 6min is more than the 5min that TimeoutStopSec= in memunit@.service leaves to workers whose "
+                "master has died: systemd kills them then; say 5min at most, or raise TimeoutStopSec= in a drop-in (systemctl edit)"
             ),
         ),
         (
