@@ -16,8 +16,6 @@ LONGEST_HOLD = 60.0
 # The kernel tells a process's start in hundredths of a second, rounded down: a start may seem to come before the end
 # that it followed, and systemd's own may seem to come before RestartSec= is over. Five of them are margin enough.
 _GRAIN = 0.05
-# Seconds beyond RestartSec= after which a start is not systemd's own any more, however busy the machine is.
-_LATE = 10.0
 _NAME = "starts.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -95,14 +93,15 @@ def inherited_record(start_log: StartLog, now: float) -> Record | None:
 
 
 def asked_for(record: Record, *, began: float) -> bool:
-    """Whether a process that began then (CLOCK_MONOTONIC, s) is a person's doing, or a client's: systemd's own start
-    after a failure comes RestartSec= after the end, so one that came sooner was typed, and gets a try at once. So does
-    one that came much later: systemd had been told to stop in between.
+    """Whether a process that began then (CLOCK_MONOTONIC, s) is a person's doing: systemd's own start after a
+    failure comes RestartSec= after the end, so one that came sooner was typed, and gets a try at once.
+
+    One that comes later tells nothing: an emulated machine was seen to take over ten seconds for systemd's own, and its
+    loop had no pauses while that counted as a person's. What is held back is told instead.
     """
     if record.exited_at <= 0:
         return False
-    after = began - record.exited_at
-    return -_GRAIN <= after < RESTART_SEC - _GRAIN or after > RESTART_SEC + _LATE
+    return record.exited_at - _GRAIN <= began < record.exited_at + RESTART_SEC - _GRAIN
 
 
 def _boot_id() -> str:

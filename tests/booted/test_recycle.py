@@ -41,7 +41,8 @@ def test_recycles_and_reloads_under_load_lose_nothing() -> None:
             assert ready["MEMUNIT_SLOT"] == stopping["MEMUNIT_SLOT"] == end["MEMUNIT_SLOT"]
         # Nothing else has ended, nobody was replaced twice, and only workers that were ready have answered: or were
         # about to say so when the reload came, which ends who starts. Such a one drains as any other.
-        assert {end["MEMUNIT_CAUSE"] for end in journal.find(ended())} == {"memory-limit", "reload"}
+        # A reload whose import takes long finds all of them over the limit: then none ends by `reload`.
+        assert {end["MEMUNIT_CAUSE"] for end in journal.find(ended())} <= {"memory-limit", "reload"}
         ready_pids = {int(e["MEMUNIT_WORKER_PID"]) for e in journal.find(kind(messages.WORKER_READY))}
         # A reload also ends what was still starting with the old configuration: that had no place to give up.
         served = [end for end in journal.find(ended()) if int(end["MEMUNIT_WORKER_PID"]) in ready_pids]
