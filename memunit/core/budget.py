@@ -30,6 +30,14 @@ def needed(count: int, limit: int) -> int:
     return count * limit + OWN
 
 
+def kept_back(total: int) -> int:
+    """What is left to the master of `total` bytes, so that it goes on when its workers have used up theirs.
+
+    In whole MiB: a bound that is no multiple of the page size would be read back as another one.
+    """
+    return min(OWN, total // 4 // _MIB * _MIB)
+
+
 def check_budget(*, count: int, limit: int | None, surge: int, total: int, source: str) -> Budget:
     """Compare `count` workers of `limit` bytes, `surge` more and the master with the `total` bytes of `source`.
 

@@ -1,4 +1,9 @@
-"""The delegated part of the cgroup tree (cgroup v2), with a leaf for the master and a group for each worker and zygote.
+"""The delegated part of the cgroup tree (cgroup v2): a leaf for the master, and beside it all that it has started.
+
+    master
+    payload                 bounded: the unit's MemoryHigh= and MemoryMax=, less what the master takes
+    payload/zygotes/NAME
+    payload/workers/NAME
 
 Documentation/admin-guide/cgroup-v2.rst of the kernel has every file that is named here.
 """
@@ -8,12 +13,15 @@ import errno
 import fcntl
 import os
 
-from memunit.master.group import Group, kill, read, remove, write
+from memunit.core.budget import kept_back
+from memunit.master.group import Group, kill, number, read, remove, write
 
 MOUNT = "/sys/fs/cgroup"
 MASTER = "master"
-ZYGOTES = "zygotes"
-WORKERS = "workers"
+PAYLOAD = "payload"
+ZYGOTES = f"{PAYLOAD}/zygotes"
+WORKERS = f"{PAYLOAD}/workers"
+_PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS)
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
 # shorter window than that (Documentation/accounting/psi.rst).
 _PRESSURE = "some 200000 2000000"
@@ -28,11 +36,33 @@ class Unavailable(Exception):
 class Tree:
     """The group that was delegated to us, with us in a leaf of its own."""
 
-    def __init__(self, path: str, lock: int) -> None:
+    def __init__(self, path: str, lock: int, mount: str = MOUNT) -> None:
         """`lock` is a descriptor by which it is ours, for as long as this process lives."""
         self._lock = lock
+        self._bounding = [path, *_above(path, mount)]
+        self._payload = f"{path}/{PAYLOAD}"
         self._workers = f"{path}/{WORKERS}"
         self._zygotes = f"{path}/{ZYGOTES}"
+
+    def bound(self) -> None:
+        """Bound what we have started by the tightest bound of the unit and of its slices, less what we take ourselves.
+
+        Past a MemoryHigh= that is common to all, the kernel makes everybody wait for up to two seconds at each return
+        to user space, the master with its workers: one with a grace of 5 s was killed after 249 s. Past a common
+        MemoryMax= the master may be the biggest, and the one that is killed.
+        """
+        for name in ("memory.high", "memory.max"):
+            file = f"{self._payload}/{name}"
+            bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
+            wanted = min(bounds) - kept_back(min(bounds)) if bounds else None
+            if wanted == number(file) or (name == "memory.max" and self._exceeds(wanted)):
+                continue
+            with contextlib.suppress(OSError):
+                write(file, "max" if wanted is None else str(wanted))
+
+    def _exceeds(self, wanted: int | None) -> bool:
+        """Whether more is charged already: a memory.max below that has the OOM killer come at once."""
+        return wanted is not None and (number(f"{self._payload}/memory.current") or 0) > wanted
 
     def group(self, name: str, *, limit: int | None, ceiling: int | None) -> Group:
         """A new group for a worker. Raises OSError."""
@@ -83,25 +113,25 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
     try:
         if "memory" not in read(f"{tree}/cgroup.controllers").decode().split():
             raise Unavailable(f"the memory controller is not delegated to {_name(tree, mount)}: {remedy}")
-        for name in (MASTER, ZYGOTES, WORKERS):
+        for name in _PARTS:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{tree}/{name}")
         lock = _lock(tree, mount)
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
-        for each in (tree, f"{tree}/{ZYGOTES}", f"{tree}/{WORKERS}"):
+        for each in (tree, *(f"{tree}/{name}" for name in (PAYLOAD, ZYGOTES, WORKERS))):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
         if lock is not None:
             os.close(lock)
         with contextlib.suppress(OSError):
             write(f"{own}/cgroup.procs", str(os.getpid()))
-        for name in (MASTER, ZYGOTES, WORKERS):
+        for name in reversed(_PARTS):
             with contextlib.suppress(OSError):
                 os.rmdir(f"{tree}/{name}")
         raise Unavailable(_why(tree, mount, error, remedy)) from error
-    return Tree(tree, lock)
+    return Tree(tree, lock, mount)
 
 
 def _lock(tree: str, mount: str) -> int:
@@ -160,6 +190,15 @@ def _why(tree: str, mount: str, error: OSError, remedy: str) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{name} may not be divided by this user: {remedy}"
     return f"{name} can't be divided: {error.strerror}"
+
+
+def _above(path: str, mount: str) -> list[str]:
+    """The groups above, up to the root of what is mounted."""
+    found = []
+    while len(path) > len(mount):
+        path = os.path.dirname(path)
+        found.append(path)
+    return found
 
 
 def _name(path: str, mount: str) -> str:

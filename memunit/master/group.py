@@ -87,7 +87,7 @@ class Group:
         Not below what is charged now: the kernel would have the writer, us, reclaim the difference. But always under
         the ceiling: page cache alone may fill all below that, and nothing would be told before the OOM killer came.
         """
-        at = (_number(f"{self.path}/memory.current") or 0) + limit - own
+        at = (number(f"{self.path}/memory.current") or 0) + limit - own
         if self._ceiling is not None:
             at = min(at, self._ceiling - self._ceiling // 20)
         at = max(at, limit)
@@ -111,7 +111,7 @@ class Group:
             local = _table(read(f"{self.path}/memory.events.local"))
         except OSError:
             return Death("", 0)
-        return Death(whose_bound(counts, local.get("oom", 0)), _number(f"{self.path}/memory.peak") or 0)
+        return Death(whose_bound(counts, local.get("oom", 0)), number(f"{self.path}/memory.peak") or 0)
 
     def kill(self) -> None:
         """SIGKILL to every process in it at once, whatever it forks meanwhile."""
@@ -142,7 +142,7 @@ def own(path: str) -> int | None:
     except OSError:
         return None
     # Swap accounting may be off (swapaccount=0).
-    swapped = _number(f"{path}/memory.swap.current")
+    swapped = number(f"{path}/memory.swap.current")
     kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
     return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
 
@@ -188,7 +188,8 @@ def read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _number(path: str) -> int | None:
+def number(path: str) -> int | None:
+    """The number that a file of the kernel says; None for "max", and where it can't be read."""
     try:
         text = read(path).strip()
     except OSError:

@@ -36,6 +36,11 @@ class Groups(Generic[Name]):
         """
         return self._pressure in ready
 
+    def bound(self) -> None:
+        """Follow the bounds of the unit, which `systemctl set-property` changes at any time. Nothing tells of that."""
+        if self._tree is not None:
+            self._tree.bound()
+
     def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
         if self._tree is None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from memunit.master.cgroup import MASTER, PAYLOAD
 from memunit.master.system import descendants
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -189,6 +190,10 @@ def _cgroup_bounds(proc: str, mount: str) -> Iterator[Headroom]:
         if number == "0" and not controllers:
             root = mount if os.path.exists(f"{mount}/cgroup.controllers") else f"{mount}/unified"
             yield from _walk(root, path, _V2)
+            if path.endswith(f"/{MASTER}"):
+                payload = f"{path.removesuffix(MASTER)}{PAYLOAD}"
+                # A bound from above, less our own share: there may be less free, but it is not another total.
+                yield from (bound._replace(total=_NO_LIMIT) for bound in _bounds(root, payload, _V2))
         elif "memory" in controllers.split(","):
             yield from _walk(f"{mount}/memory", path, _V1)
 
@@ -201,15 +206,18 @@ def _walk(root: str, path: str, files: _Files) -> Iterator[Headroom]:
     """
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
-        group = "/".join(["", *parts[:depth]])
-        for name, directive in files.limits:
-            limit = _number(f"{root}{group}/{name}")
-            if limit is None or limit >= _NO_LIMIT:
-                continue
-            usage = _number(f"{root}{group}/{files.usage}") or 0
-            cache = _entry(_read(f"{root}{group}/memory.stat"), files.cache) or 0
-            available = min(limit, max(0, limit - usage + cache))
-            yield Headroom(limit, available, _describe(name, directive, group or "/"))
+        yield from _bounds(root, "/".join(["", *parts[:depth]]), files)
+
+
+def _bounds(root: str, group: str, files: _Files) -> Iterator[Headroom]:
+    for name, directive in files.limits:
+        limit = _number(f"{root}{group}/{name}")
+        if limit is None or limit >= _NO_LIMIT:
+            continue
+        usage = _number(f"{root}{group}/{files.usage}") or 0
+        cache = _entry(_read(f"{root}{group}/memory.stat"), files.cache) or 0
+        available = min(limit, max(0, limit - usage + cache))
+        yield Headroom(limit, available, _describe(name, directive, group or "/"))
 
 
 def _describe(name: str, directive: str, group: str) -> str:

@@ -57,6 +57,7 @@ class Sensors(Generic[Name]):
         self._samplers: dict[str, Sampler] = {}
         self._wires: dict[Name, _Wire] = {}
         self._next_round = -math.inf
+        self._bound_at = -math.inf
         self.due = -math.inf
         """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
 
@@ -68,6 +69,9 @@ class Sensors(Generic[Name]):
         `interval` seconds after this round comes the next, of those without a trip-wire.
         """
         now = time.monotonic()
+        if now >= self._bound_at or self._groups.pressed(ready):
+            self._bound_at = now + UNHURRIED
+            self._groups.bound()
         tripped = self._tripped(ready, now)
         if now >= self._next_round:
             self._next_round, due = now + interval, True

@@ -28,9 +28,20 @@ def group(instance: Instance) -> Path:
     return Path("/sys/fs/cgroup" + instance.property("ControlGroup"))
 
 
+def worker(instance: Instance, name: str) -> Path:
+    """The folder of a worker's group, by slot and generation."""
+    return group(instance) / "payload/workers" / name
+
+
 def groups(instance: Instance) -> set[str]:
     """The groups of workers, by slot and generation."""
-    return {each.name for each in (group(instance) / "workers").iterdir() if each.is_dir()}
+    return {each.name for each in worker(instance, "").iterdir() if each.is_dir()}
+
+
+def reached(folder: Path, event: str) -> int:
+    """How often a group itself was at one of its bounds: those of groups below do not count (memory.events.local)."""
+    lines = (folder / "memory.events.local").read_text().splitlines()
+    return int(dict(line.split() for line in lines)[event])
 
 
 def wakings(pid: int) -> int:

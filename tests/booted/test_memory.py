@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from memunit.master import messages
-from tests.booted.support import LIGHT, SECONDS, ended, kind, light, lossless, say, under_load
-from tests.booted.support_groups import BOUNDS, MIB, Instance, group, groups
+from tests.booted.support import LIGHT, SECONDS, ended, kind, light, lossless, run, say, under_load
+from tests.booted.support_groups import BOUNDS, MIB, Instance, group, groups, reached, worker
 from tests.support.load import Load
 from tests.support.wait import wait_gone
 
@@ -30,7 +31,7 @@ def test_a_worker_has_a_group_and_is_recycled_without_polling() -> None:
         instance.start()
         assert groups(instance) == {"0.1", "1.1"}
         assert instance.journal.find(kind(messages.SENSOR)) == []
-        mine = group(instance) / "workers/0.1"
+        mine = worker(instance, "0.1")
         assert (mine / "cgroup.procs").read_text().split() == [str(instance.workers()[0])]
         assert (mine / "memory.max").read_text() == f"{96 * MIB}\n"
         assert (group(instance) / "master" / "cgroup.procs").read_text().split() == [str(instance.master())]
@@ -62,14 +63,15 @@ def test_a_runaway_dies_alone_at_its_ceiling() -> None:
             )
         instance.journal.until(kind(messages.WORKER_READY), 3)
         sibling = 1 - int(end["MEMUNIT_SLOT"])
-        assert (group(instance) / f"workers/{sibling}.1/memory.events").read_text().count("oom_kill 0") == 1
+        other = worker(instance, f"{sibling}.1")
+        assert (other / "memory.events").read_text().count("oom_kill 0") == 1
         instance.ask()
         assert instance.property("NRestarts") == "0"
         assert len(instance.journal.find(ended())) == 1
 
 
 def test_when_memory_is_short_the_biggest_goes_early() -> None:
-    """It may not get to its end in time: it waits for memory as well."""
+    """It may not get to its end in time: it waits for memory as well. But the master, which ends that, does not."""
     more = '[memory]\npatience = 0\n[stop]\ngrace = "5s"\n'
     with Instance("pressed", light(more=more, count=3), service="MemoryHigh=100M\n") as instance:
         instance.start()
@@ -79,6 +81,27 @@ def test_when_memory_is_short_the_biggest_goes_early() -> None:
         assert int(end["MEMUNIT_MEMORY_BYTES"]) > 40 * MIB
         instance.journal.until(kind(messages.WORKER_READY), 4)
         assert len(instance.journal.find(ended())) == 1
+        assert reached(group(instance), "high") == 0
+        assert reached(group(instance) / "payload", "high") > 0
+
+
+def test_at_the_maximum_of_the_unit_only_workers_are_killed() -> None:
+    """The master may be the biggest of many small ones; it is not among those of whom the kernel chooses."""
+    with Instance("brimful", light(count=3), service="MemoryMax=100M\nMemorySwapMax=0\n") as instance:
+        instance.start()
+        instance.load(clients=1, requests=1, path="/leak?kb=200000").start()
+        (end,) = instance.journal.until(ended())
+        assert (end["MEMUNIT_CAUSE"], "OOM killer" in end["MESSAGE"]) == ("crash-signal", True)
+        instance.journal.until(kind(messages.WORKER_READY), 4)
+        assert reached(group(instance), "oom") == 0
+        assert reached(group(instance) / "payload", "oom") > 0
+        assert instance.property("NRestarts") == "0"
+        # What bounds the unit from now on is found out by itself.
+        run("systemctl", "set-property", "--runtime", instance.service, "MemoryMax=1G")
+        deadline = time.monotonic() + SECONDS
+        while (group(instance) / "payload/memory.max").read_text() != f"{(1024 - 25) * MIB}\n":
+            instance.settle()
+            assert time.monotonic() < deadline
 
 
 def test_a_kill_by_hand_is_no_oom_kill() -> None:
@@ -134,7 +157,7 @@ def test_run_in_a_group_of_its_own_divides_it(inside: tuple[str, ...]) -> None:
             if "is ready" in line:
                 break
         folder = Path("/sys/fs/cgroup/system.slice/scoped.scope")
-        assert [each.name for each in (folder / "workers").iterdir() if each.is_dir()] == ["0.1"]
+        assert [each.name for each in (folder / "payload/workers").iterdir() if each.is_dir()] == ["0.1"]
         assert not any("not told by the kernel" in line for line in said)
         lossless(Load(str(path), clients=1, requests=1, path="/leak?kb=60000").run())
         for line in process.stderr:
@@ -160,4 +183,4 @@ def test_groups_of_a_killed_master_are_cleared() -> None:
         instance.journal.until(kind(messages.WORKER_READY), 2)
         assert groups(instance) == {"0.1"}
         (new,) = instance.workers().values()
-        assert (group(instance) / "workers/0.1/cgroup.procs").read_text().split() == [str(new)]
+        assert (worker(instance, "0.1") / "cgroup.procs").read_text().split() == [str(new)]

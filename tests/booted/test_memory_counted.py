@@ -12,7 +12,7 @@ from memunit.master import messages
 from memunit.master.group import own
 from memunit.master.sampling import Sampler
 from tests.booted.support import LIGHT, ended, kind, light, run, say
-from tests.booted.support_groups import BOUNDS, MIB, Instance, group, wakings
+from tests.booted.support_groups import BOUNDS, MIB, Instance, wakings, worker
 from tests.support.known import METRICS, STEPS
 
 pytestmark = pytest.mark.beside
@@ -29,7 +29,7 @@ def test_page_cache_is_no_leak() -> None:
         instance.ask("/read?mib=150")
         instance.settle()
         events = dict(
-            line.split() for line in (group(instance) / "workers/0.1/memory.events").read_text().splitlines()
+            line.split() for line in (worker(instance, "0.1") / "memory.events").read_text().splitlines()
         )
         say(f"memory.events after 150 MiB of page cache under a limit of 48 MiB: {events}")
         assert int(events["high"]) > 0
@@ -46,7 +46,7 @@ def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
     """memory.events changes with each reclaim there: hundreds of times a second."""
     with Instance("thrash", light(more=BOUNDS, count=1)) as instance:
         instance.start()
-        mine = group(instance) / "workers/0.1"
+        mine = worker(instance, "0.1")
         run("sync")
         Path("/proc/sys/vm/drop_caches").write_text("3")
         instance.ask("/read?mib=150")
@@ -103,7 +103,7 @@ def test_the_worked_example() -> None:
 
 
 def _counted(instance: Instance) -> dict[str, int]:
-    found = {"cgroup": own(str(group(instance) / "workers/0.1"))}
+    found = {"cgroup": own(str(worker(instance, "0.1")))}
     for metric in METRICS[1:]:
         sample = Sampler(metric).sample(instance.workers()[0], None)
         assert sample is not None
@@ -135,7 +135,7 @@ def test_a_leak_that_is_swapped_out_is_found(swap: None) -> None:
     with Instance("swapped", light(more=BOUNDS, count=1)) as instance:
         instance.start()
         instance.ask("/leak?kb=30000")
-        mine = group(instance) / "workers/0.1"
+        mine = worker(instance, "0.1")
         (mine / "memory.reclaim").write_text("30M")
         swapped = int((mine / "memory.swap.current").read_text())
         assert swapped > 10 * MIB

@@ -65,7 +65,7 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -
     # So near to MemoryMax=, an emulated processor was seen to take over half a minute for the import.
     workers = 'count = 2\nstart_timeout = "3min"\n'
     file = asgi(folder=FOLDER, app="ballast:app", workers=workers, more='[memory]\nlimit = "40M"\n')
-    bounds = "MemoryMax=190M\nMemorySwapMax=0\n"
+    bounds = "MemoryMax=215M\nMemorySwapMax=0\n"
     with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
         instance.start()
         instance.journal.until(kind(messages.WORKER_READY), 2)
@@ -81,7 +81,7 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -
 
 def _members(instance: Instance) -> dict[str, set[int]]:
     """The processes of each zygote's group."""
-    folder = Path("/sys/fs/cgroup" + instance.property("ControlGroup")) / "zygotes"
+    folder = Path("/sys/fs/cgroup" + instance.property("ControlGroup")) / "payload/zygotes"
     found = {}
     for each in folder.iterdir():
         if each.is_dir():

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.cgroup import Unavailable, claim
+from memunit.master.cgroup import Tree, Unavailable, claim
 from memunit.master.group import Counts, whose_bound
 
-PARTS = ("zygotes/cgroup.subtree_control", "workers/cgroup.subtree_control")
+PARTS = tuple(
+    f"{group}/cgroup.subtree_control" for group in ("payload", "payload/zygotes", "payload/workers")
+)
+MIB, GIB = 1 << 20, 1 << 30
 REMEDY = "say Delegate=memory in the unit"
 
 
@@ -85,10 +88,62 @@ def test_two_masters_do_not_divide_the_same_tree(container: Path) -> None:
 
 
 def test_what_cannot_be_divided_is_left_as_it_was(container: Path) -> None:
-    (container / "cgroup" / PARTS[1]).unlink()
+    (container / "cgroup" / PARTS[2]).unlink()
     assert refusal(container) == "the cgroup / can't be divided: No such file or directory"
-    assert not (container / "cgroup/workers").exists()
+    assert not (container / "cgroup/payload/workers").exists()
     assert (container / "cgroup/cgroup.procs").read_text() == str(os.getpid())
+
+
+def tree(container: Path, **bounds: str) -> Tree:
+    """The tree of that container with these bounds of its own, and no others of what memunit has started."""
+    for name in ("memory.high", "memory.max"):
+        (container / "cgroup" / name).write_text(bounds.get(name[7:], "max") + "\n")
+        (container / "cgroup/payload" / name).write_text("max\n")
+    return claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+
+
+def payload(container: Path) -> dict[str, str]:
+    """The bounds of what memunit has started."""
+    names = ("memory.high", "memory.max")
+    return {name[7:]: (container / "cgroup/payload" / name).read_text().strip() for name in names}
+
+
+def test_the_master_keeps_its_share_of_what_bounds_the_unit(container: Path) -> None:
+    """Of little it is a quarter: the workers would be left with nothing."""
+    divided = tree(container, high=str(100 * MIB), max=str(60 * MIB))
+    divided.bound()
+    assert payload(container) == {"high": str(75 * MIB), "max": str(45 * MIB)}
+    (container / "cgroup/memory.high").write_text("max\n")
+    (container / "cgroup/memory.max").write_text(f"{GIB}\n")
+    divided.bound()
+    assert payload(container)["max"] == str(GIB - 25 * MIB)
+    # A file of the kernel's is not truncated by who writes to it.
+    assert payload(container)["high"].startswith("max")
+
+
+def test_a_bound_of_a_slice_is_one_of_the_unit(machine: Path) -> None:
+    own = machine / "cgroup/system.slice/app.service"
+    lock = os.open(own, os.O_RDONLY)
+    for folder in (own, own / "payload", own.parent):
+        folder.mkdir(exist_ok=True)
+        for name in ("memory.high", "memory.max"):
+            (folder / name).write_text("max\n")
+    (own.parent / "memory.high").write_text(f"{GIB}\n")
+    Tree(str(own), lock, str(machine / "cgroup")).bound()
+    assert (own / "payload/memory.high").read_text() == str(GIB - 25 * MIB)
+    os.close(lock)
+
+
+def test_a_lower_maximum_waits_until_it_kills_nobody(container: Path) -> None:
+    """The OOM killer comes at once for who is over a memory.max that is written; over memory.high they only wait."""
+    usage = container / "cgroup/payload/memory.current"
+    divided = tree(container, high=str(GIB), max=str(GIB))
+    usage.write_text(f"{GIB}\n")
+    divided.bound()
+    assert payload(container) == {"high": str(GIB - 25 * MIB), "max": "max"}
+    usage.write_text(f"{GIB - 25 * MIB}\n")
+    divided.bound()
+    assert payload(container)["max"] == str(GIB - 25 * MIB)
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,13 @@ def test_the_units_own_limit_less_what_cannot_be_given_up(tmp_path: Path) -> Non
     )
 
 
+def test_what_is_left_to_the_master_is_not_free_for_workers(tmp_path: Path) -> None:
+    where = machine(tmp_path, "0::/memunit@app.service/master\n")
+    v2(tmp_path, "memunit@app.service", memory_high=f"{2 * GIB}\n", memory_current=f"{GIB}\n")
+    v2(tmp_path, "memunit@app.service/payload", memory_high=f"{GIB + 7}\n", memory_current=f"{GIB}\n")
+    assert memory_available(*where) == Headroom(2 * GIB, 7, "MemoryHigh= of memunit@app.service")
+
+
 def test_the_least_total_and_the_least_that_is_free_may_be_of_two_groups(tmp_path: Path) -> None:
     where = machine(tmp_path, "0::/web.slice/memunit@app.service\n")
     v2(tmp_path, "web.slice/memunit@app.service", memory_max=f"{2 * GIB}\n", memory_current=f"{GIB}\n")
