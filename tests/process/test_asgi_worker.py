@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -212,6 +213,28 @@ def test_pings_until_the_end(stack: tuple[Path, dict[str, str]], here: Stage) ->
         client.send("k")
         assert client.read().closes
     assert worker.wait() == 0
+
+
+def test_a_ping_for_which_there_was_no_room_is_tried_again_at_once(here: Stage) -> None:
+    """The next one of itself would come in five minutes: a queue that somebody floods has room for moments only."""
+    fillers = 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flooder:
+        flooder.connect(here.notify.path)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                flooder.send(b"X=1")
+                fillers += 1
+        here.notify.receive()
+        for _ in range(fillers - 1):
+            flooder.send(b"X=1")
+        # READY=1 takes the last room, and an answer says that the first ping has been tried.
+        worker = here.start(DEBIAN, "plain:app", watchdog_usec=600_000_000)
+        with Client(here.target) as client:
+            assert client.get("/").status == 200
+        with pytest.raises(BlockingIOError):
+            flooder.send(b"X=1")
+    worker.ready()
+    here.hear(worker.pid, "WATCHDOG=1")
 
 
 def test_blocked_loop_does_not_ping(here: Stage) -> None:
