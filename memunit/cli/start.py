@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from memunit.cli.preflight import budget_of, budget_problem, preflight, worker_count
+from memunit.core.budget import kept_back
 from memunit.core.exitcodes import EX_NOPERM, EX_OSERR
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
@@ -63,7 +64,7 @@ def configure(
 def claimed(remedy: str) -> tuple[Tree | None, str]:
     """The delegated part of the cgroup tree, with this process in a leaf of it; or why there is none."""
     try:
-        return claim(remedy), ""
+        return claim(remedy, kept_back), ""
     except Unavailable as unavailable:
         return None, str(unavailable)
 

@@ -39,6 +39,11 @@ ROLLOUT_TRIES = 2
 NOTICE, WARNING, ERROR, INFO, DEBUG = 5, 4, 3, 6, 7
 
 
+def needed_by(worker: Worker) -> int | None:
+    """What one more like this one needs to start, in bytes, as far as is known."""
+    return worker.baseline if worker.baseline is not None else worker.limit
+
+
 class Turn:
     """Mutable only while `step` runs; `freeze` gives the next state."""
 
@@ -270,27 +275,30 @@ class Turn:
         """False if the memory has no room for one more worker next to the old: then the order is reversed."""
         if self.state.policy.surge == 0:
             return False
-        headroom = self.state.headroom
-        need = worker.baseline if worker.baseline is not None else worker.limit
+        headroom, need = self.state.headroom, needed_by(worker)
         # What is free is not free for two: a worker that starts has not taken yet what it needs.
         starting = [w for w in self.workers.values() if w.phase is Phase.STARTING]
         claimed = sum(max(0, (need or 0) - (w.memory or 0)) for w in starting)
         room = headroom is None or need is None or headroom.available - claimed >= need
         # Without room while another starts, nothing is decided yet: this one waits for that one.
-        if room is self.state.surge_reversed and (room or not starting):
-            self.change(surge_reversed=not room)
-            if headroom is not None and need is not None:
-                have = f"{format_size(headroom.available)} free of {format_size(headroom.total)} ({headroom.source})"
-                text = f"a replacement needs about {format_size(need)}, there are {have}"
-                if room:
-                    self.journal("SURGE_REVERSED", NOTICE, f"Replacement comes first again: {text}")
-                else:
-                    self.journal(
-                        "SURGE_REVERSED",
-                        WARNING,
-                        f"The old worker stops before its replacement starts: {text}",
-                    )
+        if room or not starting:
+            self.order(worker, reverse=not room)
         return room
+
+    def order(self, worker: Worker, *, reverse: bool, moment: str = "starts") -> None:
+        """Whether the old one stops first is said when it changes; `worker` is the old one."""
+        headroom, need = self.state.headroom, needed_by(worker)
+        if reverse is self.state.surge_reversed:
+            return
+        self.change(surge_reversed=reverse)
+        if headroom is not None and need is not None:
+            have = (
+                f"{format_size(headroom.available)} free of {format_size(headroom.total)} ({headroom.source})"
+            )
+            late = f"The old worker stops before its replacement {moment}"
+            said = late if reverse else "Replacement comes first again"
+            text = f"{said}: a replacement needs about {format_size(need)}, there are {have}"
+            self.journal("SURGE_REVERSED", WARNING if reverse else NOTICE, text)
 
     def freeze(self, wake_at: float) -> tuple[State, tuple[Action, ...]]:
         """The next state, and the actions with the end entries last: by then replacements have their pids."""

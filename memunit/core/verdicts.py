@@ -5,7 +5,7 @@ from dataclasses import replace
 from memunit.core import memory, wording
 from memunit.core.model import Cause, Phase, Worker
 from memunit.core.quantity import format_size
-from memunit.core.turn import ERROR, WARNING, Turn
+from memunit.core.turn import ERROR, WARNING, Turn, needed_by
 
 # A worker this many times as big as the others are on the average goes early when memory is short.
 FAT = 1.25
@@ -32,7 +32,12 @@ def relieve(turn: Turn) -> None:
     Workers that are all alike are as big as the app needs them: to replace them would cost memory and give none.
     """
     state = turn.state
-    if state.stopping or state.rollout is not None or turn.surging() or turn.running() < state.count:
+    if state.stopping:
+        return
+    for worker in _starving(turn):
+        turn.order(worker, reverse=True, moment="is ready")
+        turn.stop(worker, turn.why(worker) or Cause.PRESSURE)
+    if state.rollout is not None or turn.surging() or turn.running() < state.count:
         return
     running = {
         w: w.memory for w in turn.workers.values() if w.phase is Phase.RUNNING and w.memory is not None
@@ -48,6 +53,21 @@ def relieve(turn: Turn) -> None:
     young = turn.now - biggest.ready_at < memory.least_age(state.policy, turn.slot(biggest.id.slot))
     if not young and running[biggest] > FAT * sum(others) / len(others):
         turn.put(biggest, wants=Cause.PRESSURE, decided_memory=biggest.memory)
+
+
+def _starving(turn: Turn) -> list[Worker]:
+    """Who is replaced for its memory, and has taken what its replacement needs to start.
+
+    One that leaks on would have it wait in vain for all of start_timeout.
+    """
+    room, found = turn.state.headroom, []
+    for heir in turn.workers.values():
+        for old in turn.in_slot(heir.id.slot) if heir.phase is Phase.STARTING else ():
+            need = (needed_by(old) or 0) - (heir.memory or 0)
+            hungry = old.phase is Phase.RUNNING and turn.why(old) in (Cause.MEMORY_LIMIT, Cause.PRESSURE)
+            if hungry and room is not None and room.available < need:
+                found.append(old)
+    return found
 
 
 def _baseline(turn: Turn, worker: Worker) -> None:

@@ -12,9 +12,9 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 
-from memunit.core.budget import kept_back
-from memunit.master.group import Group, kill, number, read, remove, write
+from memunit.master.group import Group, kill, number, occupied, read, remove, write
 
 MOUNT = "/sys/fs/cgroup"
 MASTER = "master"
@@ -22,6 +22,7 @@ PAYLOAD = "payload"
 ZYGOTES = f"{PAYLOAD}/zygotes"
 WORKERS = f"{PAYLOAD}/workers"
 _PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS)
+_BOUNDS = ("memory.high", "memory.max")
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
 # shorter window than that (Documentation/accounting/psi.rst).
 _PRESSURE = "some 200000 2000000"
@@ -36,9 +37,10 @@ class Unavailable(Exception):
 class Tree:
     """The group that was delegated to us, with us in a leaf of its own."""
 
-    def __init__(self, path: str, lock: int, mount: str = MOUNT) -> None:
-        """`lock` is a descriptor by which it is ours, for as long as this process lives."""
+    def __init__(self, path: str, lock: int, kept: Callable[[int], int], mount: str = MOUNT) -> None:
+        """`lock` is a descriptor by which it is ours, for as long as this process lives; `kept` as in `claim`."""
         self._lock = lock
+        self._kept = kept
         self._bounding = [path, *_above(path, mount)]
         self._payload = f"{path}/{PAYLOAD}"
         self._workers = f"{path}/{WORKERS}"
@@ -51,10 +53,10 @@ class Tree:
         to user space, the master with its workers: one with a grace of 5 s was killed after 249 s. Past a common
         MemoryMax= the master may be the biggest, and the one that is killed.
         """
-        for name in ("memory.high", "memory.max"):
+        for name in _BOUNDS:
             file = f"{self._payload}/{name}"
             bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
-            wanted = min(bounds) - kept_back(min(bounds)) if bounds else None
+            wanted = min(bounds) - self._kept(min(bounds)) if bounds else None
             if wanted == number(file) or (name == "memory.max" and self._exceeds(wanted)):
                 continue
             with contextlib.suppress(OSError):
@@ -91,6 +93,19 @@ class Tree:
             return None
         return descriptor
 
+    def events(self) -> int | None:
+        """A descriptor that gives EPOLLPRI when what we have started is at its bound; None if there is none."""
+        with contextlib.suppress(OSError):
+            return os.open(f"{self._payload}/memory.events.local", os.O_RDONLY | os.O_CLOEXEC)
+        return None
+
+    def crowded(self) -> bool:
+        """Whether the bound is taken up by what the kernel can't take back: page cache at the bound is no want."""
+        taken = occupied(self._payload)
+        bounds = (number(f"{self._payload}/{name}") for name in _BOUNDS)
+        bound = min((each for each in bounds if each is not None), default=None)
+        return taken is not None and bound is not None and taken >= bound - bound // 8
+
     def clear(self) -> list[str]:
         """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""
         left = []
@@ -102,10 +117,11 @@ class Tree:
         return left
 
 
-def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
+def claim(remedy: str, kept: Callable[[int], int], proc: str = "/proc", mount: str = MOUNT) -> Tree:
     """Move into a leaf of the delegated tree and turn its memory controller on. Before anything is forked.
 
-    `remedy` is what gives one where there is none. Raises Unavailable.
+    `remedy` is what gives one where there is none. Of so many bytes that bound the tree, `kept` says how many are the
+    master's own. Raises Unavailable.
     """
     own = _own_group(proc, mount)
     tree = _delegated(own, mount, remedy)
@@ -131,7 +147,7 @@ def claim(remedy: str, proc: str = "/proc", mount: str = MOUNT) -> Tree:
             with contextlib.suppress(OSError):
                 os.rmdir(f"{tree}/{name}")
         raise Unavailable(_why(tree, mount, error, remedy)) from error
-    return Tree(tree, lock, mount)
+    return Tree(tree, lock, kept, mount)
 
 
 def _lock(tree: str, mount: str) -> int:

@@ -137,14 +137,19 @@ def own(path: str) -> int | None:
 
     Page cache is not among them, swapped pages are. None when the group is gone.
     """
+    held = occupied(path)
+    # Swap accounting may be off (swapaccount=0).
+    return None if held is None else held + (number(f"{path}/memory.swap.current") or 0)
+
+
+def occupied(path: str) -> int | None:
+    """Of these, the bytes that are in memory; None when the group is gone."""
     try:
         stat = _table(read(f"{path}/memory.stat"))
     except OSError:
         return None
-    # Swap accounting may be off (swapaccount=0).
-    swapped = number(f"{path}/memory.swap.current")
     kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
-    return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0) + (swapped or 0)
+    return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0)
 
 
 def oom_kills(path: str) -> int:

@@ -1,6 +1,7 @@
 """The groups of all workers by their names, from the fork until the kernel says that nobody is left in them."""
 
 import contextlib
+import math
 import os
 import select
 from collections.abc import Collection, Hashable, Iterable
@@ -10,6 +11,9 @@ from memunit.master.cgroup import Tree
 from memunit.master.group import Death, Group, kill, oom_kills, remove
 
 Name = TypeVar("Name", bound=Hashable)
+
+# Seconds between two looks at the bound of all that we have started, as PSI has it.
+BOUND_REST = 2.0
 
 
 class Groups(Generic[Name]):
@@ -24,17 +28,31 @@ class Groups(Generic[Name]):
         self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
         self._pressure = None if tree is None else tree.pressure()
-        if self._pressure is not None:
-            epoll.register(self._pressure, select.EPOLLPRI)
+        self._events = None if tree is None else tree.events()
+        for descriptor in (self._pressure, self._events):
+            if descriptor is not None:
+                epoll.register(descriptor, select.EPOLLPRI)
+        self.listen_at = math.inf
+        """When to look again whether all that we have started is at its bound (CLOCK_MONOTONIC, s)."""
         for path in tree.clear() if tree is not None else ():
             self._await_empty(path)
 
-    def pressed(self, ready: Collection[int]) -> bool:
+    def pressed(self, ready: Collection[int], now: float) -> bool:
         """Whether workers have had to wait for memory, by the descriptors of which epoll has told.
 
-        The kernel tells once in two seconds at most, and needs no reading to be quiet again.
+        PSI tells of that once in two seconds at most, and needs no reading to be quiet again. Where the kernel does not
+        measure it (psi=0), only that the bound is reached is known, which page cache does hundreds of times a second.
         """
-        return self._pressure in ready
+        if self._events is not None and now >= self.listen_at:
+            self.listen_at = math.inf
+            self._epoll.register(self._events, select.EPOLLPRI)
+        if self._tree is None or self._events not in ready:
+            return self._pressure in ready
+        assert self._events is not None
+        os.pread(self._events, 256, 0)
+        self._epoll.unregister(self._events)
+        self.listen_at = now + BOUND_REST
+        return self._pressure in ready or self._tree.crowded()
 
     def bound(self) -> None:
         """Follow the bounds of the unit, which `systemctl set-property` changes at any time. Nothing tells of that."""
@@ -129,9 +147,11 @@ class Groups(Generic[Name]):
             remove(path)
         for descriptor in self._emptying.values():
             os.close(descriptor)
-        if self._pressure is not None:
-            os.close(self._pressure)
-            self._pressure = None
+        for told in (self._pressure, self._events):
+            if told is not None:
+                os.close(told)
+        self._pressure = self._events = None
+        self.listen_at = math.inf
         self._groups.clear()
         self._emptying.clear()
 

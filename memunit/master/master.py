@@ -198,7 +198,7 @@ class Master:
         ]
         interval = self._revisions[self._state.revision].interval
         facts = _sampled(self._sensors.look(watched, self._ready, interval))
-        return [*facts, f.MemoryPressure()] if self._groups.pressed(self._ready) else facts
+        return [*facts, f.MemoryPressure()] if self._sensors.pressed else facts
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:
         # Judged by the numbers of its own configuration, so measured by its metric too.

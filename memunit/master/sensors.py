@@ -60,6 +60,8 @@ class Sensors(Generic[Name]):
         self._bound_at = -math.inf
         self.due = -math.inf
         """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
+        self.pressed = False
+        """Whether workers have had to wait for memory, by the last look."""
 
     def look(
         self, watched: Iterable[Watched[Name]], ready: Collection[int], interval: float
@@ -69,15 +71,17 @@ class Sensors(Generic[Name]):
         `interval` seconds after this round comes the next, of those without a trip-wire.
         """
         now = time.monotonic()
-        if now >= self._bound_at or self._groups.pressed(ready):
+        self.pressed = self._groups.pressed(ready, now)
+        if now >= self._bound_at or self.pressed:
             self._bound_at = now + UNHURRIED
             self._groups.bound()
         tripped = self._tripped(ready, now)
         if now >= self._next_round:
             self._next_round, due = now + interval, True
         else:
-            due = False
-        self.due = math.inf
+            # Who is the biggest is to be known as it is now: the last look was up to UNHURRIED ago.
+            due = self.pressed
+        self.due = self._groups.listen_at
         found = []
         for each in watched:
             group = self._groups.get(each.name)
@@ -85,7 +89,7 @@ class Sensors(Generic[Name]):
                 found += self._sample(each) if due else []
                 self.due = min(self.due, self._next_round)
                 continue
-            if each.name in tripped or now >= self._wire(each.name).look_at:
+            if each.name in tripped or self.pressed or now >= self._wire(each.name).look_at:
                 found += self._look(each, group, now)
             wire = self._wire(each.name)
             self.due = min(self.due, wire.look_at, wire.muted_until)

@@ -85,6 +85,25 @@ def test_when_memory_is_short_the_biggest_goes_early() -> None:
         assert reached(group(instance) / "payload", "high") > 0
 
 
+def test_without_psi_the_bound_of_the_unit_tells_that_memory_is_short() -> None:
+    """As on a kernel that measures none; page cache that fills the same bound is no want of memory."""
+    file = light(more='[memory]\npatience = 0\n[stop]\ngrace = "5s"\n', count=3)
+    with Instance("crowded", file, service="MemoryHigh=100M\n") as instance:
+        instance.start()
+        (worker(instance, "") / "cgroup.pressure").write_text("0")
+        run("sync")
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        instance.ask("/read?mib=150")
+        instance.settle()
+        assert reached(group(instance) / "payload", "high") > 0
+        assert instance.journal.find(ended()) == []
+        instance.load(clients=1, requests=1, path="/leak?kb=90000").start()
+        (end,) = instance.journal.until(ended())
+        assert "pressure" in (end["MEMUNIT_CAUSE"], end.get("MEMUNIT_STOP_REASON"))
+        assert int(end["MEMUNIT_MEMORY_BYTES"]) > 20 * MIB
+        instance.journal.until(kind(messages.WORKER_READY), 4)
+
+
 def test_at_the_maximum_of_the_unit_only_workers_are_killed() -> None:
     """The master may be the biggest of many small ones; it is not among those of whom the kernel chooses."""
     with Instance("brimful", light(count=3), service="MemoryMax=100M\nMemorySwapMax=0\n") as instance:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memunit.core.budget import kept_back
 from memunit.master.cgroup import Tree, Unavailable, claim
 from memunit.master.group import Counts, whose_bound
 
@@ -30,7 +31,7 @@ def machine(tmp_path: Path) -> Path:
 
 def refusal(machine: Path) -> str:
     with pytest.raises(Unavailable) as refused:
-        claim(REMEDY, proc=str(machine / "proc"), mount=str(machine / "cgroup"))
+        claim(REMEDY, kept_back, proc=str(machine / "proc"), mount=str(machine / "cgroup"))
     return str(refused.value)
 
 
@@ -79,12 +80,12 @@ def container(machine: Path) -> Path:
 
 def test_two_masters_do_not_divide_the_same_tree(container: Path) -> None:
     """Each would take the other's workers for those of a master that is dead."""
-    first = claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    first = claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
     assert refusal(container) == (
         "the cgroup / is divided by another memunit already: start each in a scope of its own"
     )
     os.close(first._lock)
-    claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
 
 
 def test_what_cannot_be_divided_is_left_as_it_was(container: Path) -> None:
@@ -99,7 +100,7 @@ def tree(container: Path, **bounds: str) -> Tree:
     for name in ("memory.high", "memory.max"):
         (container / "cgroup" / name).write_text(bounds.get(name[7:], "max") + "\n")
         (container / "cgroup/payload" / name).write_text("max\n")
-    return claim(REMEDY, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    return claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
 
 
 def payload(container: Path) -> dict[str, str]:
@@ -129,7 +130,7 @@ def test_a_bound_of_a_slice_is_one_of_the_unit(machine: Path) -> None:
         for name in ("memory.high", "memory.max"):
             (folder / name).write_text("max\n")
     (own.parent / "memory.high").write_text(f"{GIB}\n")
-    Tree(str(own), lock, str(machine / "cgroup")).bound()
+    Tree(str(own), lock, kept_back, str(machine / "cgroup")).bound()
     assert (own / "payload/memory.high").read_text() == str(GIB - 25 * MIB)
     os.close(lock)
 
@@ -144,6 +145,25 @@ def test_a_lower_maximum_waits_until_it_kills_nobody(container: Path) -> None:
     usage.write_text(f"{GIB - 25 * MIB}\n")
     divided.bound()
     assert payload(container)["max"] == str(GIB - 25 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("high", "stat", "crowded"),
+    [
+        ("max", f"anon {GIB}\n", False),
+        (str(125 * MIB), f"anon {80 * MIB}\nkernel {8 * MIB}\nfile {12 * MIB}\n", True),
+        (str(125 * MIB), f"anon {80 * MIB}\nkernel {7 * MIB}\nfile {12 * MIB}\n", False),
+        # What the kernel can take back is none of it.
+        (str(125 * MIB), f"anon {80 * MIB}\nkernel {9 * MIB}\nslab_reclaimable {2 * MIB}\n", False),
+    ],
+)
+def test_page_cache_at_the_bound_is_no_want_of_memory(
+    container: Path, high: str, stat: str, crowded: bool
+) -> None:
+    divided = tree(container, high=high)
+    divided.bound()
+    (container / "cgroup/payload/memory.stat").write_text(stat)
+    assert divided.crowded() is crowded
 
 
 @pytest.mark.parametrize(

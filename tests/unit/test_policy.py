@@ -311,6 +311,39 @@ def test_when_memory_is_short_the_fat_one_goes_early() -> None:
     assert spawned(sim.step(f.MemoryPressure())) == []
 
 
+def test_who_takes_what_its_replacement_needs_does_not_wait_for_it() -> None:
+    """The order is reversed in the middle: for all of start_timeout the replacement would wait for memory."""
+    sim = Sim(replace(POLICY, count=2))
+    sim.up()
+    sim.advance(60)
+    room = f.MemoryAvailable(Headroom(100 * M, 22 * M, "the machine"))
+    sim.step(f.Sampled(A, 20 * M, "uss"), f.Sampled(B, 50 * M, "uss"))
+    assert spawned(sim.step(room, f.MemoryPressure())) == [B2]
+    # What the replacement has taken is needed no more.
+    sim.sample(B2, 6 * M)
+    enough = f.MemoryAvailable(Headroom(100 * M, 4 * M, "the machine"))
+    assert sent(sim.step(enough, f.MemoryPressure()), Signal.TERM) == []
+    scarce = f.MemoryAvailable(Headroom(100 * M, 4 * M - 1, "the machine"))
+    done = sim.step(scarce, f.MemoryPressure())
+    assert sent(done, Signal.TERM) == [B]
+    (said,) = entries(done, "SURGE_REVERSED")
+    assert said.message.startswith("The old worker stops before its replacement is ready: ")
+    done = sim.step(scarce, f.MemoryPressure()) + sim.exit(B)
+    assert (causes(done), spawned(done)) == (["pressure"], [])
+    sim.ready(B2)
+    assert [w.id for w in sim.workers(Phase.RUNNING)] == [A, B2]
+
+
+def test_a_reload_under_pressure_takes_nothing_from_who_serves() -> None:
+    """It may fail, and then the old ones are all there is."""
+    sim = Sim(replace(POLICY, count=2))
+    sim.up()
+    sim.advance(60)
+    assert spawned(sim.step(f.Reload((), replace(POLICY, count=2)))) == [A2]
+    scarce = f.MemoryAvailable(Headroom(100 * M, 0, "the machine"))
+    assert sent(sim.step(scarce, f.MemoryPressure()), Signal.TERM) == []
+
+
 def test_pressure_of_a_worker_upon_itself_is_no_shortage() -> None:
     """It waits at its own trip-wire, for its own page cache, and there is plenty for the others."""
     sim = Sim(replace(POLICY, count=2))
