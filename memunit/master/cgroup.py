@@ -57,14 +57,18 @@ class Tree:
             file = f"{self._payload}/{name}"
             bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
             wanted = min(bounds) - self._kept(min(bounds)) if bounds else None
-            if wanted == number(file) or (name == "memory.max" and self._exceeds(wanted)):
+            if wanted == number(file) or (name == "memory.max" and self._fills(wanted)):
                 continue
             with contextlib.suppress(OSError):
                 write(file, "max" if wanted is None else str(wanted))
 
-    def _exceeds(self, wanted: int | None) -> bool:
-        """Whether more is charged already: a memory.max below that has the OOM killer come at once."""
-        return wanted is not None and (number(f"{self._payload}/memory.current") or 0) > wanted
+    def _fills(self, bound: int | None) -> bool:
+        """Whether most of a bound is taken up by what the kernel can't take back, as it can page cache.
+
+        A memory.max that is below what it can't take back has the OOM killer come at once.
+        """
+        taken = occupied(self._payload)
+        return taken is not None and bound is not None and taken >= bound - bound // 8
 
     def group(self, name: str, *, limit: int | None, ceiling: int | None) -> Group:
         """A new group for a worker. Raises OSError."""
@@ -100,11 +104,9 @@ class Tree:
         return None
 
     def crowded(self) -> bool:
-        """Whether the bound is taken up by what the kernel can't take back: page cache at the bound is no want."""
-        taken = occupied(self._payload)
+        """Whether there is want of memory: page cache at the bound is none."""
         bounds = (number(f"{self._payload}/{name}") for name in _BOUNDS)
-        bound = min((each for each in bounds if each is not None), default=None)
-        return taken is not None and bound is not None and taken >= bound - bound // 8
+        return self._fills(min((each for each in bounds if each is not None), default=None))
 
     def clear(self) -> list[str]:
         """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""
