@@ -57,7 +57,9 @@ class Tree:
             file = f"{self._payload}/{name}"
             bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
             wanted = min(bounds) - self._kept(min(bounds)) if bounds else None
-            if wanted == number(file) or (name == "memory.max" and self._fills(wanted)):
+            now = number(file)
+            lower = wanted is not None and (now is None or wanted < now)
+            if wanted == now or (lower and name == "memory.max" and self._fills(wanted)):
                 continue
             with contextlib.suppress(OSError):
                 write(file, "max" if wanted is None else str(wanted))

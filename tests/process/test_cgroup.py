@@ -146,6 +146,11 @@ def test_a_lower_maximum_waits_until_it_kills_nobody(container: Path) -> None:
     stat.write_text(f"anon {GIB // 2}\nfile {GIB // 2}\n")
     divided.bound()
     assert payload(container)["max"] == str(GIB - 25 * MIB)
+    # More is given at once, however much is taken.
+    stat.write_text(f"anon {GIB}\nfile 0\n")
+    (container / "cgroup/memory.max").write_text(f"{GIB + MIB}\n")
+    divided.bound()
+    assert payload(container)["max"] == str(GIB - 24 * MIB)
 
 
 @pytest.mark.parametrize(
