@@ -162,3 +162,12 @@ def end_fields(
     if worker.limit is not None:
         fields["MEMUNIT_LIMIT_BYTES"] = worker.limit
     return fields
+
+
+def squeezed(bound: int) -> str:
+    """The sentence of a MemoryHigh= that has been set to less than what is in use."""
+    return (
+        f"MemoryHigh= of the unit, or of its slice, is less than what is in use now: it leaves {format_size(bound)} to "
+        "the workers. The kernel slows them down, and memunit too if what they hold is over all of it, until systemd's "
+        "watchdog ends the service: raise it, or restart the service"
+    )

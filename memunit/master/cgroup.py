@@ -23,6 +23,7 @@ ZYGOTES = f"{PAYLOAD}/zygotes"
 WORKERS = f"{PAYLOAD}/workers"
 _PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS)
 _BOUNDS = ("memory.high", "memory.max")
+_LEAST = 1 << 20
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
 # shorter window than that (Documentation/accounting/psi.rst).
 _PRESSURE = "some 200000 2000000"
@@ -46,23 +47,29 @@ class Tree:
         self._workers = f"{path}/{WORKERS}"
         self._zygotes = f"{path}/{ZYGOTES}"
 
-    def bound(self) -> None:
+    def bound(self) -> int | None:
         """Bound what we have started by the tightest bound of the unit and of its slices, less what we take ourselves.
+
+        Returns a memory.high that has become lower than what the kernel can't take back, in bytes, else None.
 
         Past a MemoryHigh= that is common to all, the kernel makes everybody wait for up to two seconds at each return
         to user space, the master with its workers: one with a grace of 5 s was killed after 249 s. Past a common
         MemoryMax= the master may be the biggest, and the one that is killed.
         """
+        under = None
         for name in _BOUNDS:
             file = f"{self._payload}/{name}"
             bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
             wanted = min(bounds) - self._kept(min(bounds)) if bounds else None
             now = number(file)
-            lower = wanted is not None and (now is None or wanted < now)
-            if wanted == now or (lower and name == "memory.max" and self._fills(wanted)):
+            full = wanted is not None and (now is None or wanted < now) and self._fills(wanted)
+            if wanted == now or (full and name == "memory.max"):
                 continue
+            if full:
+                under = wanted
             with contextlib.suppress(OSError):
                 write(file, "max" if wanted is None else str(wanted))
+        return under
 
     def _fills(self, bound: int | None) -> bool:
         """Whether most of a bound is taken up by what the kernel can't take back, as it can page cache.
@@ -77,11 +84,23 @@ class Tree:
         return Group(f"{self._workers}/{name}", limit=limit, ceiling=ceiling)
 
     def zygote(self, name: str) -> str:
-        """The path of a group for a zygote, which is not bounded by itself. Raises OSError."""
+        """The path of a group for a zygote. Raises OSError.
+
+        Until `settle`, it may take what is free, and is killed for more: past the bound of all that we have started it
+        would not fail, but make everybody wait, those who serve as well.
+        """
         path = f"{self._zygotes}/{name}"
         with contextlib.suppress(FileExistsError):  # of a try that got no further
             os.mkdir(path)
+        bound, taken = self._bound(), occupied(self._payload)
+        if bound is not None and taken is not None:
+            write(f"{path}/memory.max", str(max(bound - taken, _LEAST)))
         return path
+
+    def settle(self, path: str) -> None:
+        """The zygote of a group has imported the app: what it has started by that may grow as it likes."""
+        with contextlib.suppress(OSError):
+            write(f"{path}/memory.max", "max")
 
     def pressure(self) -> int | None:
         """A descriptor that gives EPOLLPRI when the workers wait for memory; None where the kernel measures no PSI.
@@ -107,8 +126,11 @@ class Tree:
 
     def crowded(self) -> bool:
         """Whether there is want of memory: page cache at the bound is none."""
+        return self._fills(self._bound())
+
+    def _bound(self) -> int | None:
         bounds = (number(f"{self._payload}/{name}") for name in _BOUNDS)
-        return self._fills(min((each for each in bounds if each is not None), default=None))
+        return min((each for each in bounds if each is not None), default=None)
 
     def clear(self) -> list[str]:
         """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""

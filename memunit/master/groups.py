@@ -25,6 +25,7 @@ class Groups(Generic[Name]):
         self._epoll = epoll
         self._groups: dict[Name, Group] = {}
         self._zygotes: dict[Hashable, str] = {}
+        self._importing: set[Hashable] = set()
         self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
         self._pressure = None if tree is None else tree.pressure()
@@ -54,10 +55,12 @@ class Groups(Generic[Name]):
         self.listen_at = now + BOUND_REST
         return self._pressure in ready or self._tree.crowded()
 
-    def bound(self) -> None:
-        """Follow the bounds of the unit, which `systemctl set-property` changes at any time. Nothing tells of that."""
-        if self._tree is not None:
-            self._tree.bound()
+    def bound(self) -> int | None:
+        """Follow the bounds of the unit, which `systemctl set-property` changes at any time. Nothing tells of that.
+
+        Returns as Tree.bound.
+        """
+        return None if self._tree is None else self._tree.bound()
 
     def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
@@ -72,7 +75,14 @@ class Groups(Generic[Name]):
         if self._tree is None:
             return ""
         path = self._zygotes[identity] = self._tree.zygote(label)
+        self._importing.add(identity)
         return f"{path}/cgroup.procs"
+
+    def settle_zygote(self, identity: Hashable) -> None:
+        """It has imported the app, for it has forked."""
+        if self._tree is not None and identity in self._importing:
+            self._importing.discard(identity)
+            self._tree.settle(self._zygotes[identity])
 
     def starved_zygote(self, identity: Hashable) -> bool:
         """Whether the OOM killer has come to the group of a zygote."""
@@ -82,6 +92,7 @@ class Groups(Generic[Name]):
     def retire_zygote(self, identity: Hashable) -> None:
         """Neither the zygote nor a worker of its is left: what the app's import has started is killed."""
         path = self._zygotes.pop(identity, None)
+        self._importing.discard(identity)
         if path is not None and not remove(path):
             kill(path)
             self._await_empty(path)

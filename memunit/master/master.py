@@ -31,7 +31,7 @@ from memunit.core.exitcodes import EX_CONFIG, EX_USAGE
 from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
 from memunit.core.protocol import facts_of
 from memunit.core.quantity import format_size
-from memunit.core.wording import workers
+from memunit.core.wording import squeezed, workers
 from memunit.master import system
 from memunit.master.control import ControlServer
 from memunit.master.groups import Groups
@@ -198,6 +198,8 @@ class Master:
         ]
         interval = self._revisions[self._state.revision].interval
         facts = _sampled(self._sensors.look(watched, self._ready, interval))
+        if self._sensors.bound is not None:
+            self._report.warn("CONFIGURATION", squeezed(self._sensors.bound))
         return [*facts, f.MemoryPressure()] if self._sensors.pressed else facts
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:

@@ -103,6 +103,7 @@ class Processes:
                     self._registry.add(identity, child, await_exec=False)
                 case Forked(who, zygote, child, signum):
                     self._parents[who] = zygote
+                    self._groups.settle_zygote(zygote)
                     self._registry.add(who, child, await_exec=False)
                     if signum:
                         self._send(who, signum)

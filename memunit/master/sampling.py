@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from memunit.master.cgroup import MASTER, PAYLOAD
+from memunit.master.cgroup import PAYLOAD
 from memunit.master.system import descendants
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -190,10 +190,10 @@ def _cgroup_bounds(proc: str, mount: str) -> Iterator[Headroom]:
         if number == "0" and not controllers:
             root = mount if os.path.exists(f"{mount}/cgroup.controllers") else f"{mount}/unified"
             yield from _walk(root, path, _V2)
-            if path.endswith(f"/{MASTER}"):
-                payload = f"{path.removesuffix(MASTER)}{PAYLOAD}"
-                # A bound from above, less our own share: there may be less free, but it is not another total.
-                yield from (bound._replace(total=_NO_LIMIT) for bound in _bounds(root, payload, _V2))
+            # Beside our own group, once the tree is divided: a bound from above, less our own share. There may be less
+            # free, but it is not another total.
+            payload = f"{os.path.dirname(path).rstrip('/')}/{PAYLOAD}"
+            yield from (bound._replace(total=_NO_LIMIT) for bound in _bounds(root, payload, _V2))
         elif "memory" in controllers.split(","):
             yield from _walk(f"{mount}/memory", path, _V1)
 

@@ -62,6 +62,8 @@ class Sensors(Generic[Name]):
         """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
         self.pressed = False
         """Whether workers have had to wait for memory, by the last look."""
+        self.bound: int | None = None
+        """Bytes that the unit leaves to all workers, if that has become less than they hold, by the last look."""
 
     def look(
         self, watched: Iterable[Watched[Name]], ready: Collection[int], interval: float
@@ -72,9 +74,10 @@ class Sensors(Generic[Name]):
         """
         now = time.monotonic()
         self.pressed = self._groups.pressed(ready, now)
+        self.bound = None
         if now >= self._bound_at or self.pressed:
             self._bound_at = now + UNHURRIED
-            self._groups.bound()
+            self.bound = self._groups.bound()
         tripped = self._tripped(ready, now)
         if now >= self._next_round:
             self._next_round, due = now + interval, True

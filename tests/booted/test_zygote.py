@@ -55,8 +55,12 @@ def test_what_an_import_has_started_ends_with_the_last_worker_that_it_serves() -
         assert sum(_command(pid) == "sleep" for pid in left["2.0"]) == 2
 
 
-def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -> None:
-    """The zygote that imports the new version is the one to go, not those that share what the old one has imported."""
+@pytest.mark.parametrize("bound", ["MemoryMax", "MemoryHigh"])
+def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bound: str) -> None:
+    """The zygote that imports the new version is the one to go, not those that share what the old one has imported.
+
+    MemoryHigh= kills nobody: past it all would wait for memory, and those who serve be ended by their watchdog.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = f"import sys\nsys.path.insert(0, {str(DEMO)!r})\n"
     (FOLDER / "ballast.py").write_text(
@@ -65,7 +69,7 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves() -
     # So near to MemoryMax=, an emulated processor was seen to take over half a minute for the import.
     workers = 'count = 2\nstart_timeout = "3min"\n'
     file = asgi(folder=FOLDER, app="ballast:app", workers=workers, more='[memory]\nlimit = "40M"\n')
-    bounds = "MemoryMax=215M\nMemorySwapMax=0\n"
+    bounds = f"{bound}=215M\nMemorySwapMax=0\n"
     with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
         instance.start()
         instance.journal.until(kind(messages.WORKER_READY), 2)
