@@ -47,13 +47,25 @@ class Groups(Generic[Name]):
         if self._events is not None and now >= self.listen_at:
             self.listen_at = math.inf
             self._epoll.register(self._events, select.EPOLLPRI)
-        if self._tree is None or self._events not in ready:
-            return self._pressure in ready
-        assert self._events is not None
+        waited = self._pressure in ready and self._measured()
+        if self._tree is None or self._events is None or self._events not in ready:
+            return waited
         os.pread(self._events, 256, 0)
         self._epoll.unregister(self._events)
         self.listen_at = now + BOUND_REST
-        return self._pressure in ready or self._tree.crowded()
+        return waited or self._tree.crowded()
+
+    def _measured(self) -> bool:
+        """Whether PSI still tells: "0" in cgroup.pressure takes the file away; what is open of it is always ready."""
+        assert self._pressure is not None
+        poll = select.poll()
+        poll.register(self._pressure, select.POLLPRI)
+        if not any(event & select.POLLERR for _, event in poll.poll(0)):
+            return True
+        self._epoll.unregister(self._pressure)
+        os.close(self._pressure)
+        self._pressure = None
+        return False
 
     def bound(self) -> int | None:
         """Follow the bounds of the unit, which `systemctl set-property` changes at any time. Nothing tells of that.

@@ -87,13 +87,14 @@ def test_when_memory_is_short_the_biggest_goes_early() -> None:
 
 def test_without_psi_the_bound_of_the_unit_tells_that_memory_is_short() -> None:
     """As on a kernel that measures none; page cache that fills the same bound is no want of memory."""
-    file = light(more='[memory]\npatience = 0\n[stop]\ngrace = "5s"\n', count=3)
-    with Instance("crowded", file, service="MemoryHigh=100M\n") as instance:
+    file = light(more='[memory]\npatience = 0\n[stop]\ngrace = "5s"\n', count=2)
+    with Instance("crowded", file, service="MemoryHigh=64M\n") as instance:
         instance.start()
         (worker(instance, "") / "cgroup.pressure").write_text("0")
+        assert not (worker(instance, "") / "memory.pressure").exists()
         run("sync")
         Path("/proc/sys/vm/drop_caches").write_text("3")
-        instance.ask("/read?mib=150")
+        instance.ask("/read?mib=60")
         instance.settle()
         assert reached(group(instance) / "payload", "high") > 0
         assert instance.journal.find(ended()) == []
@@ -101,7 +102,7 @@ def test_without_psi_the_bound_of_the_unit_tells_that_memory_is_short() -> None:
         (end,) = instance.journal.until(ended())
         assert "pressure" in (end["MEMUNIT_CAUSE"], end.get("MEMUNIT_STOP_REASON"))
         assert int(end["MEMUNIT_MEMORY_BYTES"]) > 20 * MIB
-        instance.journal.until(kind(messages.WORKER_READY), 4)
+        instance.journal.until(kind(messages.WORKER_READY), 3)
 
 
 def test_at_the_maximum_of_the_unit_only_workers_are_killed() -> None:

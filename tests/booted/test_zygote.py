@@ -64,12 +64,12 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bou
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = f"import sys\nsys.path.insert(0, {str(DEMO)!r})\n"
     (FOLDER / "ballast.py").write_text(
-        f"{path}from demo import app\nballast = bytearray(b'x') * (100 << 20)\n"
+        f"{path}from demo import app\nballast = bytearray(b'x') * (60 << 20)\n"
     )
     # So near to MemoryMax=, an emulated processor was seen to take over half a minute for the import.
     workers = 'count = 2\nstart_timeout = "3min"\n'
     file = asgi(folder=FOLDER, app="ballast:app", workers=workers, more='[memory]\nlimit = "40M"\n')
-    bounds = f"{bound}=215M\nMemorySwapMax=0\n"
+    bounds = f"{bound}=160M\nMemorySwapMax=0\n"
     with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
         instance.start()
         instance.journal.until(kind(messages.WORKER_READY), 2)
