@@ -196,6 +196,8 @@ class Instance:
         self.file.unlink()
         for folder in self._drop_ins:
             shutil.rmtree(folder)
+        # Of `systemctl set-property --runtime`.
+        shutil.rmtree(f"/run/systemd/system.control/{self.service}.d", ignore_errors=True)
         if self._drop_ins:
             run("systemctl", "daemon-reload")
 
