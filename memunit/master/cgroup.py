@@ -12,7 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from memunit.master.group import Group, kill, number, occupied, read, remove, write
 
@@ -59,8 +59,8 @@ class Tree:
         under = None
         for name in _BOUNDS:
             file = f"{self._payload}/{name}"
-            bounds = [found for each in self._bounding if (found := number(f"{each}/{name}")) is not None]
-            wanted = min(bounds) - self._kept(min(bounds)) if bounds else None
+            total = _least(f"{each}/{name}" for each in self._bounding)
+            wanted = None if total is None else total - self._kept(total)
             now = number(file)
             full = wanted is not None and (now is None or wanted < now) and self._fills(wanted)
             if wanted == now or (full and name == "memory.max"):
@@ -129,8 +129,7 @@ class Tree:
         return self._fills(self._bound())
 
     def _bound(self) -> int | None:
-        bounds = (number(f"{self._payload}/{name}") for name in _BOUNDS)
-        return min((each for each in bounds if each is not None), default=None)
+        return _least(f"{self._payload}/{name}" for name in _BOUNDS)
 
     def clear(self) -> list[str]:
         """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""
@@ -232,6 +231,11 @@ def _why(tree: str, mount: str, error: OSError, remedy: str) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{name} may not be divided by this user: {remedy}"
     return f"{name} can't be divided: {error.strerror}"
+
+
+def _least(paths: Iterable[str]) -> int | None:
+    """The tightest of these bounds; None if there is none."""
+    return min((found for path in paths if (found := number(path)) is not None), default=None)
 
 
 def _above(path: str, mount: str) -> list[str]:

@@ -23,7 +23,7 @@ class Instance(_Instance):
         self.journal.until(kind(messages.WORKER_READY), count)
 
 
-def group(instance: Instance) -> Path:
+def group(instance: _Instance) -> Path:
     """The folder of the unit's group."""
     return Path("/sys/fs/cgroup" + instance.property("ControlGroup"))
 

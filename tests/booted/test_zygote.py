@@ -10,6 +10,7 @@ import pytest
 
 from memunit.master import messages
 from tests.booted.support import DEMO, Instance, asgi, ended, kind, lossless, under_load
+from tests.booted.support_groups import group
 from tests.support.wait import wait_gone
 
 pytestmark = pytest.mark.beside
@@ -85,7 +86,7 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bou
 
 def _members(instance: Instance) -> dict[str, set[int]]:
     """The processes of each zygote's group."""
-    folder = Path("/sys/fs/cgroup" + instance.property("ControlGroup")) / "payload/zygotes"
+    folder = group(instance) / "payload/zygotes"
     found = {}
     for each in folder.iterdir():
         if each.is_dir():

@@ -29,9 +29,13 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def divide(machine: Path) -> Tree:
+    return claim(REMEDY, kept_back, proc=str(machine / "proc"), mount=str(machine / "cgroup"))
+
+
 def refusal(machine: Path) -> str:
     with pytest.raises(Unavailable) as refused:
-        claim(REMEDY, kept_back, proc=str(machine / "proc"), mount=str(machine / "cgroup"))
+        divide(machine)
     return str(refused.value)
 
 
@@ -80,12 +84,12 @@ def container(machine: Path) -> Path:
 
 def test_two_masters_do_not_divide_the_same_tree(container: Path) -> None:
     """Each would take the other's workers for those of a master that is dead."""
-    first = claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    first = divide(container)
     assert refusal(container) == (
         "the cgroup / is divided by another memunit already: start each in a scope of its own"
     )
     os.close(first._lock)
-    claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    divide(container)
 
 
 def test_what_cannot_be_divided_is_left_as_it_was(container: Path) -> None:
@@ -100,7 +104,7 @@ def tree(container: Path, **bounds: str) -> Tree:
     for name in ("memory.high", "memory.max"):
         (container / "cgroup" / name).write_text(bounds.get(name[7:], "max") + "\n")
         (container / "cgroup/payload" / name).write_text("max\n")
-    return claim(REMEDY, kept_back, proc=str(container / "proc"), mount=str(container / "cgroup"))
+    return divide(container)
 
 
 def payload(container: Path) -> dict[str, str]:
