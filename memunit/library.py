@@ -14,21 +14,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memunit.cli.listening import open_listeners
 from memunit.cli.start import RuntimeDirectory, names, reloading
 from memunit.core.address import AddressError, parse_address
 from memunit.core.budget import check_budget
 from memunit.core.model import Policy
 from memunit.core.quantity import QuantityError, parse_size
 from memunit.core.schema import BY_PATH
-from memunit.core.settings_values import ValueProblem, convert
+from memunit.core.settings_texts import ValueProblem
+from memunit.core.settings_values import convert
 from memunit.master.journal import Log
 from memunit.master.master import Master
 from memunit.master.notify import Systemd
+from memunit.master.processors import processors
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError, Setting
-from memunit.master.sockets import bind, inherited
+from memunit.master.sockets import Access, inherited
 from memunit.master.spawn import Child, Launch, fork_call, open_descriptors
 from memunit.master.startlog import StartLog
+from memunit.master.system import fill_standard_descriptors
 from memunit.worker.callable import Worker, serve
 
 __all__ = ["Worker", "run"]
@@ -87,6 +91,7 @@ def run(
         ceiling=_size("ceiling", ceiling),
         patience=_seconds("memory.patience", patience),
         grace=_seconds("stop.grace", grace),
+        tells_stacks=True,
     )
     if metric not in ("uss", "pss", "rss"):
         raise ValueError(f"metric: {metric!r} is not known; say uss, pss or rss")
@@ -107,6 +112,7 @@ def run(
         raise ValueError(str(error)) from None
     listening, own = _open(sockets)
     instance = name or Path(sys.argv[0] or "python").name
+    fill_standard_descriptors()
     # Before the master opens anything: what the program has open is the workers' too.
     keep = open_descriptors()
 
@@ -160,8 +166,9 @@ def _open(sockets: Sockets | None) -> tuple[list[socket.socket], list[socket.soc
     try:
         for given in sockets:
             if isinstance(given, str):
-                own.append(_bind(given))
-                listening.append(own[-1])
+                bound = _bind(given)
+                own += bound
+                listening += bound
             else:
                 listening.append(given)
     except BaseException:
@@ -177,12 +184,15 @@ def _passed() -> tuple[socket.socket, ...]:
     return tuple(sock for _, sock in inherited())
 
 
-def _bind(text: str) -> socket.socket:
+def _bind(text: str) -> list[socket.socket]:
     try:
         address = parse_address(text)
     except AddressError as error:
         raise ValueError(f"sockets: {error}") from None
-    return bind(("unix", address.path) if address.kind == "unix" else ("tcp", address.host, address.port))
+    with contextlib.ExitStack() as opened:
+        bound = open_listeners([address], Access(), opened)
+        opened.pop_all()
+    return list(bound)
 
 
 def _count(workers: int | None, environment: Mapping[str, str]) -> int:
@@ -191,7 +201,7 @@ def _count(workers: int | None, environment: Mapping[str, str]) -> int:
         if not (said.isascii() and said.isdigit() and int(said)):
             raise ValueError(f"CPU_COUNT={said}: a number of workers is needed, 1 or more")
         return int(said)
-    return len(os.sched_getaffinity(0)) if workers is None else _at_least("workers", workers, 1)
+    return processors() if workers is None else _at_least("workers", workers, 1)
 
 
 def _interval(interval: float | str, environment: Mapping[str, str]) -> float:

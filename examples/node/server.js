@@ -1,15 +1,11 @@
 'use strict';
-// A leaking HTTP server as a memunit worker: it serves on the socket that it inherits as descriptor 3.
-// GET / answers "ok PID"; /leak?kb=N keeps N KiB for ever first (64 if not said); /slow?s=F answers after F seconds.
+// A leaking HTTP server, written as for no memunit at all but for its last lines: memunit has listen() take the inherited
+// socket, and drains it. GET / answers "ok PID"; /leak?kb=N keeps N KiB for ever first (64 if not said); /slow?s=F answers
+// after F seconds.
 
 const http = require('http');
-const net = require('net');
-const { execFile } = require('child_process');
 
 const kept = [];
-const connections = new Map(); // socket -> requests in flight
-const unanswered = new Set(); // responses that have not ended
-let draining = false;
 
 // What a client says must not be able to throw: an exception here ends the worker, and all its requests.
 const MOST_KB = 1024 * 1024;
@@ -19,22 +15,8 @@ function number(word, most) {
   return value >= 0 && value <= most ? value : NaN;
 }
 
-// Before the worker stops: flush, leave queues, deregister. What requests in flight need has to stay.
-async function clean() {
-  console.error(`clean: ${process.pid} keeps ${kept.length} blocks`);
-}
-
 const server = http.createServer((request, response) => {
-  const { socket } = request;
-  connections.set(socket, (connections.get(socket) || 0) + 1);
-  unanswered.add(response);
-  response.on('close', () => {
-    unanswered.delete(response);
-    if (connections.has(socket)) connections.set(socket, connections.get(socket) - 1);
-  });
-  if (draining) response.setHeader('Connection', 'close');
   request.resume();
-
   const [path, query] = request.url.split('?', 2); // not by new URL(), which throws for "//"
   const words = new URLSearchParams(query);
   const answer = () => response.end(`ok ${process.pid}\n`);
@@ -50,34 +32,9 @@ const server = http.createServer((request, response) => {
   else answer();
 });
 
-server.on('connection', (socket) => {
-  connections.set(socket, 0);
-  socket.on('close', () => connections.delete(socket));
-});
+server.listen(3000);
 
-async function stop() {
-  if (draining) return; // systemd and the master may both ask
-  draining = true;
-  await clean();
-  for (const response of unanswered) {
-    if (!response.headersSent) response.setHeader('Connection', 'close');
-  }
-  // net's close() and not http's, which from Node 19 on closes idle connections at once, under a request on its way.
-  net.Server.prototype.close.call(server, () => process.exit(0));
-  setTimeout(() => {
-    for (const [socket, busy] of connections) if (busy === 0) socket.end();
-  }, server.keepAliveTimeout).unref();
-}
-
-process.on('SIGTERM', stop);
-server.listen({ fd: 3 }, () => {
-  // Node has no datagram sockets of the Unix kind, so systemd-notify says it; memunit counts a worker's children as it.
-  // Where there is none, ready = "exec" in the instance file and no NOTIFY_SOCKET here.
-  if (process.env.NOTIFY_SOCKET) {
-    execFile('systemd-notify', ['--ready'], (error) => {
-      if (!error) return;
-      console.error(`READY=1 could not be said, is systemd-notify installed? ${error.message}`);
-      process.exit(1);
-    });
-  }
+// When the last request has been answered: flush, leave queues, deregister. What it returns is awaited.
+process.on('memunit:clean', async () => {
+  console.error(`clean: ${process.pid} keeps ${kept.length} blocks`);
 });

@@ -1,17 +1,20 @@
 """The file of an instance: its name, its path, and its text read into Settings."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memunit.core.names import is_instance
+from memunit.core.names import bad_instance, instance_of, is_instance
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, examine
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIRECTORY = "/etc/memunit"
 _LARGEST_FILE = 1 << 20
@@ -33,16 +36,20 @@ def instance_path(name: str, environment: Mapping[str, str] | None = None) -> Pa
     Raises SettingsError for a name that can't be an instance's.
     """
     if not is_instance(name):
-        problem = Problem(
-            "",
-            "",
-            f'"{name}" can\'t be the name of an instance',
-            'say the part between @ and the dot of its unit, as "app" of memunit@app.service',
-        )
+        problem = Problem("", "", *bad_instance(name))
         raise SettingsError([problem])
     env = os.environ if environment is None else environment
     directory = env.get("CONFIGURATION_DIRECTORY", "").split(":")[0] or DIRECTORY
-    return Path(directory) / f"{name}.toml"
+    return _path(directory) / f"{name}.toml"
+
+
+def configured() -> list[str]:
+    """The instances that have a file, in the order of their names."""
+    try:
+        found = [path.stem for path in instance_path("x").parent.iterdir() if path.suffix == ".toml"]
+    except OSError:
+        return []
+    return sorted(name for name in found if is_instance(name))
 
 
 def load_file(path: Path | str) -> Parsed:
@@ -52,7 +59,29 @@ def load_file(path: Path | str) -> Parsed:
     at.
     """
     source = str(path)
-    return examine(_document(source, _read(source)), source)
+    return examine(load_document(source), source)
+
+
+def load_document(path: Path | str) -> dict[str, Any]:
+    """The tables of one file, not looked at yet. Raises SettingsError as load_file() does."""
+    return _document(str(path), _read(str(path)))
+
+
+def named_path(what: str) -> tuple[str | None, Path]:
+    """The instance, if it is one, and the file that a person means by INSTANCE, the name of its unit, or FILE.
+
+    A FILE has a slash in it, or ends in .toml. Raises SettingsError for a name that can't be an instance's.
+    """
+    if "/" in what or what.endswith(".toml"):
+        return None, _path(what)
+    instance = instance_of(what)
+    return instance, instance_path(instance)
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path  # noqa: PLC0415  memunit-generator(8) reads files too, and has no time to load it
+
+    return Path(text)
 
 
 def _read(source: str) -> bytes:
@@ -86,6 +115,8 @@ def _document(source: str, content: bytes) -> dict[str, Any]:
         raise _refusal(source, f"line {line} is not UTF-8", "save it as UTF-8") from None
     if text.startswith("\ufeff"):
         raise _refusal(source, "begins with a byte order mark", "save it as UTF-8 without one")
+    import tomllib  # noqa: PLC0415  a command line has no file
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -131,6 +162,8 @@ def _taken(text: str, said: str, last: int) -> tuple[str, str] | None:
 
 def _is_toml(text: str) -> bool:
     try:
+        import tomllib  # noqa: PLC0415  as above
+
         tomllib.loads(text)
     except (ValueError, RecursionError):
         return False

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-_HOMES = ("/home", "/root", "/run/user")
+HOMES = ("/home", "/root", "/run/user")
 
 
 def home_of(path: str) -> str | None:
     """The folder of those that ProtectHome= hides which `path`, or what its links lead to, lies in."""
     for seen in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100  pathlib keeps ".."
-        for home in _HOMES:
+        for home in HOMES:
             if seen == home or seen.startswith(home + "/"):
                 return home
     return None

@@ -4,6 +4,7 @@ Each command is a module with main(arguments) -> exit code. `memunit reload` run
 and must not pay for what only a master needs.
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -16,8 +17,34 @@ _COMMANDS = {
     "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
     "serve": ("memunit.cli.serve", "serve INSTANCE from /etc/memunit/INSTANCE.toml, as its unit does"),
     "reload": ("memunit.cli.reload", "let a running INSTANCE read its file again, and wait for the result"),
-    "check": ("memunit.cli.check", "check the settings of INSTANCE, or of a FILE"),
+    "reexec": ("memunit.cli.reexec", "let the master of a running INSTANCE execute the installed program"),
+    "recycle": (
+        "memunit.cli.recycle",
+        "replace the workers of INSTANCE, one after the other, or one of them",
+    ),
+    "scale": ("memunit.cli.scale", "another number of workers of INSTANCE, until the next reload"),
+    "set": ("memunit.cli.setting", "change settings of a running INSTANCE, until the next reload"),
+    "stacks": ("memunit.cli.dump", "where each thread and task of the workers of INSTANCE is"),
+    "check": ("memunit.cli.check", "check the settings of INSTANCE, of a FILE, or of --all"),
+    "examine": (
+        "memunit.cli.examine",
+        "replace the worker in SLOT of INSTANCE, and have it say what grew in it",
+    ),
+    "status": ("memunit.cli.status", "how all instances are, or the workers of INSTANCE"),
+    "top": ("memunit.cli.top", "the workers of INSTANCE, live, with keys to sort, recycle and scale"),
+    "why": ("memunit.cli.why", "what is wrong with INSTANCE or one of its workers, and what to do"),
+    "history": ("memunit.cli.history", "recycles, memory and drain times of INSTANCE over time"),
+    "leaks": ("memunit.cli.leaks", "what grows in every life of the workers of INSTANCE"),
+    "report": ("memunit.cli.webpage", "the same as one web page, for a browser"),
+    "new": ("memunit.cli.new", "look at a folder, and write the file of a new INSTANCE"),
+    "replay": (
+        "memunit.cli.replay",
+        "run what a master was told through its policy again, from a flight FILE",
+    ),
 }
+# What only units start.
+_UNLISTED = {"sweep": "memunit.cli.sweep"}
+_PACKAGES = {"psutil": "psutil", "sdnotify": "sdnotify"}
 _HELP = "\n".join(
     [
         "usage: memunit COMMAND [ARGUMENT]...",
@@ -29,8 +56,8 @@ _HELP = "\n".join(
         "",
         "  memunit COMMAND --help says more; memunit --version prints the version.",
         "",
-        "exit codes: 64 wrong command line, 69 nothing became ready, 70 memunit is at fault,",
-        "71 a port in use and the like, 77 may not bind, 78 wrong configuration.",
+        "exit codes: 64 wrong command line, 65 no flight file, 66 it can't be read, 69 nothing became ready,",
+        "70 memunit is at fault, 71 a port in use and the like, 77 may not bind, 78 wrong configuration.",
         "",
     ]
 )
@@ -53,14 +80,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version"):
         sys.stdout.write(f"memunit {__version__}\n")
         return OK
-    if name not in _COMMANDS:
+    module = _UNLISTED.get(name) or _COMMANDS.get(name, ("",))[0]
+    if not module:
         sys.stderr.write(f"memunit: {_unknown(name)}; see memunit --help\n")
         return EX_USAGE
     try:
-        code: int = importlib.import_module(_COMMANDS[name][0]).main(rest)
+        code: int = _start(name, module, rest)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            return _at_fault(name, rest, error)
+        package = _PACKAGES[error.name]
+        sys.stderr.write(
+            f"memunit: {sys.executable} does not have {error.name}, which memunit needs; "
+            f"{sys.executable} -m pip install {package}, or apt install python3-{package}\n"
+        )
+        return EX_SOFTWARE
     except Exception as error:
         return _at_fault(name, rest, error)
     return code
+
+
+def _start(name: str, module: str, arguments: Sequence[str]) -> int:
+    if name not in ("run", "serve"):
+        return importlib.import_module(module).main(arguments)  # type: ignore[no-any-return]
+    from memunit.cli.early import Early  # noqa: PLC0415  only a master needs it
+
+    early = Early(name, arguments)
+    try:
+        # To look through what is imported again and again for garbage is a tenth of the time.
+        gc.disable()
+        command = importlib.import_module(module)
+        gc.freeze()
+        gc.enable()
+        return command.main(arguments, early)  # type: ignore[no-any-return]
+    finally:
+        early.drop()
 
 
 def _at_fault(name: str, arguments: Sequence[str], error: Exception) -> int:
@@ -71,8 +125,7 @@ def _at_fault(name: str, arguments: Sequence[str], error: Exception) -> int:
 
     traceback.print_exception(error)
     instance = arguments[-1] if name == "serve" and arguments else name
-    consequence = "; its workers were killed, clients wait in the socket" if name in ("serve", "run") else ""
-    text = f"memunit itself is at fault: {type(error).__name__}: {error}{consequence}"
+    text = f"memunit itself is at fault: {type(error).__name__}: {error}"
     Log(instance).send(f"{text}. The traceback stands above", None, 3)
     return EX_SOFTWARE
 

@@ -7,14 +7,16 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Set
+import sys
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from memunit.cli import hiding
+from memunit.cli import allocating, hiding
 from memunit.cli.modules import missing_module
-from memunit.core.budget import Budget, check_budget
+from memunit.core.graceful import unlinks
 from memunit.core.problems import COMMAND_LINE, Problem
 from memunit.core.settings import Settings, label
+from memunit.core.targets import without_suffix
 
 
 def preflight(
@@ -24,43 +26,19 @@ def preflight(
     unit: str | None = None,
     environment: Mapping[str, str] | None = None,
     doubtful: Set[str] = frozenset(),
+    here: bool | None = None,
 ) -> list[Problem]:
     """Everything that would keep a worker from starting, as far as can be seen from here.
 
     `unit` is the unit that we run in ("memunit@app.service"), None for a command that a person typed.
     `environment` is ours unless given; the app's own variables are added to it. Nothing is judged by keys that are
-    `doubtful` (see Parsed).
+    `doubtful` (see Parsed). `here` is whether workers start in our own working directory where no other is said; unless
+    given, that is so of a command line, and of a file in its unit.
     """
     given = os.environ if environment is None else environment
-    return _Preflight(settings, source, unit, given, doubtful).run()
-
-
-def worker_count(settings: Settings) -> int:
-    """How many workers `count` means here: "auto" is the CPUs that this process may use."""
-    return settings.workers.count or len(os.sched_getaffinity(0))
-
-
-def budget_of(settings: Settings, total: int, source: str, doubtful: Set[str] = frozenset()) -> Budget:
-    """The budget of these settings in `total` bytes, the bound of `source` (see check_budget).
-
-    Where what is added up is `doubtful` (see Parsed), it is as if the total were not known.
-    """
-    if doubtful & {"memory.limit", "workers.count", "workers.surge"}:
-        total = 0
-    return check_budget(
-        count=worker_count(settings),
-        limit=settings.memory.limit,
-        surge=settings.workers.surge,
-        total=total,
-        source=source,
-    )
-
-
-def budget_problem(budget: Budget, source: str) -> Problem | None:
-    """The problem of a budget that is too small; None if the workers fit."""
-    if budget.kind != "too-small":
-        return None
-    return Problem(source, label(source, "memory.limit"), budget.text, budget.remedy)
+    if here is None:
+        here = source == COMMAND_LINE or unit is not None
+    return _Preflight(settings, source, unit, given, doubtful, here=here).run()
 
 
 class _Preflight:
@@ -71,8 +49,11 @@ class _Preflight:
         unit: str | None,
         environment: Mapping[str, str],
         doubtful: Set[str],
+        *,
+        here: bool,
     ) -> None:
         self._app = settings.app
+        self._settings = settings
         self._doubtful = doubtful
         self._source = source
         self._unit = unit
@@ -80,17 +61,28 @@ class _Preflight:
         self._environment = {**environment, **settings.app.environment}
         self._problems: list[Problem] = []
         # A file that is checked from a shell is for a unit, which starts in / unless it is told otherwise.
-        here = source == COMMAND_LINE or unit is not None
-        self._base = settings.app.directory or (_working_directory() if here else "/")
+        self._base = settings.app.directory or "/"
+        self._lost = False
+        if settings.app.directory is None and here:
+            try:
+                self._base = os.getcwd()  # noqa: PTH109  a text is what is needed
+            except OSError:
+                self._lost = True
 
     def run(self) -> list[Problem]:
         """All problems, the folder's first."""
-        folder_fine = self._app.directory is None or self._directory(self._app.directory)
+        self._allocator()
+        folder_fine = self._here() if self._app.directory is None else self._directory(self._app.directory)
         if self._app.python is not None and self._app.command is None:
             self._program("app.python", self._app.python)
+        if self._is_node:
+            if folder_fine:
+                self._node()
+            return self._problems
         if self._app.command is not None:
             if self._sure("command"):
                 self._command(self._app.command[0], folder_fine=folder_fine)
+                self._sockets(self._app.command)
         elif (
             self._app.run is not None
             and folder_fine
@@ -98,6 +90,39 @@ class _Preflight:
         ):
             self._module(self._app.run)
         return self._problems
+
+    def _allocator(self) -> None:
+        """Looked for where the workers will find it; by the kind of processor that their program is for."""
+        app = self._app
+        program = app.python if app.command is None and not self._is_node else None
+        try:
+            allocating.variables(self._settings, program or sys.executable)
+        except allocating.Missing as missing:
+            self._problem("memory.allocator", missing.message, missing.remedy)
+
+    @property
+    def _is_node(self) -> bool:
+        return self._app.server == "node" and self._app.command is None
+
+    def _node(self) -> None:
+        from memunit.cli import nodejs  # noqa: PLC0415  most apps are in Python
+
+        if self._app.node is not None:
+            self._program("app.node", self._app.node)
+        elif self._sure("node", "environment"):
+            search = self._environment.get("PATH", os.defpath)
+            if shutil.which("node", path=search) is None:
+                key = label(self._source, "app.node")
+                remedy = f"install Node, or say in {key} where it is"
+                self._problem("app.node", f"there is no program node in PATH ({search})", remedy)
+        if self._app.run is None or not self._sure("run", "directory"):
+            return
+        name = os.path.join(self._base, self._app.run)  # noqa: PTH118  an absolute path stays
+        fault = nodejs.script_fault(name)
+        if fault is not None:
+            self._problem("app.run", *fault)
+        elif nodejs.is_missing(name):
+            self._stat("app.run", name)
 
     def _sure(self, *names: str) -> bool:
         return self._doubtful.isdisjoint(f"app.{name}" for name in names)
@@ -132,11 +157,21 @@ class _Preflight:
             self._problem(
                 path,
                 f"{name} may not be reached by uid {os.geteuid()}",
-                f"let it search every folder of the path (namei -l {name} shows them)",
+                f"let that user search each folder of the path (namei -l {name} shows them)",
             )
         else:
             said = os.strerror(number) if number else "unknown error"
             self._problem(path, f"{name} can't be used: {said}", "correct the path")
+
+    def _here(self) -> bool:
+        """Whether the working directory is there, for a process stays in one that has been removed."""
+        command = self._app.command
+        if not self._lost or (command is not None and (command[0].startswith("/") or "/" not in command[0])):
+            return True
+        key = label(self._source, "app.directory")
+        text = "is not said, and the working directory of this process does not exist any more"
+        self._problem("app.directory", text, f"cd to one that does, or say {key}")
+        return False
 
     def _directory(self, name: str) -> bool:
         status = self._stat("app.directory", name)
@@ -146,8 +181,10 @@ class _Preflight:
             parent = str(Path(name).parent)
             self._problem("app.directory", f"{name} is not a directory", f'say the folder, as "{parent}"')
             return False
-        # Python lists the folder to import from it; a command only has to enter it.
-        need, bits = (os.R_OK | os.X_OK, "rx") if self._app.command is None else (os.X_OK, "x")
+        # Python lists the folder to import from it; a command, or Node, only has to enter it.
+        need, bits = os.R_OK | os.X_OK, "rx"
+        if self._app.command is not None or self._is_node:
+            need, bits = os.X_OK, "x"
         if not self._sure("run", "command"):
             need, bits = os.X_OK, "x"
         if os.access(name, need):
@@ -216,6 +253,16 @@ class _Preflight:
                 "install it, or say its whole path",
             )
 
+    def _sockets(self, command: Sequence[str]) -> None:
+        path = unlinks(command, self._environment) if self._sure("command", "environment") else None
+        if path is not None:
+            says = f"FPM_SOCKETS names {path}, which php-fpm removes when a worker ends: nobody reaches the others then"
+            self._problem(
+                "app.environment",
+                says,
+                "give it a name that is no path, as 127.0.0.1:9000=3; it is but a name",
+            )
+
     def _module(self, target: str) -> None:
         added = self._environment.get("PYTHONPATH", "").split(":")
         folders = (self._base, *(os.path.join(self._base, folder) for folder in added if folder))  # noqa: PTH118
@@ -229,8 +276,11 @@ class _Preflight:
             self._problem("app.run", says, todo)
             return
         says = label(self._source, "app.directory")
+        plain = without_suffix(target)
         remedy = (
-            f"correct the name, or {says}"
+            f'say "{plain}": a module has no suffix'
+            if plain
+            else f"correct the name, or {says}"
             if self._app.directory
             else f"say in {says} which folder it is found from"
         )
@@ -244,10 +294,3 @@ class _Preflight:
             return b"PYTHONPATH" in Path(self._source).with_suffix(".env").read_bytes()
         except (OSError, ValueError):
             return False
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109  a text is what is needed
-    except OSError:
-        return "/"

@@ -1,5 +1,7 @@
 """`memunit reload INSTANCE`: ask a running instance to read its file again, and wait until that is done.
 
+Started by systemd, it brings the variables of the environment files along, which systemd has read for it.
+
 Exit codes: 0 when every worker is a new one, 78 when the old configuration goes on serving, 69 when no such
 instance runs, 77 when the caller is neither root nor the service's own user. `systemctl reload` starts this, and so has
 the same result.
@@ -11,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE
-from memunit.core.names import is_instance
-from memunit.master.control import request
+from memunit.cli.asking import ask, directory_of, given_directory, named
+from memunit.cli.environ import leave
+from memunit.cli.variables import not_read
 
 # systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
 _TIMEOUT = 24 * 3600.0
@@ -23,33 +25,32 @@ _HELP = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
-    asked = list(arguments[:1]) in (["-h"], ["--help"])
-    if arguments[:1] == ["--"]:
-        arguments = arguments[1:]
-    elif asked or (arguments[:1] and arguments[0].startswith("-")):
-        arguments = ()
-    if len(arguments) != 1:
-        (sys.stdout if asked else sys.stderr).write(_HELP)
-        return 0 if asked else 64
-    instance = arguments[0]
-    if not is_instance(instance):
-        sys.stderr.write(f"memunit: {instance!r} can't be the name of an instance\n")
-        return 64
+    """Run the command; returns the exit code. Raises SystemExit as named() does."""
+    instance = named(arguments, _HELP)
     signal.signal(signal.SIGTERM, _stopped)
+    directory = directory_of(instance)
     # Only systemd's ExecReload= has the variable, and there it is this instance's.
-    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or f"/run/memunit/{instance}"
-    try:
-        code, text = request(f"{directory}/control", "reload", _TIMEOUT)
-    except PermissionError as error:
-        text = f"{error.filename} is for root and the service's own user: sudo systemctl reload memunit@{instance}"
-        sys.stderr.write(f"memunit: {instance} can't be reloaded: {text}\n")
-        return EX_NOPERM
-    except OSError as error:
-        sys.stderr.write(f"memunit: {instance} can't be reloaded: {error.filename}: {error.strerror}\n")
-        return EX_UNAVAILABLE
-    (sys.stderr if code else sys.stdout).write(f"{text}\n")
+    by_systemd = given_directory() and "INVOCATION_ID" in os.environ and "MAINPID" in os.environ
+    unread = _leave_environment(directory) if by_systemd else not_read(instance, directory)
+    code, answered = ask(
+        directory,
+        "reload",
+        _TIMEOUT,
+        failed=f"{instance} can't be reloaded",
+        remedy=f"sudo systemctl reload memunit@{instance}",
+    )
+    if answered and unread:
+        sys.stderr.write(f"memunit: {instance}: {unread}\n")
     return code
+
+
+def _leave_environment(directory: str) -> str:
+    """systemd has just read the environment files for us; returns why they are not in effect, if they are not."""
+    try:
+        leave(directory)
+    except OSError as error:
+        return f"the environment files are not read again: {error.filename}: {error.strerror}"
+    return ""
 
 
 def _stopped(_number: int, _frame: object) -> NoReturn:

@@ -3,38 +3,49 @@
 Exit codes: 0 after a stop, 69 if nothing ever became ready, 78 if the file can't be used.
 """
 
+import errno
+import faulthandler
 import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
+from memunit.cli import environ
+from memunit.cli.early import Early
 from memunit.cli.files import instance_path, load_file
+from memunit.cli.listening import belongs
 from memunit.cli.start import (
+    MEANT_FOR_US,
     NO_SOCKET,
     RuntimeDirectory,
-    claimed,
     configure,
     ignore_signals,
     names,
     no_runtime,
     reloading,
+    state_directory,
     unusable_runtime,
 )
 from memunit.cli.usage import Parser
 from memunit.core import backoff
 from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
+from memunit.core.messages import Message
+from memunit.core.names import is_instance
 from memunit.core.problems import Problem, SettingsError
-from memunit.master import messages
+from memunit.core.settings import Service, Settings, Socket
+from memunit.master.continuity import Inherited, inherit
+from memunit.master.filenames import NOTIFY
 from memunit.master.journal import Log
 from memunit.master.master import Master
 from memunit.master.notify import Systemd
+from memunit.master.reexec import received
 from memunit.master.setting import Configuration, ConfigurationError, Setting
-from memunit.master.sockets import describe, inherited, is_connection
+from memunit.master.sockets import describe, inherited, is_connection, passed_to_another, unblock
 from memunit.master.spawn import launch
 from memunit.master.startlog import Record, StartLog, inherited_record
 
@@ -43,68 +54,90 @@ from memunit.master.startlog import Record, StartLog, inherited_record
 LONGEST_WAIT = 40.0
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], early: Early) -> int:
     """Run the command; returns the exit code."""
     parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
     parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
     instance: str = parser.parse_args(arguments).instance
-    ignore_signals()
+    # At SIGABRT, systemd's word to a master that hangs, it says where (faulthandler).
+    faulthandler.enable()
+    passed = received()
+    if passed is None:
+        # Else they are blocked, and what has come meanwhile would be lost by this.
+        ignore_signals()
     try:
         runtime = RuntimeDirectory()
     except OSError as error:
-        Log(instance).send(str(no_runtime(error)), messages.CONFIGURATION, 3)
+        Log(instance).send(str(no_runtime(error)), Message.CONFIGURATION.id, 3)
         return EX_OSERR
     with runtime:
-        return _Serve(instance, runtime).run()
+        return _Serve(instance, runtime, inherit(passed, runtime.lasting), early).run()
 
 
 class _Serve:
-    def __init__(self, instance: str, runtime: RuntimeDirectory) -> None:
+    def __init__(self, instance: str, runtime: RuntimeDirectory, left: Inherited, early: Early) -> None:
+        self._early = early
         self._unit = f"memunit@{instance}.service"
         self._runtime = runtime
+        self._left = left
         self._instance = instance
         self._log = Log(instance)
         self._systemd = Systemd()
         self._start_log = StartLog(runtime.lasting)
         self._sockets: list[tuple[str, socket.socket]] = []
         self._no_sockets = NO_SOCKET
-        self._remedy = f"systemctl start memunit@{instance}.socket, not the program by hand"
+        # A restart, for a daemon-reload closes the sockets of a .socket unit whose addresses are others than before.
+        self._remedy = f"systemctl restart memunit@{instance}.socket, and do not start the program by hand"
+        self._service: Service | None = None
         self._failures = 0
         self._since = math.inf
         self._reported = ""
         signal.signal(signal.SIGTERM, self._stop_before_start)
 
     def run(self) -> int:
+        elsewhere = passed_to_another()
+        if elsewhere:
+            self._no_sockets, self._remedy = f"{NO_SOCKET}: {elsewhere}", MEANT_FOR_US
         try:
-            self._sockets = inherited()
+            self._sockets = inherited(used=self._left.passed is not None)
         except OSError as error:
             self._no_sockets = f"{NO_SOCKET}: {error.strerror} ({error.filename or 'LISTEN_FDS'})"
-            self._remedy = "the .socket unit may have ListenStream= alone"
+            self._remedy = "keep only ListenStream= in the .socket unit"
         if any(map(is_connection, (sock for _, sock in self._sockets))):
             self._sockets = []
             self._no_sockets = "a connection was passed, and not a socket that listens"
             self._remedy = "say Accept=no in the .socket unit"
-        configuration = self._first_configuration()
+        passed = self._left.passed
+        configuration = self._first_configuration() if passed is None else passed.newest
         if isinstance(configuration, int):
             return configuration
-        tree, treeless = claimed("say Delegate=memory in the unit")
+        if configuration.spread or configuration.node:
+            unblock(sock for _, sock in self._sockets)
+        tree, treeless = self._early.claimed()
+        ahead = self._early.ahead
         setting = Setting(
             tree=tree,
             treeless=treeless,
             instance=self._instance,
             sockets=names(self._sockets),
-            notify_path=self._runtime.file("notify"),
+            notify_path=self._runtime.file(NOTIFY),
             control_path=self._runtime.file("control"),
+            interface_path=self._runtime.interface(self._log),
             log=self._log,
             systemd=self._systemd,
             start_log=self._start_log,
             load=reloading(self._load),
-            start=launch,
+            start=launch if ahead is None else ahead.start,
+            ahead=ahead is not None,
+            directory=self._runtime.lasting,
+            state_directory=state_directory(self._runtime),
         )
         try:
-            master = Master(setting, configuration)
+            master = Master(setting, configuration, self._left)
         except OSError as error:
-            problem = unusable_runtime(self._runtime.path, error, "see RuntimeDirectory= of the unit")
+            many = error.errno == errno.EMFILE
+            remedy = "raise LimitNOFILE= of the unit" if many else "see RuntimeDirectory= of the unit"
+            problem = unusable_runtime(self._runtime.path, error, remedy)
             self._report(str(problem), waiting=False)
             return self._give_up(EX_OSERR)
         return master.run()
@@ -118,11 +151,12 @@ class _Serve:
         path = instance_path(self._instance)
         parsed = load_file(path)
         found = [sock for _, sock in self._sockets]
-        configuration = configure(parsed, str(path), unit=self._own_unit(), sockets=found)
-        disagreement = self._disagreement(path, [str(address) for address in parsed.settings.socket.listen])
-        if disagreement is None:
-            return configuration
-        return replace(configuration, warnings=(*configuration.warnings, str(disagreement)))
+        environment = environ.left(self._runtime.lasting, os.environ)
+        configuration = configure(
+            parsed, str(path), unit=self._own_unit(), sockets=found, environment=environment
+        )
+        more = [*self._disagreements(path, parsed.settings.socket), *self._later(path, parsed.settings)]
+        return replace(configuration, warnings=(*configuration.warnings, *map(str, more)))
 
     def _file_problems(self) -> list[str]:
         try:
@@ -134,16 +168,34 @@ class _Serve:
     def _own_unit(self) -> str | None:
         return self._unit if "INVOCATION_ID" in os.environ else None
 
-    def _disagreement(self, path: Path, wanted: list[str]) -> Problem | None:
-        """The file's listen is for the .socket unit; what systemd has opened counts."""
+    def _disagreements(self, path: Path, wanted: Socket) -> Iterator[Problem]:
+        """What the file says of the sockets is for the .socket unit; as systemd has opened them, so they are."""
         here = [describe(sock) for _, sock in self._sockets]
-        if not wanted or sorted(wanted) == sorted(here):
-            return None
-        text = f"says {', '.join(wanted)}, but the socket unit listens on {', '.join(here)}, which counts"
+        listen = [str(place) for address in wanted.listen for place in address.places]
         socket_unit = self._unit.removesuffix(".service") + ".socket"
-        lines = " and ".join(f"ListenStream={address}" for address in ("", *wanted))
-        remedy = f"systemctl edit {socket_unit}, with {lines} under [Socket]"
-        return Problem(str(path), "socket.listen", text, remedy)
+        if listen and sorted(listen) != sorted(here):
+            text = f"says {', '.join(listen)}, but the socket unit listens on {', '.join(here)}, and only that is used"
+            remedy = f"systemctl daemon-reload and systemctl restart {socket_unit}"
+            yield Problem(str(path), "socket.listen", text, remedy)
+        said = {"mode": None if wanted.mode is None else f"{wanted.mode:04o}", "user": wanted.user}
+        for name, value in {**said, "group": wanted.group}.items():
+            other = next((f for f in here if value and not belongs(f, name, value)), None)
+            if other is not None:
+                text = f"says {value}, but {other} is otherwise, as the socket unit has made it"
+                remedy = f"systemctl daemon-reload and systemctl restart {socket_unit}"
+                yield Problem(str(path), f"socket.{name}", text, remedy)
+
+    def _later(self, path: Path, settings: Settings) -> Iterator[Problem]:
+        """What systemd did for us before we were started, and does anew before we are started again."""
+        if self._service is None:
+            self._service = settings.service
+        now, then = settings.service, self._service
+        for name in (
+            each.name for each in fields(now) if getattr(now, each.name) != getattr(then, each.name)
+        ):
+            text = "has changed, and stays as it was when the service was started"
+            remedy = f"systemctl daemon-reload and systemctl restart {self._unit}"
+            yield Problem(str(path), f"service.{name}", text, remedy)
 
     def _first_configuration(self) -> Configuration | int:
         """The configuration to start with, or the exit code.
@@ -156,7 +208,9 @@ class _Serve:
             try:
                 if not self._sockets:
                     problem = Problem(self._unit, "", self._no_sockets, self._remedy)
-                    raise ConfigurationError("\n".join([str(problem), *self._file_problems()]))
+                    # A name that can't be has no socket, and with a ":" systemd's names of them can't be told apart.
+                    first = [str(problem)] if is_instance(self._instance) else []
+                    raise ConfigurationError("\n".join([*first, *self._file_problems()]))
                 return self._load()
             except (ConfigurationError, SettingsError, OSError) as error:
                 self._report(str(error), waiting=record is not None)
@@ -170,7 +224,7 @@ class _Serve:
     def _report(self, text: str, *, waiting: bool) -> None:
         # Not again what was said before the wait.
         for line in text.splitlines() if text != self._reported else ():
-            self._log.send(line, messages.CONFIGURATION, 3)
+            self._log.send(line, Message.CONFIGURATION.id, 3)
         self._reported = text
         first = text.splitlines()[0]
         more = len(text.splitlines()) - 1

@@ -2,71 +2,93 @@
 
 import errno
 import fcntl
+import math
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from memunit.cli.preflight import budget_of, budget_problem, preflight, worker_count
-from memunit.core.budget import kept_back
-from memunit.core.exitcodes import EX_NOPERM, EX_OSERR
+from memunit.cli import allocating, early
+from memunit.cli.preflight import preflight
+from memunit.cli.room import budget_of, budget_problem, within_total, worker_count
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
-from memunit.master.cgroup import Tree, Unavailable, claim
+from memunit.master.afresh import FOR_THE_MASTER
+from memunit.master.journal import Log
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError
 from memunit.master.sockets import describe, is_stream
 
-WORKER = Path(__file__).parent.parent / "worker"
+WORKER = Path(early.WORKER)
+_LONGEST_PATH = 107
 NO_SOCKET = "there is no socket to serve on"
+_OFF = "/dev/null"
+MEANT_FOR_US = "a shell or a wrapper in between has to exec memunit, so that it keeps the pid"
 
 
 def ignore_signals() -> None:
     """Until the master listens to them: by default they end or stop a process, and nobody who sends one means that."""
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+    for number in FOR_THE_MASTER:
         signal.signal(number, signal.SIG_IGN)
 
 
 def configure(
-    parsed: Parsed, source: str, *, unit: str | None, sockets: Iterable[socket.socket] = ()
+    parsed: Parsed,
+    source: str,
+    *,
+    unit: str | None,
+    sockets: Iterable[socket.socket] = (),
+    here: bool | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Configuration:
-    """What a master needs, from examined settings. Raises ConfigurationError with every problem, one a line."""
+    """What a master needs, from examined settings. Raises ConfigurationError with every problem, one a line.
+
+    `environment`, ours unless given, is what the workers' is made of; `here` is as in preflight().
+    """
     settings = parsed.settings
-    problems = [*parsed.problems, *preflight(settings, source, unit=unit, doubtful=parsed.doubtful)]
+    given = os.environ if environment is None else environment
+    found = preflight(settings, source, unit=unit, environment=given, doubtful=parsed.doubtful, here=here)
+    problems = [*parsed.problems, *found]
     problems += [_no_stream(source, sock) for sock in sockets if not is_stream(sock)]
-    room = memory_available()
+    room = within_total(memory_available(), settings, source)
     budget = budget_of(settings, room.total, room.source, parsed.doubtful)
     too_small = budget_problem(budget, source)
     if too_small is not None:
         problems.append(too_small)
     if problems:
         raise ConfigurationError("\n".join(map(str, problems)))
+    # An administrator has said in the unit that nobody is to be told (systemd.resource-control(5)).
+    off = given.get("MEMORY_PRESSURE_WATCH") == _OFF
     warnings = [str(warning) for warning in parsed.warnings]
     if budget.kind == "no-surge":
         warnings.append(str(Problem(source, label(source, "memory.limit"), budget.text)))
     return Configuration(
-        policy=policy_of(settings, reverse=budget.kind == "no-surge", in_unit=unit is not None),
+        policy=policy_of(
+            settings,
+            reverse=budget.kind == "no-surge",
+            in_unit=unit is not None,
+            give_back=settings.memory.give_back is True or (settings.memory.give_back == "auto" and not off),
+        ),
+        watch=_OFF if off else "",
         argv=command_line(settings),
-        environment=_environment(settings),
+        environment=_environment(settings, given),
         directory=settings.app.directory,
         metric=settings.memory.measured,
         interval=settings.memory.interval,
-        preload=settings.app.preload and settings.app.run is not None,
+        preload=settings.app.preload is not False and settings.app.run is not None and not is_node(settings),
+        node=is_node(settings),
+        careful=settings.app.preload == "auto",
+        stops_all=settings.app.command is not None,
+        spread=settings.app.run is not None and settings.app.server in ("asgi", "wsgi"),
+        board=settings.app.run is not None or is_node(settings),
+        examine_time=settings.examine.time if is_examined(settings) else 0.0,
+        examine_memory=settings.examine.memory,
+        recorder=settings.recorder.size,
         warnings=tuple(warnings),
     )
-
-
-def claimed(remedy: str) -> tuple[Tree | None, str]:
-    """The delegated part of the cgroup tree, with this process in a leaf of it; or why there is none."""
-    try:
-        return claim(remedy, kept_back), ""
-    except Unavailable as unavailable:
-        return None, str(unavailable)
 
 
 def unusable_runtime(path: str, error: OSError, remedy: str) -> Problem:
@@ -74,8 +96,10 @@ def unusable_runtime(path: str, error: OSError, remedy: str) -> Problem:
     return Problem(path, "", f"can't use the runtime directory: {error.strerror or error}", remedy)
 
 
-def policy_of(settings: Settings, *, reverse: bool = False, in_unit: bool = False) -> Policy:
-    """Policy's numbers; `reverse` where the memory has no room for a surge at all, `in_unit` as in Policy."""
+def policy_of(
+    settings: Settings, *, reverse: bool = False, in_unit: bool = False, give_back: bool = False
+) -> Policy:
+    """Policy's numbers; `reverse` where the memory has no room for a surge at all, the other two as in Policy."""
     workers = settings.workers
     return Policy(
         count=worker_count(settings),
@@ -87,32 +111,67 @@ def policy_of(settings: Settings, *, reverse: bool = False, in_unit: bool = Fals
         limit=settings.memory.limit,
         ceiling=settings.memory.ceiling,
         patience=settings.memory.patience,
+        give_back=give_back,
         grace=settings.stop.grace,
+        stop_signal=signal.Signals[settings.stop.signal],
+        tells_stacks=settings.app.run is not None and settings.app.server != "node",
         ready_on_exec=settings.app.command is not None and settings.app.ready == "exec",
         in_unit=in_unit,
     )
 
 
+def is_node(settings: Settings) -> bool:
+    """Whether the app is a Node program that is to serve on what it inherits."""
+    return settings.app.run is not None and settings.app.server == "node"
+
+
+def is_examined(settings: Settings) -> bool:
+    """Whether a worker can find what grew in it: one of Python's can."""
+    return settings.app.run is not None and not is_node(settings)
+
+
 def command_line(settings: Settings) -> tuple[str, ...]:
-    """What a worker executes: the command, or the app's own interpreter with our worker directory as program."""
+    """What a worker executes: the command, or the app's own interpreter with our worker directory as program, or
+    Node with a module of ours before the app.
+    """
     app = settings.app
     if app.command is not None:
         return app.command
     assert app.run is not None
-    hooks = (("--after-fork", app.after_fork), ("--before-stop", app.before_stop))
+    if app.server == "node":
+        return (app.node or "node", "--require", str(WORKER / "node" / "preload.cjs"), app.run)
+    hooks = (
+        ("--after-fork", app.after_fork),
+        ("--before-stop", app.before_stop),
+        ("--give-back", app.give_back),
+    )
     said = [word for option, name in hooks if name is not None for word in (option, name)]
     return (app.python or sys.executable, str(WORKER), "--server", app.server, *said, app.run)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    environment = dict(os.environ)
-    if settings.app.run is not None:
+def _environment(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:
+    environment = dict(given)
+    environment.pop("MEMUNIT_GRACE_USEC", None)
+    if settings.app.run is not None and not is_node(settings):
         # What the app prints is in the journal when it is printed, and not when 8 KiB have gathered.
         environment.setdefault("PYTHONUNBUFFERED", "1")
     environment.update(settings.app.environment)
+    if settings.app.run is not None and math.isfinite(settings.stop.grace):
+        environment["MEMUNIT_GRACE_USEC"] = str(round(settings.stop.grace * 1e6))
+    environment.pop("MEMUNIT_EXAMINE", None)
+    if is_examined(settings) and settings.examine.time:
+        environment["MEMUNIT_EXAMINE"] = "true"
+    environment.pop("MEMUNIT_ACCESS_LOG", None)
+    if settings.app.access_log:
+        environment["MEMUNIT_ACCESS_LOG"] = "true"
     if settings.app.server == "wsgi":
         environment["MEMUNIT_THREADS"] = str(settings.app.threads)
-    return environment
+    http = settings.http
+    environment["MEMUNIT_HTTP_HEAD_SIZE"] = str(http.head_size)
+    environment["MEMUNIT_HTTP_HEAD_TIMEOUT"] = str(http.head_timeout)
+    environment["MEMUNIT_HTTP_BODY_SIZE"] = "infinity" if http.body_size is None else str(http.body_size)
+    environment["MEMUNIT_HTTP_BODY_TIMEOUT"] = str(http.body_timeout)
+    return allocating.added(environment, allocating.variables(settings, command_line(settings)[0]))
 
 
 def _no_stream(source: str, sock: socket.socket) -> Problem:
@@ -125,45 +184,53 @@ def _no_stream(source: str, sock: socket.socket) -> Problem:
     )
 
 
-def refused(error: OSError, key: str, source: str) -> tuple[Problem, int]:
-    """A socket that can't be bound, as a problem and its exit code: 77 if we may not, else 71."""
-    where = str(error.filename or "the socket")
-    said = (error.strerror or str(error)).lower()
-    if error.errno == errno.EADDRINUSE:
-        remedy = "stop the other server, or listen elsewhere"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "use a port over 1023, or let systemd open it in a .socket unit"
-    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
-        remedy = "make the directory first"
-    else:
-        remedy = "listen elsewhere"
-    code = EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else EX_OSERR
-    return Problem(source, key, f"can't listen on {where}: {said}", remedy), code
+def state_directory(runtime: "RuntimeDirectory") -> str | None:
+    """systemd's StateDirectory=, in a unit of ours: a worker that is a memunit itself has its master's."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return given or None if runtime.lasting else None
 
 
 class RuntimeDirectory:
     """Where the master's own sockets are: systemd's RuntimeDirectory=, or a directory of our own, removed at exit."""
 
-    def __init__(self) -> None:
-        """Raises OSError when a directory of our own is needed and can't be made."""
+    def __init__(self, made: str | None = None) -> None:
+        """Raises OSError when a directory of our own is needed and can't be made; one that was `made` goes on."""
         given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         # A worker that is a memunit itself has its master's in its environment, whose sockets it must not take away.
         ours, self._lock = _locked(given) if given else (False, None)
         self.lasting = given if ours else None
-        self.path = self.lasting or tempfile.mkdtemp(prefix="memunit-")
+        self.path = self.lasting or made or _temporary()
 
     def __enter__(self) -> "RuntimeDirectory":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.lasting is None:
+            import shutil  # noqa: PLC0415  systemd gives a directory, and time is short
+
             shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
 
     def file(self, name: str) -> str:
         """The path of one of its files."""
-        return str(Path(self.path, name))
+        return f"{self.path}/{name}"
+
+    def interface(self, log: Log) -> str | None:
+        """The path of the interface's socket; None where it is longer than a socket's may be, which is told."""
+        path = self.file("io.memunit.Instance")
+        if len(os.fsencode(path)) <= _LONGEST_PATH:
+            return path
+        text = f"{path} has more than {_LONGEST_PATH} bytes, the most for a socket (unix(7))"
+        after = "memunit status, top, recycle, scale, set and stacks can't reach this master"
+        log.send(f"There is no interface: {text}; {after}. Give the instance a shorter name", None, 4)
+        return None
+
+
+def _temporary() -> str:
+    import tempfile  # noqa: PLC0415  systemd gives a directory, and time is short
+
+    return tempfile.mkdtemp(prefix="memunit-")
 
 
 def _locked(path: str) -> tuple[bool, int | None]:

@@ -1,11 +1,35 @@
 """What systemd says about an instance's unit, where there is a systemd to ask."""
 
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 _BOUNDS = ("MemoryMax", "MemoryHigh")
-_PROPERTIES = (*_BOUNDS, "Id", "LoadState", "ProtectHome", "Slice")
+_PATHS = (
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "TemporaryFileSystem",
+)
+_ACCOUNT = ("User", "Group", "SupplementaryGroups", "DynamicUser")
+_ROOTS = ("RootDirectory", "RootImage")
+_PROPERTIES = (
+    *(*_BOUNDS, *_PATHS, *_ACCOUNT, *_ROOTS),
+    *(
+        "Id",
+        "LoadState",
+        "ProtectHome",
+        "PrivateTmp",
+        "ProtectSystem",
+        "Slice",
+        "EnvironmentFiles",
+        "WorkingDirectory",
+    ),
+)
+_UNIT = ("LoadState", "ActiveState", "ActiveEnterTimestampMonotonic", "DropInPaths", "Listen")
 _ROOT = "-.slice"
 _TIMEOUT = 5.0
 
@@ -14,12 +38,14 @@ _TIMEOUT = 5.0
 class UnitFacts:
     """`bounds` on its memory in bytes, its own and its slices', each with the words that say whose it is.
 
-    `known` is whether systemd has told at all; `hides_home` is None if it is not known.
+    `known` is whether systemd has told at all; `hides_home` is None if it is not known. `said` has each of the
+    properties that were asked for, as systemctl(1) prints it.
     """
 
     known: bool = False
     bounds: tuple[tuple[int, str], ...] = ()
     hides_home: bool | None = None
+    said: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def unit_facts(unit: str) -> UnitFacts:
@@ -39,12 +65,34 @@ def parse_facts(text: str) -> UnitFacts:
     if said.get("LoadState") != "loaded":
         return UnitFacts()
     hides_home = said["ProtectHome"] == "yes" if "ProtectHome" in said else None
-    return UnitFacts(known=True, bounds=tuple(_bounds(said)), hides_home=hides_home)
+    return UnitFacts(known=True, bounds=tuple(_bounds(said)), hides_home=hides_home, said=said)
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """One block of what `systemctl show` prints."""
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    """One block of what `systemctl show` prints; of a list that is printed as lines of their own, all in one."""
+    return {name: " ".join(values) for name, values in _parse_lists(text).items()}
+
+
+def words_of(text: str) -> list[str]:
+    """A list as `systemctl show` prints it: a word with blanks or quotes in it stands in double quotes."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+def ask(unit: str) -> dict[str, list[str]]:
+    """What systemctl(1) tells of where a unit comes from, listens and stands, the lines of each property apart."""
+    return _parse_lists(_show(unit, properties=_UNIT))
+
+
+def _parse_lists(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def slices_of(name: str) -> list[str]:
@@ -64,8 +112,8 @@ def _bounds(said: Mapping[str, str]) -> Iterator[tuple[int, str]]:
             yield int(value), f"{name}= of {said.get('Id', 'the unit')}"
 
 
-def _show(*units: str) -> str:
-    command = ["systemctl", "show", "--no-pager", f"--property={','.join(_PROPERTIES)}", "--", *units]
+def _show(*units: str, properties: Sequence[str] = _PROPERTIES) -> str:
+    command = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", *units]
     try:
         asked = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT, check=False

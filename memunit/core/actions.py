@@ -4,15 +4,17 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from memunit.core.messages import Message
 from memunit.core.model import WorkerId
 
 
 class Signal(enum.Enum):
-    """The three ways to end a worker; the mechanism knows their numbers."""
+    """The ways to end a worker, and to ask what it waits for; the mechanism knows their numbers."""
 
     TERM = "SIGTERM"
     ABRT = "SIGABRT"
     KILL = "SIGKILL"
+    STACKS = "stacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a signal to one worker; KILL goes to its whole process tree."""
+    """Send a signal to one worker; KILL goes to its whole process tree. STACKS has it write its stacks to stderr."""
 
     id: WorkerId
     signal: Signal
@@ -39,15 +41,34 @@ class Measure:
     id: WorkerId
 
 
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Ask this worker to give memory back, by what it was told to watch (MEMORY_PRESSURE_WATCH)."""
+
+    id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Have the kernel keep this worker under so many bytes from now on; None for no bound."""
+
+    id: WorkerId
+    ceiling: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """One journal entry. `kind` names a constant of messages.py; `replacement` becomes MEMUNIT_REPLACEMENT_PID."""
+    """One journal entry. `replacement` becomes MEMUNIT_REPLACEMENT_PID; without a `priority` it has that of its kind.
 
-    kind: str
+    `replacement_pid` is its pid where that was known earlier, for it may have ended since; else 0.
+    """
+
+    kind: Message
     message: str
-    priority: int
+    priority: int | None = None
     fields: Mapping[str, str | int] = field(default_factory=dict)
     replacement: WorkerId | None = None
+    replacement_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +137,8 @@ Action = (
     Spawn
     | Send
     | Measure
+    | GiveBack
+    | Bound
     | Journal
     | NotifyReady
     | NotifyReloading

@@ -2,6 +2,8 @@
 
 OK = 0
 EX_USAGE = 64  # the command line itself: an unknown command or flag
+EX_DATAERR = 65  # a file that is not what it should be
+EX_NOINPUT = 66  # a file that can't be read
 EX_UNAVAILABLE = 69  # nothing ever became ready
 EX_SOFTWARE = 70  # memunit is at fault
 EX_OSERR = 71  # the system refused: a port in use and the like

@@ -1,5 +1,6 @@
 """What the loop has learned since the last pass. Facts carry no behaviour; transitions.py decides on each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memunit.core.model import Headroom, Policy, WorkerId
@@ -52,6 +53,11 @@ class Stopping(WorkerFact):
 
 
 @dataclass(frozen=True, slots=True)
+class Deaf(WorkerFact):
+    """It has no handler for the signal to stop that is sent to it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusText(WorkerFact):
     """It said STATUS=text."""
 
@@ -74,11 +80,21 @@ class Sampled(WorkerFact):
 
 
 @dataclass(frozen=True, slots=True)
+class Unwatched(WorkerFact):
+    """It was asked to give memory back, and no process of it reads what it was told to watch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exited(WorkerFact):
-    """It ended and was reaped: code is "exited", "killed" or "dumped" as in waitid(2), status the number with it."""
+    """It ended and was reaped: code is "exited", "killed" or "dumped" as in waitid(2), status the number with it.
+
+    Both are of its first process; `outlived` says that others of it went on, as behind a shell that does not exec, or
+    were told to stop with it.
+    """
 
     code: str
     status: int
+    outlived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,18 @@ class OomKilled(WorkerFact):
 
     own: bool
     peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class InWork(WorkerFact):
+    """The requests that it had when it ended: how many, and of the longest ones the route and the seconds since it
+    began.
+
+    Comes right before its Exited.
+    """
+
+    count: int
+    longest: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +134,14 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """A reload whose new configuration was read and is valid. `tokens` name who waits for the result."""
+    """A reload whose new configuration was read and is valid, and is called `revision` from now on.
+
+    `tokens` name who waits for the result.
+    """
 
     tokens: tuple[int, ...]
     policy: Policy
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +160,20 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleTo:
+    """Somebody asked for so many workers."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """Somebody asked for other settings until the next reload: {"memory.limit": "500M"}."""
+
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryAvailable:
     """The memory that this instance may use, measured whenever a decision may be due."""
 
@@ -140,11 +186,27 @@ class MemoryPressure:
 
 
 @dataclass(frozen=True, slots=True)
+class Unheard:
+    """What workers have said in the last moments may not have arrived, for a reason that is the master's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class DumpState:
     """SIGUSR1: write the state to the journal."""
 
 
-InstanceFact = StopRequested | Reload | ReloadRefused | Scale | MemoryAvailable | MemoryPressure | DumpState
+InstanceFact = (
+    StopRequested
+    | Reload
+    | ReloadRefused
+    | Scale
+    | ScaleTo
+    | Adjust
+    | MemoryAvailable
+    | MemoryPressure
+    | Unheard
+    | DumpState
+)
 Fact = WorkerFact | InstanceFact
 
 WORKER_FACTS: tuple[type[WorkerFact], ...] = (
@@ -155,10 +217,13 @@ WORKER_FACTS: tuple[type[WorkerFact], ...] = (
     Ping,
     WatchdogTrigger,
     Stopping,
+    Deaf,
     StatusText,
     ExtendTimeout,
     Sampled,
+    Unwatched,
     OomKilled,
+    InWork,
     Exited,
     RecycleRequested,
 )

@@ -1,6 +1,7 @@
 """How fast a worker grows, and so when it will be at its limit: a slope that single spikes do not bend."""
 
 import math
+from collections import Counter
 from itertools import combinations
 
 from memunit.core.model import Worker
@@ -27,6 +28,11 @@ def remember(history: History, now: float, memory: int) -> History:
 def growth(history: History) -> float:
     """Bytes a second: the median of the slopes between all pairs (Theil and Sen), 0 if it does not clearly grow."""
     if len(history) < 8 or history[-1][0] - history[0][0] < LEAST_SPAN:
+        return 0.0
+    # Of one that does nothing, as most do most of the time, more than a quarter of the slopes are level.
+    counts = Counter(memory for _, memory in history).values()
+    pairs = len(history) * (len(history) - 1) // 2
+    if sum(count * (count - 1) // 2 for count in counts) > pairs // 4:
         return 0.0
     slopes = sorted(
         (after - before) / (late - early) for (early, before), (late, after) in combinations(history, 2)

@@ -1,13 +1,23 @@
-"""`step`: the whole of policy, one pure function from state, facts and time to state, actions and deadline."""
+"""`step`: the whole of policy, one function from state, facts and time to state, actions and deadline."""
 
-import math
 from collections.abc import Iterable
-from dataclasses import replace
 
-from memunit.core import memory, reconcile, status, stopping, transitions, verdicts
-from memunit.core.actions import Action, NotifyExtend, NotifyReady, NotifyReloading, ReloadResult
+from memunit.core import (
+    adjusting,
+    failures,
+    kills,
+    phases,
+    recycle,
+    rollout,
+    starts,
+    status,
+    stopping,
+    transitions,
+)
+from memunit.core.actions import Action, NotifyReady
 from memunit.core.exitcodes import OK
 from memunit.core.facts import (
+    Adjust,
     DumpState,
     Fact,
     MemoryAvailable,
@@ -15,135 +25,123 @@ from memunit.core.facts import (
     Reload,
     ReloadRefused,
     Scale,
+    ScaleTo,
     StopRequested,
+    Unheard,
     WorkerFact,
 )
-from memunit.core.model import Cause, Phase, Rollout, State
-from memunit.core.turn import ERROR, NOTICE, Turn
-
-# A pass that comes this much later than asked for, in seconds: the master itself did not run (it was stopped, or
-# the machine was). Nobody is at fault for what they did not do meanwhile.
-LAG = 1.0
+from memunit.core.messages import Message
+from memunit.core.passes import Pass
+from memunit.core.state import State
 
 
 def step(state: State, facts: Iterable[Fact], now: float) -> tuple[State, tuple[Action, ...], float]:
-    """Decide. `now` in seconds of CLOCK_MONOTONIC; returns when to come again at the latest (may be infinite)."""
-    turn = Turn(state, now)
-    _forgive_lag(turn)
-    facts = list(facts)
+    """Decide. `now` in seconds of CLOCK_MONOTONIC; returns when to come again at the latest (may be infinite).
+
+    The state is changed in place and returned. What a pass costs depends on what has happened and on what waits to be
+    done, and not on how many workers there are.
+    """
+    p = Pass(state, now)
+    kills.forgive_stall(p)
+    facts = tuple(facts)
     # A stop first: with KillMode=control-group workers get SIGTERM together with the master, and an exit that comes
     # of it is part of the stop and not a loss to be replaced.
     for fact in facts:
         if isinstance(fact, StopRequested):
-            stopping.begin_stop(turn, OK, force=fact.force)
-            turn.open_gate()
+            stopping.begin_stop(p, OK, force=fact.force)
+            failures.open_gate(p)
     for fact in facts:
         if isinstance(fact, WorkerFact):
-            transitions.apply(turn, fact)
+            transitions.apply(p, fact)
         elif not isinstance(fact, StopRequested):
-            _instance(turn, fact)
-    reconcile.fire_timers(turn)
-    reconcile.reconcile(turn)
-    wake_at = _deadline(turn)
-    next_state, actions = turn.freeze(wake_at)
-    return next_state, actions, wake_at
+            _instance(p, fact)
+    phases.relieve(p)
+    rollout.give_back(p)
+    stopping.give_up(p)
+    _schedule(p)
+    _fire(p)
+    _reconcile(p)
+    _schedule(p)
+    state.stepped_at = now
+    state.wake_at = max(now, min(p.again_at, state.agenda.next()))
+    return state, p.finish(), state.wake_at
 
 
-def _forgive_lag(turn: Turn) -> None:
-    if turn.running() or any(stopping.holds_slot(w) for w in turn.workers.values()):
-        turn.change(last_running=turn.now)
-    if turn.now - turn.state.wake_at <= LAG:
-        return
-    lag = turn.now - turn.state.stepped_at
-    for worker in list(turn.workers.values()):
-        turn.put(worker, timer=worker.timer + lag, watchdog_at=worker.watchdog_at + lag)
-    if turn.state.last_running < turn.now:
-        turn.change(last_running=min(turn.now, turn.state.last_running + lag))
-
-
-def _instance(turn: Turn, fact: Fact) -> None:
+def _instance(p: Pass, fact: Fact) -> None:
     match fact:
         case Reload():
-            _reload(turn, fact)
+            rollout.begin(p, fact)
         case ReloadRefused(tokens, text):
-            alone = turn.state.rollout is None
-            kept = "the old configuration goes on serving" if alone else "the one under way goes on"
-            said = f"Reload refused, {kept}: {text}"
-            turn.journal("RELOAD_FAILED", ERROR, said, {"MEMUNIT_RESULT": "refused"})
-            turn.change(reload_trouble=text.splitlines()[0] if text else "invalid configuration")
-            if turn.state.ready_sent and not turn.state.stopping and turn.state.rollout is None:
-                turn.do(NotifyReloading())
-                turn.do(NotifyReady())
-            turn.do(ReloadResult(tokens, False, said))
+            rollout.refuse(p, tokens, text)
         case Scale(delta):
-            if not turn.state.stopping:
-                reconcile.scale(turn, delta)
+            if not p.state.stopping:
+                rollout.scale(p, p.state.count + delta)
+        case ScaleTo(count):
+            if not p.state.stopping:
+                rollout.scale(p, count)
+        case Adjust(settings):
+            if not p.state.stopping:
+                adjusting.apply(p, settings)
         case MemoryAvailable(headroom):
-            turn.change(headroom=headroom)
+            p.state.headroom = headroom
         case MemoryPressure():
-            verdicts.relieve(turn)
+            starts.give_way(p)
+            recycle.relieve(p)
+        case Unheard():
+            kills.excuse_silence(p)
         case DumpState():
-            turn.journal(
-                "STATE_DUMP", NOTICE, status.dump(turn.state, turn.workers.values(), turn.slots, turn.now)
-            )
+            p.journal(Message.STATE_DUMP, status.dump(p.state, p.now))
         case _:
             raise AssertionError(f"undecided fact {fact!r}")
 
 
-def _reload(turn: Turn, fact: Reload) -> None:
-    state = turn.state
-    if state.stopping:
-        turn.do(ReloadResult(fact.tokens, False, "Reload not begun: the service is being stopped"))
+def _fire(p: Pass) -> None:
+    """Whatever is due by now, worker by worker."""
+    for who in p.state.agenda.due(p.now):
+        worker = p.state.workers[who]
+        p.touch(worker)
+        kills.fire(p, worker)
+        if who in p.state.workers:
+            recycle.judge(p, worker)
+    phases.relieve(p)
+
+
+def _reconcile(p: Pass) -> None:
+    """Bring the workers nearer to what is wanted."""
+    rollout.give_back(p)
+    stopping.note_service(p)
+    if not p.state.stopping:
+        starts.fill(p)
+        starts.replace(p)
+        rollout.finish(p)
+        _report_ready(p)
+        p.again(stopping.give_up_at(p.state))
+    stopping.finish(p)
+
+
+def _report_ready(p: Pass) -> None:
+    state = p.state
+    running = state.running()
+    if running >= state.count and state.rollout is None and state.trouble and not state.blind_reported:
+        state.trouble = ""
+    if state.ready_sent:
         return
-    if state.rollout is None and state.ready_sent:
-        turn.do(NotifyReloading())
-    revision = state.last_revision + 1
-    before = state.rollout
-    turn.change(
-        rollout=Rollout(
-            # Whoever waits for one that this supersedes wants what is in the file to be served: so it will be, or not.
-            tokens=fact.tokens if before is None else (*before.tokens, *fact.tokens),
-            previous=replace(state.policy, count=state.count) if before is None else before.previous,
-            previous_revision=state.revision if before is None else before.previous_revision,
-            began=turn.now,
-        ),
-        policy=fact.policy,
-        count=fact.policy.count,
-        revision=revision,
-        last_revision=revision,
-        baseline_reported=False,
-        reload_trouble="",
-    )
-    start = max(fact.policy.start_timeout, transitions.PROBATION)
-    # Those that are replaced drain by the grace that they were started with, and each replacement waits for that.
-    grace = max([fact.policy.grace, *(worker.grace for worker in turn.workers.values())])
-    turn.do(NotifyExtend(fact.policy.count * (start + grace) + 60))
-    # A person has acted: whatever waits is tried at once.
-    turn.slots[:] = [replace(slot, failures=0, retry_at=-math.inf, futile=0) for slot in turn.slots]
-    turn.open_gate()
-    for worker in list(turn.workers.values()):
-        # A replacement of the old configuration that is not ready yet has nothing to give any more.
-        if worker.phase is Phase.STARTING:
-            turn.stop(worker, Cause.RELOAD)
+    # With some ready, the start is over in time.
+    late_at = state.started_at + state.policy.start_timeout
+    if running >= state.count or (running and p.now >= late_at):
+        state.ready_sent = True
+        p.do(NotifyReady())
+    elif running:
+        p.again(late_at)
 
 
-def _deadline(turn: Turn) -> float:
-    """When something falls due of itself."""
-    state = turn.state
-    times = [math.inf]
-    for worker in turn.workers.values():
-        times += [worker.timer, worker.watchdog_at]
-        if worker.phase is Phase.RUNNING and worker.wants is None and not state.stopping:
-            times.append(memory.recycle_at(state.policy, turn.slot(worker.id.slot), worker))
-            times.append(reconcile.old_at(turn, worker))
-    if not state.stopping:
-        times.append(stopping.give_up_at(state, turn.workers.values()))
-        times += reconcile.retry_times(turn)
-        if not state.ready_sent and any(w.phase is Phase.RUNNING for w in turn.workers.values()):
-            times.append(state.started_at + state.policy.start_timeout)
-    return max(turn.now, min(times))
+def _schedule(p: Pass) -> None:
+    """Find out anew when those are due whose times may have changed."""
+    for worker in p.touched.values():
+        p.state.agenda.put(worker.id, min(kills.due(worker, p.now), recycle.due(p.state, worker)))
+    p.touched.clear()
 
 
 def healthy(state: State, now: float) -> bool:
     """True if a watchdog ping to systemd would be honest: something serves, or is waited for and not given up yet."""
-    return now < stopping.give_up_at(state, state.workers.values())
+    return now < stopping.give_up_at(state)

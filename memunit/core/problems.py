@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_LONGEST = 1500  # a file of 1 MiB can be one value, and journald takes 48K a line
 COMMAND_LINE = "command line"  # the source of settings that were typed and not read from a file
 
 
@@ -16,9 +17,11 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """One line: source, key, what is wrong, and after a semicolon the remedy."""
+        """One line of a bounded length: source, key, what is wrong, and after a semicolon the remedy."""
         text = ": ".join(part for part in (self.source, self.key, self.message) if part)
         line = f"{text}; {self.remedy}" if self.remedy else text
+        if len(line) > _LONGEST:
+            line = f"{line[:_LONGEST]}..."
         return "".join(c if c.isprintable() else "?" for c in line)
 
 

@@ -1,24 +1,35 @@
 """The one table of all keys: the parser, the flags and the errors for unknown keys are all made from it."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from memunit.core.stopsignal import STOP_SIGNALS
 
 
 class Kind(enum.Enum):
     """What a key's value is; the text is how an error names it."""
 
     TARGET = 'an app as in "shop.web:app"'
+    SCRIPT = 'a file as in "server.js"'
     WORDS = 'a list of texts as in ["node", "server.js"]'
     PATH = 'an absolute path as in "/srv/shop"'
     CHOICE = "one of a few words"
     MAPPING = 'a table of texts as in { LANG = "C" }'
+    SWITCH = 'true, false or "auto"'
     BOOLEAN = "true or false, without quotes"
     ADDRESSES = 'a list of addresses as in ["127.0.0.1:8000"]'
     COUNT = 'a whole number from 1 to 1024, or "auto"'
     INTEGER = "a whole number from 0 to 1024"
     SIZE = 'a size as in "400M"'
     TIME = 'a time as in "30s"'
+    MODE = 'a mode in octal digits as in "0660"'
+    ACCOUNT = 'a name or a number as in "www-data"'
+    SIGNAL = 'a signal as in "SIGQUIT"'
+    TOTAL = 'a size as in "2G", or "auto"'
+    PATHS = 'a list of absolute paths as in ["/srv/shop/uploads"]'
+    CREDENTIALS = 'a table of paths as in { key = "/etc/shop/key" }'
+    MASK = 'a mask in octal digits as in "0027"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +37,9 @@ class Key:
     """One key of an instance's file.
 
     `default` is in the file's notation, None where there is none to write. `flag` is its option of `memunit
-    run`, "--" for the words after a bare "--". A time lies within `least` and `most` seconds; `endless` says
-    that "infinity" is one as well, and `never` that 0 means the same.
+    run`, "--" for the words after a bare "--"; a key `of_unit` has none, for systemd does what it says. `least` is in
+    seconds or bytes; `endless` says that "infinity" is one as well, and `never` that 0 means the same; of a size, that
+    0 means nothing at all.
     """
 
     table: str
@@ -41,6 +53,7 @@ class Key:
     least: float = 0.0
     endless: bool = False
     never: bool = False
+    of_unit: bool = False
 
     @property
     def path(self) -> str:
@@ -49,12 +62,15 @@ class Key:
 
     @property
     def option(self) -> str:
-        """The flag: "--min-lifetime" for min_lifetime unless `flag` says otherwise."""
+        """The flag: "--min-lifetime" for min_lifetime unless `flag` says otherwise; "" for a key that has none."""
+        if self.of_unit:
+            return ""
         return self.flag or "--" + self.name.replace("_", "-")
 
 
 MOST_WORKERS = 1024
-SERVERS = ("asgi", "wsgi", "callable")
+SERVERS = ("asgi", "wsgi", "callable", "node")
+ALLOCATORS = ("system", "glibc-tight", "jemalloc", "mimalloc")
 
 KEYS = (
     Key(
@@ -63,7 +79,7 @@ KEYS = (
         kind=Kind.TARGET,
         flag="--app",
         metavar="MODULE:ATTR",
-        help="the app: a module and what in it is the app",
+        help="the app: a module and what in it is the app; for node, the file of the program",
     ),
     Key(
         table="app",
@@ -80,7 +96,7 @@ KEYS = (
         choices=SERVERS,
         default="asgi",
         metavar="KIND",
-        help="what the app is: asgi, wsgi, or callable: it serves by itself",
+        help="what the app is: asgi, wsgi, callable: it serves by itself, or node",
     ),
     Key(
         table="app",
@@ -97,6 +113,13 @@ KEYS = (
         metavar="PATH",
         help="the app's interpreter; without it, memunit's own",
     ),
+    Key(
+        table="app",
+        name="node",
+        kind=Kind.PATH,
+        metavar="PATH",
+        help="the Node that runs a program of node; without it, the one in PATH",
+    ),
     Key(table="app", name="directory", kind=Kind.PATH, metavar="PATH", help="where the workers run"),
     Key(
         table="app",
@@ -108,10 +131,19 @@ KEYS = (
     ),
     Key(
         table="app",
-        name="preload",
+        name="access_log",
         kind=Kind.BOOLEAN,
-        default=True,
-        help="import the app once, in a process that forks the workers; without: each imports it itself",
+        default=False,
+        help="write a line for each request of an ASGI or WSGI app",
+    ),
+    Key(
+        table="app",
+        name="preload",
+        kind=Kind.SWITCH,
+        default="auto",
+        metavar="WHEN",
+        help="import the app once, in a process that forks the workers; auto: if a fork breaks nothing of it; "
+        "without: each imports it itself",
     ),
     Key(
         table="app",
@@ -129,6 +161,14 @@ KEYS = (
     ),
     Key(
         table="app",
+        name="give_back",
+        kind=Kind.TARGET,
+        flag="--give-back-hook",
+        metavar="MODULE:ATTR",
+        help="a function that a worker calls when it is asked to give memory back, to empty its caches",
+    ),
+    Key(
+        table="app",
         name="ready",
         kind=Kind.CHOICE,
         choices=("notify", "exec"),
@@ -142,7 +182,31 @@ KEYS = (
         kind=Kind.ADDRESSES,
         default=[],
         metavar="ADDR",
-        help="host:port, [v6]:port, port or /path.sock; a file's address is bound by the .socket unit",
+        help="host:port, [v6]:port, localhost:port, port, /path.sock or vsock:cid:port; for a unit systemd binds it",
+    ),
+    Key(
+        table="socket",
+        name="mode",
+        kind=Kind.MODE,
+        flag="--socket-mode",
+        metavar="MODE",
+        help="the mode of a Unix socket's file; without it, what the umask leaves of 0777",
+    ),
+    Key(
+        table="socket",
+        name="user",
+        kind=Kind.ACCOUNT,
+        flag="--socket-user",
+        metavar="USER",
+        help="the user that a Unix socket's file belongs to; without it, the one that runs memunit",
+    ),
+    Key(
+        table="socket",
+        name="group",
+        kind=Kind.ACCOUNT,
+        flag="--socket-group",
+        metavar="GROUP",
+        help="the group that a Unix socket's file belongs to; without it, the one that runs memunit",
     ),
     Key(
         table="workers",
@@ -217,6 +281,14 @@ KEYS = (
     ),
     Key(
         table="memory",
+        name="total",
+        kind=Kind.TOTAL,
+        default="auto",
+        metavar="SIZE",
+        help="what all workers and memunit itself may take; for a unit MemoryMax=; auto: by ceiling, if there is one",
+    ),
+    Key(
+        table="memory",
         name="patience",
         kind=Kind.TIME,
         default="2s",
@@ -242,6 +314,63 @@ KEYS = (
         help="how often memory is measured where the kernel does not tell; and while a worker is over its limit",
     ),
     Key(
+        table="memory",
+        name="give_back",
+        kind=Kind.SWITCH,
+        default="auto",
+        metavar="WHEN",
+        help="ask a worker at its limit to give memory back, before patience ends; auto: unless the unit says "
+        "MemoryPressureWatch=off; without: recycle it at once",
+    ),
+    Key(
+        table="memory",
+        name="allocator",
+        kind=Kind.CHOICE,
+        choices=ALLOCATORS,
+        default="system",
+        metavar="NAME",
+        help="what the app's interpreter allocates by: system, glibc-tight (two arenas), jemalloc or mimalloc",
+    ),
+    Key(
+        table="http",
+        name="head_size",
+        kind=Kind.SIZE,
+        default="64K",
+        least=1024,
+        metavar="SIZE",
+        help="how large the head of a request may be, with its target, and its trailers (431)",
+    ),
+    Key(
+        table="http",
+        name="head_timeout",
+        kind=Kind.TIME,
+        default="10s",
+        least=0.1,
+        endless=True,
+        metavar="TIME",
+        help="how long a client may take for the head of a request, from its first byte (408)",
+    ),
+    Key(
+        table="http",
+        name="body_size",
+        kind=Kind.SIZE,
+        default="infinity",
+        least=1024,
+        endless=True,
+        metavar="SIZE",
+        help="how large the body of a request may be (413)",
+    ),
+    Key(
+        table="http",
+        name="body_timeout",
+        kind=Kind.TIME,
+        default="30s",
+        least=0.1,
+        endless=True,
+        metavar="TIME",
+        help="how long the body of a request may stand still (408)",
+    ),
+    Key(
         table="stop",
         name="grace",
         kind=Kind.TIME,
@@ -249,26 +378,115 @@ KEYS = (
         metavar="TIME",
         help="how long a worker may take to finish its requests before it is killed",
     ),
+    Key(
+        table="stop",
+        name="signal",
+        kind=Kind.SIGNAL,
+        default="SIGTERM",
+        flag="--stop-signal",
+        metavar="SIGNAL",
+        choices=STOP_SIGNALS,
+        help="what tells a command to finish its requests and end; SIGQUIT for nginx and php-fpm",
+    ),
+    Key(
+        table="examine",
+        name="time",
+        kind=Kind.TIME,
+        default="2s",
+        flag="--examine-time",
+        metavar="TIME",
+        help="how long a worker that is replaced for its memory may look for what grew, before it ends; 0: not at all",
+    ),
+    Key(
+        table="examine",
+        name="memory",
+        kind=Kind.SIZE,
+        default="64M",
+        flag="--examine-memory",
+        least=1 << 20,
+        metavar="SIZE",
+        help="how much memory it may take for that",
+    ),
+    Key(
+        table="recorder",
+        name="size",
+        kind=Kind.SIZE,
+        default="1M",
+        flag="--recorder-size",
+        least=64 << 10,
+        never=True,
+        metavar="SIZE",
+        help="how much of what the master was told is kept for memunit replay, in the runtime directory; 0: nothing",
+    ),
+    Key(
+        table="service",
+        name="user",
+        kind=Kind.ACCOUNT,
+        of_unit=True,
+        help='the user that the app runs as; "dynamic": one of this instance alone; without it, a dynamic one of all',
+    ),
+    Key(
+        table="service",
+        name="group",
+        kind=Kind.ACCOUNT,
+        of_unit=True,
+        help="the group that the app runs as; without it, the user's own",
+    ),
+    Key(
+        table="service",
+        name="environment_files",
+        kind=Kind.PATHS,
+        default=[],
+        of_unit=True,
+        help="files of variables, read by systemd as root; one that need not exist begins with -",
+    ),
+    Key(
+        table="service",
+        name="credentials",
+        kind=Kind.CREDENTIALS,
+        default={},
+        of_unit=True,
+        help="files that systemd reads as root and gives to the app in $CREDENTIALS_DIRECTORY",
+    ),
+    Key(
+        table="service",
+        name="writable",
+        kind=Kind.PATHS,
+        default=[],
+        of_unit=True,
+        help="what else the app may write to",
+    ),
+    Key(
+        table="service",
+        name="umask",
+        kind=Kind.MASK,
+        default="0077",
+        of_unit=True,
+        help="the rights that files which the app makes are without",
+    ),
+    Key(
+        table="service",
+        name="network",
+        kind=Kind.CHOICE,
+        choices=("local", "internet"),
+        default="internet",
+        of_unit=True,
+        help="internet: the app may connect to anywhere; local: to Unix sockets of this machine alone",
+    ),
+    Key(
+        table="service",
+        name="watchdog",
+        kind=Kind.TIME,
+        default="30s",
+        least=1.0,
+        endless=True,
+        never=True,
+        of_unit=True,
+        help="how long the master may be silent before systemd restarts it; 0 or infinity: for ever",
+    ),
 )
 
 TABLES = tuple(dict.fromkeys(key.table for key in KEYS))
 BY_PATH = {key.path: key for key in KEYS}
-# What memunit itself says to each worker, or keeps from it: systemd means it for the service's first process alone.
-RESERVED_VARIABLES = frozenset(
-    {
-        "FDSTORE",
-        "LISTEN_FDNAMES",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "LISTEN_PIDFDID",
-        "MAINPID",
-        "MEMUNIT_GENERATION",
-        "MEMUNIT_INSTANCE",
-        "MEMUNIT_SLOT",
-        "MEMUNIT_THREADS",
-        "NOTIFY_SOCKET",
-        "SYSTEMD_EXEC_PID",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-    }
-)
+# What app.run is where the server is "node".
+SCRIPT = replace(BY_PATH["app.run"], kind=Kind.SCRIPT)

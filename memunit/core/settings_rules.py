@@ -7,8 +7,7 @@ from typing import Any
 from memunit.core.problems import COMMAND_LINE, Problem
 from memunit.core.quantity import format_size, format_time
 
-# The longest grace for which TimeoutStopSec=330s of memunit@.service is enough: the master needs a moment after it.
-UNIT_STOP_TIMEOUT = 300.0
+_HOOKS = ("app.after_fork", "app.before_stop", "app.give_back")
 
 
 def check_rules(
@@ -18,16 +17,22 @@ def check_rules(
     label: Callable[[str], str],
     unusable: Set[str],
     complete: bool,
+    in_unit: bool,
 ) -> tuple[list[Problem], list[Problem]]:
     """Problems and warnings of `values`, by path.
 
     The keys in `unusable` have a problem already: they are not missing. `complete` is false when a name was
-    not understood, so that what seems to be missing may just be misspelt.
+    not understood, so that what seems to be missing may just be misspelt; `in_unit` when they are for memunit@.service.
     """
     rules = _Rules(values, source, label, unusable)
     rules.app(complete=complete)
     rules.threads()
+    rules.access_log()
+    rules.http()
+    rules.socket(in_unit=in_unit)
     rules.memory()
+    rules.giving()
+    rules.service(in_unit=in_unit)
     rules.times()
     return rules.problems, rules.warnings
 
@@ -60,7 +65,7 @@ class _Rules:
         if run and command:
             self._problem(
                 "app.run",
-                f"stands beside {self._label('app.command')}, and a worker is only one",
+                f"stands beside {self._label('app.command')}, and a worker runs one of the two",
                 "remove one of them",
             )
         elif not run and not command and complete:
@@ -71,7 +76,7 @@ class _Rules:
                 remedy = 'in [app] say run = "module:app" or command = ["program"]; see memunit.toml(5)'
             self.problems.append(Problem(self._source, "" if typed else "app", message, remedy))
         if command and not run:
-            for path in ("app.server", "app.python", "app.after_fork", "app.before_stop"):
+            for path in ("app.server", "app.python", "app.node", *_HOOKS):
                 if path in self._values:
                     self._problem(
                         path, f"goes with {self._label('app.run')}, not with a command", "remove it"
@@ -82,12 +87,30 @@ class _Rules:
                     f'goes with {self._label("app.run")} and {self._label("app.server")} "wsgi"',
                     "remove it",
                 )
-            if self._values.get("app.preload"):
+            if self._values.get("app.preload") is True:
                 self._problem("app.preload", "a command can't be imported", "remove it")
-        elif run and self._values.get("app.ready") == "exec":
-            self._problem(
-                "app.ready", "exec is for commands: a Python worker says itself when it is ready", "remove it"
-            )
+        if run and not command:
+            self._node()
+            if self._values.get("stop.signal", "SIGTERM") != "SIGTERM":
+                message = "is for commands: the workers of an app stop at SIGTERM"
+                self._problem("stop.signal", message, "remove it")
+        if run and self._values.get("app.ready") == "exec":
+            kind = "Node" if self._values.get("app.server") == "node" else "Python"
+            text = f"exec is for commands: a {kind} worker says itself when it is ready"
+            self._problem("app.ready", text, "remove it")
+
+    def _node(self) -> None:
+        """What is for a Node program alone, and what is for a Python app alone."""
+        name, server = self._label("app.server"), self._values.get("app.server", "asgi")
+        if server != "node":
+            if "app.node" in self._values and "app.server" not in self._unusable:
+                self._problem("app.node", f'goes with {name} "node", not with "{server}"', "remove it")
+            return
+        for path in ("app.python", *_HOOKS):
+            if path in self._values:
+                self._problem(path, 'is for Python apps, and "node" is none', "remove it")
+        if self._values.get("app.preload") is True:
+            self._problem("app.preload", "a Node program can't be imported before a fork", "remove it")
 
     def threads(self) -> None:
         """For WSGI alone, and one at least."""
@@ -98,9 +121,58 @@ class _Rules:
             name = self._label("app.server")
             self._problem("app.threads", f'goes with {name} "wsgi", not with "{server}"', "remove it")
 
+    def access_log(self) -> None:
+        """For what memunit serves itself."""
+        server = self._values.get("app.server", "asgi")
+        if self._values.get("app.access_log") is True and (
+            self._said("app.command") or server not in ("asgi", "wsgi")
+        ):
+            name = self._label("app.server")
+            self._problem(
+                "app.access_log", f'goes with {name} "asgi" or "wsgi": others log themselves', "remove it"
+            )
+
+    def http(self) -> None:
+        """For the servers in which memunit speaks HTTP."""
+        run, server = self._values.get("app.run"), self._values.get("app.server", "asgi")
+        if not self._said("app.command") and (run is None or server in ("asgi", "wsgi")):
+            return
+        for path in self._values:
+            if path.startswith("http."):
+                which = f'goes with {self._label("app.server")} "asgi" or "wsgi"'
+                other = "a command" if self._said("app.command") else f'"{server}"'
+                self._problem(path, f"{which}, not with {other}", "remove it: that is a server of its own")
+
+    def socket(self, *, in_unit: bool) -> None:
+        """A mode and an owner are for files. Where no address is said, the socket unit's own is one."""
+        listen = self._values.get("socket.listen", ())
+        if in_unit and any(address.kind == "tcp" and address.port == 0 for address in listen):
+            text = "port 0 is one that the kernel chooses, and systemd listens on none such"
+            self._problem("socket.listen", text, 'say which port, as in "127.0.0.1:8000"')
+        if "socket.listen" in self._unusable or not listen or any(address.has_file for address in listen):
+            return
+        for path in ("socket.mode", "socket.user", "socket.group"):
+            if path in self._values:
+                where = self._label("socket.listen")
+                self._problem(path, f"goes with the path of a Unix socket, and {where} has none", "remove it")
+
+    def giving(self) -> None:
+        """What is asked to give memory back has patience for its answer."""
+        if self._values.get("memory.give_back") is True and self._values.get("memory.patience") == 0:
+            name = self._label("memory.patience")
+            text = f"a {name} of 0 leaves a worker no time to give memory back, so none is asked to"
+            self._warn("memory.give_back", text, f'say a {name} of "2s", or remove it')
+
     def memory(self) -> None:
         """The limit comes before the ceiling."""
         limit, ceiling = self._values.get("memory.limit"), self._values.get("memory.ceiling")
+        total, one = self._values.get("memory.total"), ceiling or limit
+        if total is not None and one is not None and one > total:
+            self._problem(
+                "memory.total",
+                f"{format_size(int(total))} is less than what one worker may take, {format_size(one)}",
+                "say what all of them may take together",
+            )
         if limit is None or ceiling is None:
             return
         name = self._label("memory.ceiling")
@@ -117,17 +189,15 @@ class _Rules:
                 "leave room between them, as 400M and 600M",
             )
 
+    def service(self, *, in_unit: bool) -> None:
+        """What is for systemd alone."""
+        said = [path for path in self._values if path.startswith("service.")]
+        if said and not in_unit:
+            text = f"{', '.join(said)}: what memunit@.service is told, and not used here"
+            self._warn("service", text, "run it as a user, and in an environment, of your choice")
+
     def times(self) -> None:
         """Times that defeat each other."""
-        grace = self._values.get("stop.grace", 0.0)
-        if grace > UNIT_STOP_TIMEOUT and self._source != COMMAND_LINE:
-            most = format_time(UNIT_STOP_TIMEOUT)
-            self._warn(
-                "stop.grace",
-                f"{format_time(grace)} is more than the {most} that TimeoutStopSec= in memunit@.service leaves to "
-                "workers whose master has died: systemd kills them then",
-                f"say {most} at most, or raise TimeoutStopSec= in a drop-in (systemctl edit)",
-            )
         youngest = self._values.get("workers.min_lifetime", 10.0)
         oldest = self._values.get("workers.max_age", math.inf)
         if oldest < youngest:

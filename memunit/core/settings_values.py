@@ -2,26 +2,26 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from memunit.core import settings_unit, targets
 from memunit.core.address import Address, AddressError, parse_address
-from memunit.core.quantity import QuantityError, format_time, parse_size, parse_time
-from memunit.core.schema import MOST_WORKERS, RESERVED_VARIABLES, Key, Kind
-
-_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
-_INTEGER_BOUND = 1 << 63
-# MAX_ARG_STRLEN of execve(2), with pages of 4 KiB: one argument, or one NAME=VALUE, and the NUL that ends it.
-_LONGEST_STRING = 128 << 10
-
-
-class ValueProblem(Exception):
-    """A value that can't be used; `faults` has each thing that is wrong with it, and the remedy."""
-
-    def __init__(self, message: str, remedy: str = "", *more: tuple[str, str]) -> None:
-        super().__init__(message)
-        self.faults = tuple(dict.fromkeys(((message, remedy), *more)))
+from memunit.core.quantity import QuantityError, format_size, format_time, parse_size, parse_time
+from memunit.core.reserved import RESERVED_VARIABLES
+from memunit.core.schema import MOST_WORKERS, Key, Kind
+from memunit.core.settings_texts import (
+    INTEGER_BOUND,
+    ValueProblem,
+    each,
+    nearest,
+    passable,
+    plain,
+    shown,
+    text_of,
+    wrong_type,
+)
+from memunit.core.stopsignal import signal_name
 
 
 def convert(key: Key, value: Any) -> Any:
@@ -32,71 +32,20 @@ def convert(key: Key, value: Any) -> Any:
         raise ValueProblem(error.message, error.remedy) from None
 
 
-def shown(value: Any) -> str:
-    """A value in an error: one line, of a bounded length, in TOML's words."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) and abs(value) >= _INTEGER_BOUND:
-        return "a number of more than 64 bits"
-    if isinstance(value, Mapping):
-        return "a table"
-    if isinstance(value, list | tuple):
-        return "a list"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """The known word that was most likely meant."""
-    plain = word.lower().replace("-", "_").lstrip("_")
-    found = get_close_matches(plain, known, n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
-def _wrong_type(key: Key, value: Any) -> ValueProblem:
-    return ValueProblem(f"{shown(value)} is not {key.kind.value}")
-
-
-def _text(key: Key, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong_type(key, value)
-    _passable(value)
-    if not value.strip():
-        raise ValueProblem("is empty", f"say {key.kind.value}, or leave the key out")
-    return value
-
-
-def _each(items: Iterable[Any], convert_one: Callable[[Any], Any]) -> list[Any]:
-    """Every item converted. Raises one ValueProblem with the faults of all."""
-    found: list[Any] = []
-    faults: list[tuple[str, str]] = []
-    for item in items:
-        try:
-            found.append(convert_one(item))
-        except ValueProblem as problem:
-            faults += problem.faults
-        except AddressError as error:
-            faults.append((error.message, error.remedy))
-    if faults:
-        raise ValueProblem(*faults[0], *faults[1:])
-    return found
-
-
 def _target(key: Key, value: Any) -> str:
-    text = _text(key, value).strip()
-    if _TARGET.fullmatch(text):
-        return text
-    if "/" in text or text.endswith(".py"):
-        module = text.removesuffix(".py").strip("./").replace("/", ".")
-        raise ValueProblem(
-            f"{shown(text)} is a file, not a module and an attribute",
-            f'say "{module}:app" with `directory` as the folder that it is found from',
-        )
-    if ":" not in text:
-        raise ValueProblem(
-            f"{shown(text)} names no attribute", f'say which object of it is the app: "{text}:app"'
-        )
-    raise ValueProblem(f"{shown(text)} is not module:attribute", 'say it as in "shop.web:app"')
+    text = text_of(key, value).strip()
+    wrong = targets.fault(text, "app" if key.name == "run" else key.name)
+    if wrong is not None:
+        raise ValueProblem(*wrong)
+    return text
+
+
+def _script(key: Key, value: Any) -> str:
+    text = text_of(key, value).strip()
+    wrong = targets.no_script(text)
+    if wrong is not None:
+        raise ValueProblem(*wrong)
+    return text
 
 
 def _words(key: Key, value: Any) -> tuple[str, ...]:
@@ -104,17 +53,17 @@ def _words(key: Key, value: Any) -> tuple[str, ...]:
         words = ", ".join(f'"{word}"' for word in value.split()[:8])
         raise ValueProblem("is a text, and no shell is there to take it apart", f"say [{words}]")
     if not isinstance(value, list | tuple | str):
-        raise _wrong_type(key, value)
+        raise wrong_type(key, value)
     if not value or isinstance(value, str):
         raise _no_program()
-    return tuple(_each(enumerate(value), _word))
+    return tuple(each(enumerate(value), _word))
 
 
 def _word(place: tuple[int, Any]) -> str:
     i, word = place
     if not isinstance(word, str):
-        raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if _plain(word) else "")
-    _passable(word)
+        raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if plain(word) else "")
+    passable(word)
     if i == 0 and not word.strip():
         raise _no_program()
     return word
@@ -124,26 +73,10 @@ def _no_program() -> ValueProblem:
     return ValueProblem("names no program", 'say it as in ["node", "server.js"]')
 
 
-def _passable(text: str, subject: str = "") -> None:
-    """Whether a new program can be given it; ValueProblem if not."""
-    if "\0" in text:
-        raise ValueProblem(f"{subject}has a NUL character in it", "remove it")
-    size = len(text.encode("utf-8", "surrogateescape"))
-    if size >= _LONGEST_STRING:
-        raise ValueProblem(
-            f"{subject}has {size} bytes, and the kernel passes fewer than {_LONGEST_STRING} to a program",
-            "put it in a file, and name that",
-        )
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _INTEGER_BOUND
-
-
 def _path(key: Key, value: Any) -> str:
-    text = _text(key, value)
+    text = text_of(key, value)
     if text.startswith("~"):
-        raise ValueProblem(f"{shown(text)}: nobody's home is known here", "write the whole path, from / on")
+        raise ValueProblem(f"{shown(text)}: ~ is not expanded here", "write the whole path, from / on")
     if not text.startswith("/"):
         raise ValueProblem(f"{shown(text)} is not an absolute path", "write the whole path, from / on")
     return text
@@ -159,10 +92,18 @@ def _choice(key: Key, value: Any) -> str:
     )
 
 
+def _signal(key: Key, value: Any) -> str:
+    name = signal_name(text_of(key, value))
+    if name is None:
+        remedy = f"say one of {', '.join(key.choices)}"
+        raise ValueProblem(f"{shown(value)} is not a signal that programs end at", remedy)
+    return name
+
+
 def _mapping(key: Key, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise _wrong_type(key, value)
-    return dict(_each(value.items(), _variable))
+        raise wrong_type(key, value)
+    return dict(each(value.items(), _variable))
 
 
 def _variable(item: tuple[str, Any]) -> tuple[str, str]:
@@ -172,40 +113,57 @@ def _variable(item: tuple[str, Any]) -> tuple[str, str]:
     if name in RESERVED_VARIABLES:
         raise ValueProblem(f"{name} is what memunit itself tells each worker", "leave it out")
     if not isinstance(text, str):
-        remedy = f'in quotes: {name} = "{shown(text)}"' if _plain(text) or isinstance(text, bool) else ""
+        remedy = f'in quotes: {name} = "{shown(text)}"' if plain(text) or isinstance(text, bool) else ""
         raise ValueProblem(f"{name}: {shown(text)} is not a text", remedy)
-    _passable(f"{name}={text}", f"{name} ")
+    passable(f"{name}={text}", f"{name} ")
     return name, text
 
 
+def _switch(key: Key, value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if value == "auto":
+        return "auto"
+    if isinstance(value, str) and value in ("true", "false"):
+        raise ValueProblem(f"{shown(value)} is a text", f"without quotes: {value}")
+    raise wrong_type(key, value)
+
+
 def _boolean(key: Key, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong_type(key, value)
-    return value
+    if value == "auto":
+        raise wrong_type(key, value)
+    return bool(_switch(key, value))
 
 
 def _addresses(key: Key, value: Any) -> tuple[Address, ...]:
     if isinstance(value, str | int) and not isinstance(value, bool):
         raise _quoted("is one address and not a list", value, "in brackets", key)
     if not isinstance(value, list | tuple):
-        raise _wrong_type(key, value)
+        raise wrong_type(key, value)
     before: list[Address] = []
 
     def address(text: Any) -> Address:
         if not isinstance(text, str):
             raise _quoted(f"{shown(text)} in it is not a text", text, "in quotes", key)
         found = parse_address(text)
-        if found in before and found.port != 0:
-            raise ValueProblem(f"{found} stands there twice", "once is enough")
-        before.append(found)
+        if found.port != 0 or found.kind == "unix":
+            again = next((place for place in found.places if place in before), None)
+            if again is not None:
+                raise ValueProblem(f"{again} stands there twice", "once is enough")
+            both = next(((one, other) for one in found.places for other in before if one.meets(other)), None)
+            if both is not None:
+                raise ValueProblem(
+                    f"{both[0]} and {both[1]} are the same port of one address", "keep one of them"
+                )
+        before.extend(found.places)
         return found
 
-    return tuple(_each(value, address))
+    return tuple(each(value, address))
 
 
 def _quoted(message: str, value: Any, how: str, key: Key) -> ValueProblem:
     """An address that is not written as one, and what is wrong with it even if it were."""
-    if not isinstance(value, str) and not _plain(value):
+    if not isinstance(value, str) and not plain(value):
         return ValueProblem(message)
     try:
         parse_address(str(value))
@@ -225,15 +183,11 @@ def _count(key: Key, value: Any) -> int | None:
     return number
 
 
-def _integer(key: Key, value: Any) -> int:
-    return _whole(key, value)
-
-
 def _whole(key: Key, value: Any) -> int:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 10:
         raise ValueProblem(f"{shown(value)} is a text", f"without quotes: {int(value)}")
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(key, value)
+        raise wrong_type(key, value)
     if value < 0 or value > MOST_WORKERS:
         raise ValueProblem(f"{shown(value)} is not {key.kind.value}")
     return value
@@ -241,10 +195,21 @@ def _whole(key: Key, value: Any) -> int:
 
 def _size(key: Key, value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _wrong_type(key, value)
-    if isinstance(value, int) and abs(value) >= _INTEGER_BOUND:
+        raise wrong_type(key, value)
+    if isinstance(value, int) and abs(value) >= INTEGER_BOUND:
         raise ValueProblem(shown(value), 'say "infinity" for no bound')
     size = parse_size(value)
+    if size == 0 and key.never:
+        return 0
+    if key.least and size is None and not key.endless:
+        raise ValueProblem(
+            "this one has to end, so it can't be infinity", f'say a size such as "{key.default}"'
+        )
+    if key.least and size is not None and size < key.least:
+        raise ValueProblem(
+            f"{format_size(size)} is too small",
+            f'say "{format_size(int(key.least))}" at least; "{key.default}" is usual',
+        )
     if size == 0:
         raise ValueProblem(
             "no process runs in 0 bytes", 'say a size such as "400M", or "infinity" for no bound'
@@ -252,10 +217,18 @@ def _size(key: Key, value: Any) -> int | None:
     return size
 
 
+def _total(key: Key, value: Any) -> int | float | None:
+    """None for "auto", infinite for "infinity"."""
+    if value == "auto":
+        return None
+    size = _size(key, value)
+    return math.inf if size is None else size
+
+
 def _time(key: Key, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _wrong_type(key, value)
-    if isinstance(value, int) and abs(value) >= _INTEGER_BOUND:
+        raise wrong_type(key, value)
+    if isinstance(value, int) and abs(value) >= INTEGER_BOUND:
         raise ValueProblem(shown(value), f'say "{key.default}"')
     seconds = parse_time(value, endless=key.endless)
     if seconds == 0 and key.never:
@@ -272,16 +245,40 @@ def _time(key: Key, value: Any) -> float:
     return seconds
 
 
+def _mode(key: Key, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueProblem(f"{shown(value)} is a number", 'in quotes, as "0660"')
+    text = text_of(key, value).strip()
+    if not re.fullmatch("0?[0-7]{1,3}", text):
+        raise ValueProblem(f"{shown(text)} is not {key.kind.value}", "say one from 0002 to 0777")
+    mode = int(text, 8)
+    if not mode & 0o222:
+        raise ValueProblem(
+            f"{shown(text)} lets nobody but root connect: that takes the right to write (unix(7))",
+            'say "0660" for the owner and a group, "0666" for everybody',
+        )
+    return mode
+
+
 _CONVERTERS: dict[Kind, Callable[[Key, Any], Any]] = {
     Kind.TARGET: _target,
+    Kind.SCRIPT: _script,
     Kind.WORDS: _words,
     Kind.PATH: _path,
     Kind.CHOICE: _choice,
     Kind.MAPPING: _mapping,
+    Kind.SWITCH: _switch,
     Kind.BOOLEAN: _boolean,
     Kind.ADDRESSES: _addresses,
     Kind.COUNT: _count,
-    Kind.INTEGER: _integer,
+    Kind.INTEGER: _whole,
     Kind.SIZE: _size,
     Kind.TIME: _time,
+    Kind.MODE: _mode,
+    Kind.ACCOUNT: settings_unit.account,
+    Kind.SIGNAL: _signal,
+    Kind.TOTAL: _total,
+    Kind.PATHS: settings_unit.paths,
+    Kind.CREDENTIALS: settings_unit.credentials,
+    Kind.MASK: settings_unit.mask,
 }

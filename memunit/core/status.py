@@ -1,12 +1,12 @@
 """The sentence of `systemctl status`, and the longer account that SIGUSR1 asks for. ASCII alone: see protocol."""
 
 import math
-from collections.abc import Iterable
 
 from memunit.core import forecast
-from memunit.core.model import Phase, Slot, State, Worker
+from memunit.core.model import Phase
 from memunit.core.quantity import format_size
-from memunit.core.wording import coarse, grows, seconds, workers
+from memunit.core.state import State
+from memunit.core.wording import coarse, gave, grows, seconds, workers
 
 
 def sentence(state: State, now: float) -> str:
@@ -19,6 +19,11 @@ def sentence(state: State, now: float) -> str:
     if total:
         causes = sorted(state.ended.items(), key=lambda item: (-item[1], item[0]))
         parts.append(f"{total} recycled ({', '.join(f'{n} {cause}' for cause, n in causes)})")
+    if state.gifts:
+        parts.append(gave(state.gifts, state.given))
+    if state.settings:
+        said = ", ".join(f"{path} = {text}" for path, text in state.settings.items())
+        parts.append(f"until the next reload {said}")
     text = ", ".join(parts)
     if state.trouble and state.exit_code:
         text += f"; {state.trouble}"
@@ -69,19 +74,20 @@ def _next_try(state: State, now: float) -> str:
     return f", next try in {at - now:.0f} s" if at - now >= 1 else ""
 
 
-def dump(state: State, each: Iterable[Worker], slots: Iterable[Slot], now: float) -> str:
+def dump(state: State, now: float) -> str:
     """Every worker and slot in a line each."""
     lines = [sentence(state, now)]
-    for worker in sorted(each, key=lambda w: w.id):
+    for worker in sorted(state.workers.values(), key=lambda w: w.id):
         memory = format_size(worker.memory) if worker.memory is not None else "not measured"
         limit = format_size(worker.limit) if worker.limit is not None else "no limit"
         lines.append(
             f"worker {worker.id.slot}.{worker.id.generation} pid {worker.pid} {worker.phase.value} for "
             f"{seconds(now - worker.since)}, memory {memory} of {limit}, configuration {worker.revision}"
             + (f", to be replaced: {worker.wants}" if worker.wants else "")
+            + (f", {gave(worker.gifts, worker.given)}" if worker.gifts else "")
             + (f", status: {worker.status}" if worker.status else "")
         )
-    for slot in slots:
+    for slot in state.slots:
         if slot.failures or slot.futile:
             wait = f", next try in {seconds(slot.retry_at - now)}" if slot.retry_at > now else ""
             lines.append(f"slot {slot.index}: {slot.failures} failures in a row{wait}")

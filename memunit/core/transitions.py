@@ -3,17 +3,17 @@
 A test enumerates `Phase` x `WORKER_FACTS` against `TABLE`. Facts about workers that are gone never reach it.
 """
 
-import math
 from collections.abc import Callable
 from typing import cast
 
-from memunit.core import memory, verdicts
-from memunit.core.actions import Measure, NotifyExtend
+from memunit.core import giving, kills, memory, phases, recycle, wording
 from memunit.core.facts import (
     WORKER_FACTS,
+    Deaf,
     Executed,
     Exited,
     ExtendTimeout,
+    InWork,
     OomKilled,
     Ping,
     Ready,
@@ -23,138 +23,128 @@ from memunit.core.facts import (
     SpawnFailed,
     StatusText,
     Stopping,
+    Unwatched,
     WatchdogTrigger,
     WorkerFact,
 )
+from memunit.core.messages import Message
 from memunit.core.model import Cause, Phase, Worker
-from memunit.core.turn import DEBUG, ERROR, EXTEND_MARGIN, Turn
-from memunit.core.wording import name, worker_fields
+from memunit.core.passes import Pass
 
-# Seconds for which a replacement that never says READY=1 has to live to count as ready.
-PROBATION = 1.0
-
-Handler = Callable[[Turn, Worker, WorkerFact], None]
+Handler = Callable[[Pass, Worker, WorkerFact], None]
 
 
-def _pass_over(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _pass_over(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     """Decided: this fact changes nothing in this phase."""
 
 
-def _spawned(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _spawned(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     """Also of one that was told to stop meanwhile: each entry of an end has one of a start."""
-    worker = turn.put(worker, pid=cast(Spawned, fact).pid)
-    turn.journal("WORKER_STARTING", DEBUG, f"{name(worker)} was started", worker_fields(worker))
+    worker.pid = cast(Spawned, fact).pid
+    text = f"{wording.name(worker)} was started"
+    p.journal(Message.WORKER_STARTING, text, wording.worker_fields(worker))
 
 
-def _spawn_failed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """No entry of an end: there was no process, or it never became the app."""
-    error = cast(SpawnFailed, fact).error
-    del turn.workers[worker.id]
-    text = f"worker {worker.id.slot} can't be started: {error}"
-    # Of one that is cut short because the master gives up, what counts is what the tries before it have said.
-    told = worker.reason is not None or (turn.state.stopping and turn.state.trouble)
-    priority = DEBUG if told else ERROR
-    turn.journal("LAUNCH_FAILED", priority, text[0].upper() + text[1:], worker_fields(worker))
-    if worker.reason is None and not turn.state.stopping:
-        turn.fail(worker, text)
+def _spawn_failed(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    phases.never_was(p, worker, cast(SpawnFailed, fact).error)
 
 
-def _executed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _executed(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     """A program that never speaks is ready now. But one that ends at once must not have taken the place of one that
     serves, nor pass a reload: those it has to outlast for a while.
     """
-    if not turn.state.policy.ready_on_exec or worker.told_stopping:
+    if not p.state.policy.ready_on_exec or worker.told_stopping:
         return
-    replaces = any(w.phase is Phase.RUNNING for w in turn.in_slot(worker.id.slot))
-    if replaces or turn.state.rollout is not None:
-        turn.put(worker, timer=turn.now + PROBATION, executed=True)
+    if p.state.roster.running_in(worker.id.slot) is not None or p.state.rollout is not None:
+        phases.prove(p, worker)
     else:
-        become_ready(turn, worker)
+        phases.run(p, worker)
 
 
-def _ready(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    become_ready(turn, worker)
-
-
-def become_ready(turn: Turn, worker: Worker) -> None:
-    """It serves. Only now is the one that it replaces told to stop: no moment without either."""
-    worker = turn.enter(
-        worker,
-        Phase.RUNNING,
-        ready_at=turn.now,
-        timer=math.inf,
-        watchdog_at=turn.now + worker.watchdog if worker.pings else math.inf,
-    )
-    turn.do(Measure(worker.id))
-    turn.open_gate()
-    for old in turn.in_slot(worker.id.slot):
-        if old.phase is Phase.RUNNING and old.id != worker.id:
-            turn.stop(old, turn.why(old) or Cause.REQUESTED)
-
-
-def _ping(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """The first ping arms the watchdog: a program that never pings did not ask to be watched."""
-    armed = worker.phase is not Phase.STARTING and worker.force is None
-    at = turn.now + worker.watchdog if armed else math.inf
-    turn.put(worker, pings=True, watchdog_at=at)
-
-
-def _trigger(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    if worker.force is None:
-        turn.abort(worker, Cause.WATCHDOG)
-
-
-def _stopping_early(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """It stops, as it was told, or before it was ready: it will end by itself, or at its timeout."""
-    # One on probation will not pass it, and has its start timeout for that.
-    timer = worker.born + turn.state.policy.start_timeout if worker.on_probation else worker.timer
-    turn.put(worker, told_stopping=True, timer=max(turn.now, timer))
-
-
-def _stopping_by_itself(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """Somebody else asked it to stop, or it decided to: it drains like any other, and is replaced at once."""
-    # One that does so right after READY is as good as a crash loop.
-    turn.hold_back(worker)
-    turn.stop(turn.put(worker, told_stopping=True), Cause.REQUESTED, signal=False)
-
-
-def _status(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    turn.put(worker, status=cast(StatusText, fact).text)
-
-
-def _extend(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    """EXTEND_TIMEOUT_USEC moves the start timeout and the kill timer, as systemd's own; never an abort's."""
-    if worker.force is not None or worker.on_probation:
+def _ready(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    """The first of a new configuration has to live on, or an app that ends right after READY=1 would be served by none:
+    with one worker, the reload was done when it said so.
+    """
+    rollout = p.state.rollout
+    if worker.probation:
         return
-    timer = max(worker.timer, turn.now + cast(ExtendTimeout, fact).seconds)
-    turn.put(worker, timer=timer)
-    if not turn.state.ready_sent:
-        turn.do(NotifyExtend(timer - turn.now + EXTEND_MARGIN))
+    if rollout is not None and not rollout.proven:
+        phases.prove(p, worker)
+    else:
+        phases.run(p, worker)
 
 
-def _sampled(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _ping(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    kills.ping(p, worker)
+
+
+def _trigger(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    if worker.force is None:
+        phases.abort(p, worker, Cause.WATCHDOG)
+
+
+def _stopping_early(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    """It stops, as it was told, or before it was ready: it will end by itself, or at its timeout."""
+    if worker.on_probation:
+        # It will not pass, and has its start timeout to end.
+        worker.deadline = worker.yields_at = max(p.now, worker.born + p.state.policy.start_timeout)
+        p.touch(worker)
+    worker.told_stopping = True
+
+
+def _stopping_by_itself(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    """Somebody else asked it to stop, or it decided to: it drains like any other, and is replaced."""
+    phases.leave(p, worker)
+
+
+def _deaf(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    worker.deaf = True
+
+
+def _status(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    worker.status = cast(StatusText, fact).text
+
+
+def _extend(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    kills.extend(p, worker, cast(ExtendTimeout, fact).seconds)
+
+
+def _sampled(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     sample = cast(Sampled, fact)
-    before = worker
-    worker = turn.put(memory.observe(worker, sample.memory, sample.metric, turn.now))
+    memory.observe(worker, sample.memory, sample.metric, p.now)
+    p.touch(worker)
     if memory.over_ceiling(worker):
-        turn.kill(worker, Cause.MEMORY_CEILING)
-    elif worker.limit is not None:
-        verdicts.judge(turn, before, worker)
+        phases.kill(p, worker, Cause.MEMORY_CEILING)
+    elif worker.phase is Phase.RUNNING:
+        recycle.sampled(p, worker)
+    elif worker.phase is Phase.STOP_SIGTERM:
+        recycle.sampled_late(p, worker)
 
 
-def _oom_killed(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _unwatched(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    giving.unheard(p, worker)
+
+
+def _oom_killed(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     """Its end is another fact: this is why."""
     killed = cast(OomKilled, fact)
-    turn.put(worker, oom="own" if killed.own else "outside", peak=killed.peak)
+    worker.oom, worker.peak = "own" if killed.own else "outside", killed.peak
 
 
-def _request(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
-    turn.put(worker, wants=Cause.REQUESTED)
+def _in_work(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    """What its end has cut off, if it was an accident."""
+    found = cast(InWork, fact)
+    worker.requests, worker.longest = found.count, found.longest
 
 
-def _exited(turn: Turn, worker: Worker, fact: WorkerFact) -> None:
+def _request(p: Pass, worker: Worker, fact: WorkerFact) -> None:
+    recycle.want(p, worker, Cause.REQUESTED)
+
+
+def _exited(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     end = cast(Exited, fact)
-    turn.end(worker, end.code, end.status)
+    worker.outlived = end.outlived
+    phases.end(p, worker, end.code, end.status)
 
 
 TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
@@ -165,10 +155,13 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.STARTING, Ping): _ping,
     (Phase.STARTING, WatchdogTrigger): _trigger,
     (Phase.STARTING, Stopping): _stopping_early,
+    (Phase.STARTING, Deaf): _deaf,
     (Phase.STARTING, StatusText): _status,
     (Phase.STARTING, ExtendTimeout): _extend,
     (Phase.STARTING, Sampled): _sampled,
+    (Phase.STARTING, Unwatched): _pass_over,
     (Phase.STARTING, OomKilled): _oom_killed,
+    (Phase.STARTING, InWork): _in_work,
     (Phase.STARTING, Exited): _exited,
     (Phase.STARTING, RecycleRequested): _pass_over,
     (Phase.RUNNING, Spawned): _spawned,
@@ -178,10 +171,13 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.RUNNING, Ping): _ping,
     (Phase.RUNNING, WatchdogTrigger): _trigger,
     (Phase.RUNNING, Stopping): _stopping_by_itself,
+    (Phase.RUNNING, Deaf): _deaf,
     (Phase.RUNNING, StatusText): _status,
     (Phase.RUNNING, ExtendTimeout): _pass_over,
     (Phase.RUNNING, Sampled): _sampled,
+    (Phase.RUNNING, Unwatched): _unwatched,
     (Phase.RUNNING, OomKilled): _oom_killed,
+    (Phase.RUNNING, InWork): _in_work,
     (Phase.RUNNING, Exited): _exited,
     (Phase.RUNNING, RecycleRequested): _request,
     (Phase.STOP_SIGTERM, Spawned): _spawned,
@@ -191,28 +187,33 @@ TABLE: dict[tuple[Phase, type[WorkerFact]], Handler] = {
     (Phase.STOP_SIGTERM, Ping): _ping,
     (Phase.STOP_SIGTERM, WatchdogTrigger): _trigger,
     (Phase.STOP_SIGTERM, Stopping): _stopping_early,
+    (Phase.STOP_SIGTERM, Deaf): _deaf,
     (Phase.STOP_SIGTERM, StatusText): _status,
     (Phase.STOP_SIGTERM, ExtendTimeout): _extend,
     (Phase.STOP_SIGTERM, Sampled): _sampled,
+    (Phase.STOP_SIGTERM, Unwatched): _pass_over,
     (Phase.STOP_SIGTERM, OomKilled): _oom_killed,
+    (Phase.STOP_SIGTERM, InWork): _in_work,
     (Phase.STOP_SIGTERM, Exited): _exited,
     (Phase.STOP_SIGTERM, RecycleRequested): _pass_over,
     (Phase.STOP_SIGKILL, Spawned): _spawned,
     (Phase.STOP_SIGKILL, SpawnFailed): _spawn_failed,
+    (Phase.STOP_SIGKILL, Deaf): _deaf,
     (Phase.STOP_SIGKILL, OomKilled): _oom_killed,
+    (Phase.STOP_SIGKILL, InWork): _in_work,
     (Phase.STOP_SIGKILL, Exited): _exited,
     **{
         (Phase.STOP_SIGKILL, fact): _pass_over
         for fact in WORKER_FACTS
-        if fact not in (Spawned, SpawnFailed, OomKilled, Exited)
+        if fact not in (Spawned, SpawnFailed, Deaf, OomKilled, InWork, Exited)
     },
     # A dead worker is no longer in the state; the rows stand so that the table is total.
     **{(Phase.DEAD, fact): _pass_over for fact in WORKER_FACTS},
 }
 
 
-def apply(turn: Turn, fact: WorkerFact) -> None:
+def apply(p: Pass, fact: WorkerFact) -> None:
     """Let one fact take effect on the worker that it is about."""
-    worker = turn.workers.get(fact.id)
+    worker = p.state.workers.get(fact.id)
     if worker is not None:
-        TABLE[worker.phase, type(fact)](turn, worker, fact)
+        TABLE[worker.phase, type(fact)](p, worker, fact)

@@ -1,28 +1,27 @@
 """The sentences and fields of the journal: subject, fact, consequence. One place, so that all entries agree."""
 
+from collections.abc import Sequence
+
 from memunit.core.causes import cut_off
 from memunit.core.model import Cause, Worker
 from memunit.core.quantity import format_size
 
-_SIGNALS = {
-    1: "HUP",
-    2: "INT",
-    3: "QUIT",
-    4: "ILL",
-    6: "ABRT",
-    7: "BUS",
-    8: "FPE",
-    9: "KILL",
-    11: "SEGV",
-    13: "PIPE",
-    15: "TERM",
-    31: "SYS",
-}
+# signal(7), of all architectures but MIPS, SPARC, Alpha and PA-RISC, from 1 on.
+_NAMES = (
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG "
+    "XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+)
+_SIGNALS = dict(enumerate(_NAMES.split(), start=1))
 _EXITS = {
     200: " (CHDIR: its directory is not accessible)",
     202: " (FDS: its sockets or its control group can't be set up)",
     203: " (EXEC: the program can't be executed)",
 }
+
+
+# What it said last tells how far it came; of the others, what it waited for.
+_NEVER_READY = (Cause.START_FAILED, Cause.START_TIMEOUT)
+_TOLD_WITH_STATUS = (*_NEVER_READY, Cause.GRACE_EXPIRED, Cause.WATCHDOG)
 
 
 def name(worker: Worker) -> str:
@@ -63,18 +62,22 @@ def how(code: str, status: int, *, ran: bool) -> str:
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
     if code == "unknown":
-        return "ended, and another wait() of this program has taken its status"
+        return "ended, and how is unknown: another process has waited for it"
     if code == "exited":
         return f"exited with status {status}{'' if ran else _EXITS.get(status, '')}"
-    return f"killed by SIG{_SIGNALS.get(status, str(status))}" + (
-        " (core dumped)" if code == "dumped" else ""
-    )
+    return f"killed by {_signal(status)}" + (" (core dumped)" if code == "dumped" else "")
 
 
-def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
-    """One clause for the status line about an accident."""
-    end = how(code, status, ran=worker.ran)
-    said = f": {worker.status}" if worker.status and cause is Cause.START_FAILED else ""
+def _signal(number: int) -> str:
+    return f"SIG{_SIGNALS.get(number, str(number))}"
+
+
+def trouble(worker: Worker, cause: Cause, end: str = "") -> str:
+    """One clause for the status line about a failure; `end` says how its process ended, if it has."""
+    if cause is Cause.START_TIMEOUT and not worker.pid:
+        # It was never forked: its zygote still imports, or hangs. LAUNCH_FAILED says which, when the zygote has ended.
+        return f"worker {worker.id.slot} can't be started: the app was not imported in time"
+    said = f": {worker.status}" if worker.status and cause in _NEVER_READY else ""
     what = {
         Cause.START_FAILED: "failed to start",
         Cause.START_TIMEOUT: "was not ready in time",
@@ -84,9 +87,30 @@ def outcome(worker: Worker, cause: Cause, code: str, status: int) -> str:
     return f"worker {worker.id.slot} {what}{said}" + (f" ({end})" if cause is Cause.START_FAILED else "")
 
 
+def late(worker: Worker) -> str:
+    """One clause for the status line about a worker that is still not ready, and has said what it waits for."""
+    return f"worker {worker.id.slot} was not ready in time: {worker.status}"
+
+
 def grows(worker: Worker) -> str:
     """ ", growing 12M an hour", or nothing where that can't be said."""
     return f", growing {format_size(int(worker.growth * 3600))} an hour" if worker.growth > 0 else ""
+
+
+def gave(times: int, size: int) -> str:
+    """ "gave back 131M once", or on the average of several "131M 4 times"; nothing for none. `size` is of all."""
+    return (
+        f"gave back {format_size(size // times)} {'once' if times == 1 else f'{times} times'}"
+        if times
+        else ""
+    )
+
+
+def again(worker: Worker) -> str:
+    """ "; it has given back 524M in 4 times", or nothing of a first time."""
+    return (
+        f"; it has given back {format_size(worker.given)} in {worker.gifts} times" if worker.gifts > 1 else ""
+    )
 
 
 def stopping(worker: Worker) -> str:
@@ -95,20 +119,50 @@ def stopping(worker: Worker) -> str:
         return f"{name(worker)} is killed: {worker.force}{_detail(worker, worker.force)}"
     if worker.force is not None:
         return f"{name(worker)} is aborted: {worker.force}; its stacks follow if it can write them"
+    if worker.told_stopping and worker.reason is Cause.REQUESTED:
+        return f"{name(worker)} says that it stops, and is replaced{last_words(worker)}"
     return f"{name(worker)} is being stopped: {worker.reason}{_detail(worker, worker.reason)}"
 
 
 def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status: int, now: float) -> str:
     """The sentence of an end entry."""
     during = f" while being stopped for {reason}" if reason is not None else ""
-    said = f", last status: {worker.status}" if worker.status and cause is Cause.START_FAILED else ""
+    said = last_words(worker) if cause in _TOLD_WITH_STATUS else ""
     if worker.oom == "outside":
         said += ", by the kernel's OOM killer for want of memory elsewhere: MemoryMax= of the unit, or the machine"
     served = f" after {seconds(now - worker.born)}"
-    lost = "; it does not handle SIGTERM: what it was doing is lost" if cut_off(worker, code, status) else ""
+    lost = ""
+    if cut_off(worker, code, status):
+        lost = f"; it does not handle {_signal(worker.stop_signal)}: what it was doing is lost"
     drain = f", {seconds(now - worker.stop_at)} of it to stop" if worker.stop_at is not None else ""
+    if cause in _CUTS_OFF and worker.requests:
+        lost += f"; with {requests(worker.requests, worker.longest)}"
     end = how(code, status, ran=worker.ran)
+    if worker.outlived:
+        end += " (its first process; it had others)"
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{lost}{said}"
+
+
+# Ends that cut off what the worker was doing.
+_CUTS_OFF = (
+    *(Cause.MEMORY_CEILING, Cause.WATCHDOG, Cause.GRACE_EXPIRED),
+    *(Cause.CRASH_SIGNAL, Cause.CRASH_EXIT),
+)
+
+
+def requests(count: int, longest: Sequence[tuple[str, float]]) -> str:
+    """ "GET /report for 12 s and 2 more in work", the longest first; nothing of none."""
+    if not count:
+        return ""
+    told = [f"{route} for {seconds(age)}" for route, age in longest]
+    if count > len(told):
+        told.append(f"{count - len(told)} more" if told else f"{count} request{'' if count == 1 else 's'}")
+    return f"{', '.join(told[:-1])} and {told[-1]} in work" if len(told) > 1 else f"{told[0]} in work"
+
+
+def last_words(worker: Worker) -> str:
+    """ ", last status: finishing 3 requests", or nothing of one that has said none."""
+    return f", last status: {worker.status}" if worker.status else ""
 
 
 def _detail(worker: Worker, cause: Cause | None) -> str:
@@ -119,7 +173,8 @@ def _detail(worker: Worker, cause: Cause | None) -> str:
     if cause is Cause.MEMORY_CEILING and worker.memory is not None and worker.ceiling is not None:
         return f", {format_size(worker.memory)} of {format_size(worker.ceiling)} ({worker.metric})"
     if memory and cause in (Cause.MEMORY_LIMIT, Cause.PRESSURE):
-        return f", {memory}{grows(worker)}"
+        before = f"; it {gave(worker.gifts, worker.given)} before" if worker.gifts else ""
+        return f", {memory}{grows(worker)}{before}"
     return ""
 
 
@@ -134,6 +189,11 @@ def worker_fields(worker: Worker) -> dict[str, str | int]:
     if worker.reason is not None or worker.force is not None:
         fields["MEMUNIT_STOP_REASON"] = str(worker.reason or worker.force)
     return fields
+
+
+def gift_fields(worker: Worker) -> dict[str, str | int]:
+    """The fields of what it has given back; none if that is nothing."""
+    return {"MEMUNIT_GIFTS": worker.gifts, "MEMUNIT_GIVEN_BYTES": worker.given} if worker.gifts else {}
 
 
 def end_fields(
@@ -154,6 +214,14 @@ def end_fields(
     measured = worker.memory if worker.decided_memory is None else worker.decided_memory
     if worker.growth > 0:
         fields["MEMUNIT_GROWTH_BYTES_PER_HOUR"] = int(worker.growth * 3600)
+    if worker.status:
+        fields["MEMUNIT_WORKER_STATUS"] = worker.status
+    if cause in _CUTS_OFF and worker.requests:
+        fields["MEMUNIT_IN_WORK"] = worker.requests
+        if worker.longest:
+            route, age = worker.longest[0]
+            fields["MEMUNIT_IN_WORK_ROUTE"] = route
+            fields["MEMUNIT_IN_WORK_USEC"] = int(age * 1_000_000)
     if worker.peak:
         fields["MEMUNIT_PEAK_BYTES"] = worker.peak
     if measured is not None:
@@ -161,7 +229,9 @@ def end_fields(
         fields["MEMUNIT_METRIC"] = worker.metric
     if worker.limit is not None:
         fields["MEMUNIT_LIMIT_BYTES"] = worker.limit
-    return fields
+    if worker.ceiling is not None:
+        fields["MEMUNIT_CEILING_BYTES"] = worker.ceiling
+    return fields | gift_fields(worker)
 
 
 def squeezed(bound: int) -> str:

@@ -12,9 +12,10 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
-from memunit.master.group import Group, kill, number, occupied, read, remove, write
+from memunit.master.group import Group, members, number, occupied, read, remove, write
+from memunit.master.group import kill as kill_all
 
 MOUNT = "/sys/fs/cgroup"
 MASTER = "master"
@@ -83,13 +84,30 @@ class Tree:
         """A new group for a worker. Raises OSError."""
         return Group(f"{self._workers}/{name}", limit=limit, ceiling=ceiling)
 
+    def known_group(self, name: str, *, limit: int | None, ceiling: int | None) -> Group | None:
+        """The group that a predecessor has made for a worker; None if it is not there, or can't be read."""
+        path = f"{self._workers}/{name}"
+        try:
+            return Group(path, limit=limit, ceiling=ceiling, known=True) if os.path.isdir(path) else None
+        except OSError:
+            return None
+
+    def zygote_path(self, name: str) -> str:
+        """The path of the group of a zygote that is there already."""
+        return f"{self._zygotes}/{name}"
+
+    def members(self, besides: Container[str] = ()) -> set[int]:
+        """The pids of all that was started here and has not ended, but for those in the groups of these paths."""
+        groups = (*os.scandir(self._workers), *os.scandir(self._zygotes))
+        return {pid for entry in groups if entry.path not in besides for pid in members(entry.path)}
+
     def zygote(self, name: str) -> str:
         """The path of a group for a zygote. Raises OSError.
 
         Until `settle`, it may take what is free, and is killed for more: past the bound of all that we have started it
         would not fail, but make everybody wait, those who serve as well.
         """
-        path = f"{self._zygotes}/{name}"
+        path = self.zygote_path(name)
         with contextlib.suppress(FileExistsError):  # of a try that got no further
             os.mkdir(path)
         bound, taken = self._bound(), occupied(self._payload)
@@ -131,12 +149,15 @@ class Tree:
     def _bound(self) -> int | None:
         return _least(f"{self._payload}/{name}" for name in _BOUNDS)
 
-    def clear(self) -> list[str]:
-        """Kill and remove the groups that an earlier master has left; the paths of those that are still there."""
+    def clear(self, kept: Container[str] = (), *, kill: bool = True) -> list[str]:
+        """Kill and remove the groups that an earlier master has left, but for `kept`; the paths of those that are
+        still there. Without `kill`, only the empty ones are removed.
+        """
         left = []
         for entry in (*os.scandir(self._workers), *os.scandir(self._zygotes)):
-            if entry.is_dir(follow_symlinks=False):
-                kill(entry.path)
+            if entry.is_dir(follow_symlinks=False) and entry.path not in kept:
+                if kill:
+                    kill_all(entry.path)
                 if not remove(entry.path):
                     left.append(entry.path)
         return left

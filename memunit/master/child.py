@@ -9,6 +9,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -16,27 +17,18 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from memunit.master import system
+from memunit.master.afresh import (
+    NOT_FOR_WORKERS,
+    close_all_but,
+    move,
+    read_from_nowhere,
+    reset_signals,
+)
 
 EXIT_CHDIR = 200
 EXIT_FDS = 202
 EXIT_EXEC = 203
 FIRST_SOCKET = 3
-
-# What systemd hands to its own child and means for nobody else.
-NOT_FOR_WORKERS = frozenset(
-    {
-        "FDSTORE",
-        "LISTEN_FDNAMES",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "LISTEN_PIDFDID",
-        "MAINPID",
-        "NOTIFY_SOCKET",
-        "SYSTEMD_EXEC_PID",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +40,31 @@ class Launch:
     directory: str | None = None
     sockets: tuple[tuple[str, int], ...] = ()
     notify_path: str | None = None
+    notify_descriptor: bool = False
+    """Whether the program gets, after its sockets, a datagram socket that is connected to notify_path, too."""
     watchdog_usec: int = 0
     parent_death_signal: int = 0
+    stop_signal: int = signal.SIGTERM
+    """What tells it to stop: never ignored when it begins."""
     cgroup: str = ""
     """The cgroup.procs file of the group that it belongs in; empty for that of its parent."""
+    pressure_watch: str = ""
+    """What it is told to watch (MEMORY_PRESSURE_WATCH), and no other: its own FIFO, or /dev/null; empty for nothing."""
+    scoreboard: int = -1
+    """The page that it shares with its siblings, which it gets after its sockets; -1 for none."""
+    board: int = -1
+    """The page that it alone writes, which it gets after that; -1 for none."""
+
+    @property
+    def above(self) -> int:
+        """The first descriptor that it does not get."""
+        return FIRST_SOCKET + len(self.sockets) + len(self.pages) + self.notify_descriptor
+
+    @property
+    def pages(self) -> dict[str, int]:
+        """The pages that it gets after its sockets, by the variables that tell it where."""
+        pages = {"MEMUNIT_SCOREBOARD": self.scoreboard, "MEMUNIT_BOARD": self.board}
+        return {name: page for name, page in pages.items() if page >= 0}
 
 
 def _fail(report: int, error: BaseException, path: str, status: int) -> NoReturn:
@@ -64,19 +77,23 @@ def _fail(report: int, error: BaseException, path: str, status: int) -> NoReturn
 def become_program(launch: Launch, report: int) -> NoReturn:
     path, status = "", EXIT_FDS
     try:
-        # Above every socket's place.
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + len(launch.sockets))
+        # Above the place of all that it gets.
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, launch.above)
         path = launch.cgroup
-        _move(launch)
+        move(launch.cgroup)
         path = ""
         _reset(launch)
-        _place_sockets(launch)
-        _close_all_but({*range(FIRST_SOCKET + len(launch.sockets)), report})
+        _place_descriptors(launch)
+        if launch.notify_descriptor:
+            path = launch.notify_path or ""
+            _connect_notify(path, launch.above - 1)
+            path = ""
+        close_all_but({*range(launch.above), report})
         if launch.directory is not None:
             path, status = launch.directory, EXIT_CHDIR
             os.chdir(launch.directory)
         path, status = launch.argv[0], EXIT_EXEC
-        environment = _environment(launch, with_sockets=True)
+        environment = environment_of(launch, os.getpid())
         _unblock_signals()
         os.execvpe(launch.argv[0], launch.argv, environment)  # noqa: S606  no shell is the point
     except BaseException as error:
@@ -90,19 +107,19 @@ def become_function(
     try:
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + len(launch.sockets))
         path = launch.cgroup
-        _move(launch)
+        move(launch.cgroup)
         path = ""
-        _reset(launch)
+        _reset(launch, own_input=keep is not None and _own(0))
         if keep is None:
-            _place_sockets(launch)
-            kept = {*range(FIRST_SOCKET + len(launch.sockets))}
+            _place_descriptors(launch)
+            kept = {*range(launch.above)}
         else:
             kept = {0, 1, 2, *keep, *(descriptor for _, descriptor in launch.sockets)}
-        _close_all_but(kept | {report})
+        close_all_but(kept | {report})
         if launch.directory is not None:
             path, status = launch.directory, EXIT_CHDIR
             os.chdir(launch.directory)
-        environment = _environment(launch, with_sockets=keep is None)
+        environment = environment_of(launch, os.getpid(), with_sockets=keep is None)
         os.environ.clear()
         os.environ.update(environment)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -142,64 +159,72 @@ def _say(text: str) -> None:
         stderr.write(text)
 
 
-def _reset(launch: Launch) -> None:
-    """What execve(2) does not reset by itself, while all signals are still blocked."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+def _own(descriptor: int) -> bool:
+    """Whether this is a descriptor of the calling program's, which has started without standard input."""
+    if sys.stdin is None:
+        return True
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+    except OSError:
+        return False
+
+
+def _reset(launch: Launch, *, own_input: bool = False) -> None:
+    """What execve(2) does not set right by itself, while all signals are still blocked.
+
+    Standard input is /dev/null then, unless `own_input` says that descriptor 0 is something else.
+    """
+    reset_signals(launch.stop_signal)
     os.setpgid(0, 0)
     if launch.parent_death_signal:
         parent = os.getppid()
         system.set_parent_death_signal(launch.parent_death_signal)
         if os.getppid() != parent:
             os._exit(128 + launch.parent_death_signal)
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    if null == 0:
-        os.set_inheritable(0, True)
-    else:
-        os.dup2(null, 0)
-        os.close(null)
-
-
-def _move(launch: Launch) -> None:
-    """By itself and before all else: what it has touched by then stays charged to the master."""
-    if launch.cgroup:
-        descriptor = os.open(launch.cgroup, os.O_WRONLY | os.O_CLOEXEC)
-        os.write(descriptor, b"0")
-        os.close(descriptor)
+    if not own_input:
+        read_from_nowhere()
 
 
 def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _place_sockets(launch: Launch) -> None:
-    """Put the sockets at 3 and up. In two steps, because a source may lie in the place of another."""
-    above = FIRST_SOCKET + len(launch.sockets)
-    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above) for _, descriptor in launch.sockets]
+def _place_descriptors(launch: Launch) -> None:
+    """Put the sockets at 3 and up, and what else it gets after them.
+
+    In two steps, because a source may lie in the place of another.
+    """
+    sources = [descriptor for _, descriptor in launch.sockets]
+    sources += launch.pages.values()
+    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, launch.above) for descriptor in sources]
     for place, copy in enumerate(copies, FIRST_SOCKET):
         os.dup2(copy, place)
 
 
-def _close_all_but(kept: Collection[int]) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+def _connect_notify(path: str, place: int) -> None:
+    """Each write(2) to it is a datagram, with the writer's credentials; it fails where the queue is full."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    client.connect(path)
+    os.dup2(client.detach(), place)
 
 
-def _environment(launch: Launch, *, with_sockets: bool) -> dict[str, str]:
-    """The environment of the calling process, which is the worker: LISTEN_PID and WATCHDOG_PID are its own
-    pid.
-    """
-    own = str(os.getpid())
+def environment_of(launch: Launch, pid: int, *, with_sockets: bool = True) -> dict[str, str]:
+    """The environment of the worker with this pid, which LISTEN_PID and WATCHDOG_PID have to name."""
+    own = str(pid)
     environment = {key: value for key, value in launch.environment.items() if key not in NOT_FOR_WORKERS}
     if launch.sockets and with_sockets:
         environment["LISTEN_FDS"] = str(len(launch.sockets))
         environment["LISTEN_PID"] = own
         environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in launch.sockets)
+    for place, name in enumerate(launch.pages, FIRST_SOCKET + len(launch.sockets)):
+        environment[name] = str(place)
     if launch.notify_path is not None:
         environment["NOTIFY_SOCKET"] = launch.notify_path
+    if launch.pressure_watch:
+        environment["MEMORY_PRESSURE_WATCH"] = launch.pressure_watch
+    if launch.notify_descriptor:
+        environment["MEMUNIT_NOTIFY_FD"] = str(launch.above - 1)
     if launch.watchdog_usec:
         environment["WATCHDOG_USEC"] = str(launch.watchdog_usec)
         environment["WATCHDOG_PID"] = own

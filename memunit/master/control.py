@@ -11,7 +11,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from memunit.master.system import prepare_socket_path
+from memunit.master.system import identity, prepare_socket_path
 
 MAX_REQUEST = 1024
 MAX_CLIENTS = 64
@@ -31,20 +31,42 @@ class _Client:
     to_send: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptClient:
+    """A client, as it outlives an execve(2) of the master: what it has sent, and what it was not sent yet."""
+
+    descriptor: int
+    token: int
+    received: str
+    asked: bool
+    to_send: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptControl:
+    """The control socket likewise."""
+
+    listener: int
+    clients: tuple[KeptClient, ...]
+    last_token: int
+
+
 class ControlServer:
     """Answers local clients of our own user and root. Never blocks, whatever a client does or fails to do."""
 
-    def __init__(self, path: str) -> None:
-        """Listen at `path`, whose directory is made with mode 0700 if it is missing. Raises OSError."""
-        prepare_socket_path(path)
+    def __init__(self, path: str, kept: KeptControl | None = None) -> None:
+        """Listen at `path`, whose directory is made with mode 0700 if it is missing. Raises OSError.
+
+        Or go on with what is `kept` of a predecessor in this process.
+        """
         self.path = path
-        self._listener = socket.socket(
-            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
+        if kept is None:
+            prepare_socket_path(path)
+            self._listener = _listening(path)
+        else:
+            self._listener = socket.socket(fileno=kept.listener)
+        self._identity = identity(path)
         try:
-            self._listener.bind(path)
-            os.chmod(path, 0o600)
-            self._listener.listen(MAX_CLIENTS)
             self._epoll = select.epoll()
         except BaseException:
             self._listener.close()
@@ -53,12 +75,59 @@ class ControlServer:
         self._clients: dict[int, _Client] = {}
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._last_token = 0
+        if kept is not None:
+            self._resume(kept)
+
+    def _resume(self, kept: KeptControl) -> None:
+        self._last_token = kept.last_token
+        for each in kept.clients:
+            connection = socket.socket(fileno=each.descriptor)
+            client = _Client(
+                connection,
+                each.token,
+                each.received.encode("latin-1", "replace"),
+                each.asked,
+                each.to_send.encode("latin-1", "replace"),
+            )
+            self._clients[each.descriptor] = client
+            events = select.EPOLLOUT if client.to_send else 0 if client.asked else select.EPOLLIN
+            self._epoll.register(each.descriptor, events)
+
+    def kept(self) -> KeptControl:
+        """What a successor in this process goes on with."""
+        clients = [
+            KeptClient(
+                descriptor=descriptor,
+                token=client.token,
+                received=client.received.decode("latin-1"),
+                asked=client.asked,
+                to_send=client.to_send.decode("latin-1"),
+            )
+            for descriptor, client in self._clients.items()
+        ]
+        return KeptControl(
+            listener=self._listener.fileno(), clients=tuple(clients), last_token=self._last_token
+        )
 
     def fileno(self) -> int:
         """One descriptor for all: it is readable whenever requests() has something to do, also for a slow
         client.
         """
         return self._epoll.fileno()
+
+    def reachable(self) -> bool:
+        """Whether the path still leads here."""
+        return self._identity is not None and identity(self.path) == self._identity
+
+    def renew(self) -> None:
+        """Listen anew at the path, whose directory is made too. Raises OSError, also if another listens there."""
+        prepare_socket_path(self.path, taken=socket.SOCK_STREAM)
+        made = _listening(self.path)
+        self._epoll.unregister(self._listener.fileno())
+        self._listener.close()
+        self._listener = made
+        self._identity = identity(self.path)
+        self._epoll.register(made.fileno(), select.EPOLLIN)
 
     def requests(self) -> list[tuple[int, str]]:
         """Serve whoever is ready; the requests that are complete now, as (token, line). Each wants one
@@ -82,6 +151,10 @@ class ControlServer:
             self._accept()
         return complete
 
+    def waiting(self) -> list[int]:
+        """The tokens of the requests that have had no reply."""
+        return [client.token for client in self._clients.values() if client.asked and not client.to_send]
+
     def reply(self, token: int, exit_code: int, text: str) -> None:
         """Answer a request and hang up. A client that is gone already misses it."""
         for client in self._clients.values():
@@ -98,8 +171,9 @@ class ControlServer:
             self._epoll.close()
             os.close(self._spare)
             self._listener.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+            if self.reachable():
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
 
     def _accept(self) -> None:
         for _ in range(MAX_CLIENTS):
@@ -178,6 +252,18 @@ class ControlServer:
         with contextlib.suppress(OSError):
             client.connection.recv(_MOST_UNREAD)
         client.connection.close()
+
+
+def _listening(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        made.bind(path)
+        os.chmod(path, 0o600)
+        made.listen(MAX_CLIENTS)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _peer_uid(connection: socket.socket) -> int:

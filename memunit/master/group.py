@@ -5,7 +5,6 @@ Documentation/admin-guide/cgroup-v2.rst of the kernel has every file that is nam
 
 import contextlib
 import os
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 _SIZE = 16384
@@ -19,8 +18,7 @@ class Counts(NamedTuple):
     oom_kill: int
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(NamedTuple):
     """What the kernel counted in the group of a worker that has ended.
 
     `oom` is "own" when its group was at its own memory.max, "outside" when the OOM killer came for want of memory
@@ -44,9 +42,10 @@ def whose_bound(counts: Counts, own_oom: int) -> Literal["", "own", "outside"]:
 class Group:
     """The group of one worker."""
 
-    def __init__(self, path: str, *, limit: int | None, ceiling: int | None) -> None:
-        """Make it. Raises OSError."""
-        os.mkdir(path)
+    def __init__(self, path: str, *, limit: int | None, ceiling: int | None, known: bool = False) -> None:
+        """Make it; one that is `known` is there already, and may have lost its bounds. Raises OSError."""
+        if not known:
+            os.mkdir(path)
         self.path = path
         self.armed_at: int | None = None
         """Where the trip-wire is, in bytes; None while there is none."""
@@ -60,11 +59,14 @@ class Group:
             self.events = os.open(f"{path}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
             self.counts = self.count()
             if limit is not None:
-                self._arm(limit)
+                # Never below what is charged to it: the kernel would have us reclaim the difference.
+                charged = number(f"{path}/memory.current") or 0 if known else 0
+                self._arm(max(limit, charged))
         except OSError:
             self.close()
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+            if not known:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
             raise
 
     @property
@@ -80,6 +82,17 @@ class Group:
     def own(self) -> int | None:
         """As own() of its path."""
         return own(self.path)
+
+    def bound(self, ceiling: int | None) -> None:
+        """Put the ceiling there, but not under what is charged now: the kernel would have us reclaim the difference,
+        and then kill. What is over it for its page cache keeps the bound that it has.
+        """
+        charged = number(f"{self.path}/memory.current") or 0
+        if ceiling is not None and charged >= ceiling:
+            return
+        with contextlib.suppress(OSError):
+            write(f"{self.path}/memory.max", "max" if ceiling is None else str(ceiling))
+            self._ceiling = ceiling
 
     def arm(self, limit: int, own: int) -> None:
         """Put the trip-wire where `own` bytes will have grown to `limit`, whatever page cache there is now.
@@ -149,7 +162,7 @@ def occupied(path: str) -> int | None:
     except OSError:
         return None
     kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
-    return stat["anon"] + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0)
+    return stat.get("anon", 0) + stat.get("shmem", 0) + kernel - stat.get("slab_reclaimable", 0)
 
 
 def oom_kills(path: str) -> int:
@@ -172,6 +185,15 @@ def remove(path: str) -> bool:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
     return not os.path.exists(path)
+
+
+def members(path: str) -> set[int]:
+    """The pids in a group and in those below it; none where it is gone."""
+    found: set[int] = set()
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs", encoding="ascii") as file:
+            found |= {int(line) for line in file}
+    return found
 
 
 def write(path: str, text: str) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import select
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Set
 from typing import Generic, TypeVar
 
 from memunit.master.cgroup import Tree
@@ -28,6 +28,7 @@ class Groups(Generic[Name]):
         self._importing: set[Hashable] = set()
         self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
+        self._unheard: set[str] = set()
         self._pressure = None if tree is None else tree.pressure()
         self._events = None if tree is None else tree.events()
         for descriptor in (self._pressure, self._events):
@@ -35,8 +36,40 @@ class Groups(Generic[Name]):
                 epoll.register(descriptor, select.EPOLLPRI)
         self.listen_at = math.inf
         """When to look again whether all that we have started is at its bound (CLOCK_MONOTONIC, s)."""
-        for path in tree.clear() if tree is not None else ():
+        self._told = {each for each in (self._pressure, self._events) if each is not None}
+
+    def clear(self, *, gently: bool = False) -> None:
+        """Kill and remove what an earlier master has left and nobody has taken; `gently` leaves the processes alone."""
+        kept = {*self._zygotes.values(), *(group.path for group in self._groups.values())}
+        for path in () if self._tree is None else self._tree.clear(kept, kill=not gently):
             self._await_empty(path)
+
+    def strangers(self) -> set[int]:
+        """The pids in groups that an earlier master has made, and nobody has taken."""
+        if self._tree is None:
+            return set()
+        kept = {*self._zygotes.values(), *(group.path for group in self._groups.values())}
+        return self._tree.members(kept)
+
+    def take_zygote(self, identity: Hashable, label: str) -> None:
+        """The group that a predecessor has made for a zygote, and what it has started."""
+        if self._tree is not None:
+            self._zygotes[identity] = self._tree.zygote_path(label)
+
+    def take(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
+        """The group that a predecessor has made for a worker: its cgroup.procs, or "" if there is none any more."""
+        if self._tree is None:
+            return ""
+        group = self._tree.known_group(label, limit=limit, ceiling=ceiling)
+        if group is None:
+            return ""
+        self._keep(name, group)
+        return group.procs
+
+    @property
+    def told(self) -> Set[int]:
+        """The descriptors by which epoll tells of the memory of those that have not ended."""
+        return self._told
 
     def pressed(self, ready: Collection[int], now: float) -> bool:
         """Whether workers have had to wait for memory, by the descriptors of which epoll has told.
@@ -63,6 +96,7 @@ class Groups(Generic[Name]):
         if not any(event & select.POLLERR for _, event in poll.poll(0)):
             return True
         self._epoll.unregister(self._pressure)
+        self._told.discard(self._pressure)
         os.close(self._pressure)
         self._pressure = None
         return False
@@ -78,9 +112,20 @@ class Groups(Generic[Name]):
         """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
         if self._tree is None:
             return ""
-        group = self._groups[name] = self._tree.group(label, limit=limit, ceiling=ceiling)
-        self._epoll.register(group.events, select.EPOLLPRI)
+        group = self._tree.group(label, limit=limit, ceiling=ceiling)
+        self._keep(name, group)
         return group.procs
+
+    def _keep(self, name: Name, group: Group) -> None:
+        self._groups[name] = group
+        self._epoll.register(group.events, select.EPOLLPRI)
+        self._told.add(group.events)
+
+    def bound_one(self, name: Name, ceiling: int | None) -> None:
+        """Have the kernel keep a worker under so many bytes from now on; None for no bound."""
+        group = self._groups.get(name)
+        if group is not None:
+            group.bound(ceiling)
 
     def place_zygote(self, identity: Hashable, label: str) -> str:
         """Make the group of a zygote; the file by which it moves there, or "". Raises OSError."""
@@ -133,8 +178,8 @@ class Groups(Generic[Name]):
         if name in self._groups:
             self._groups[name].kill()
 
-    def ended(self, name: Name) -> Death:
-        """The worker has ended, or never came to be: what was counted. What it leaves behind is killed."""
+    def ended(self, name: Name, *, spare: bool = False) -> Death:
+        """The worker has ended, or never came to be: what was counted. What it leaves is killed, but for `spare`."""
         group = self._groups.pop(name, None)
         if group is None:
             return Death("", 0)
@@ -143,21 +188,25 @@ class Groups(Generic[Name]):
             self._muted.discard(name)
         else:
             self._epoll.unregister(group.events)
+        self._told.discard(group.events)
         group.close()
         if not group.remove():
-            group.kill()
+            if not spare:
+                group.kill()
             self._await_empty(group.path)
         return death
 
     def sweep(self) -> None:
         """Remove the groups that have become empty."""
+        for path in list(self._unheard):
+            self._unheard.discard(path)
+            if not remove(path):
+                self._await_empty(path)
         for path in list(self._emptying):
             with contextlib.suppress(OSError):
                 os.pread(self._emptying[path], 256, 0)  # quiet until the next change
             if remove(path):
-                descriptor = self._emptying.pop(path)
-                self._epoll.unregister(descriptor)
-                os.close(descriptor)
+                self._forget(path)
 
     def close(self) -> None:
         """Kill what is left, and close all descriptors."""
@@ -180,8 +229,23 @@ class Groups(Generic[Name]):
 
     def _await_empty(self, path: str) -> None:
         """Its cgroup.events says populated 0 when the last process is gone: it may be in an uninterruptible sleep."""
-        with contextlib.suppress(OSError):
+        if path in self._emptying:
+            return
+        try:
             descriptor = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-            self._epoll.register(descriptor, select.EPOLLPRI)
-            self._emptying[path] = descriptor
-            self.sweep()
+        except FileNotFoundError:
+            return
+        except OSError:
+            # For want of descriptors: the next `sweep` tries again, or the group would be there for good.
+            self._unheard.add(path)
+            return
+        self._unheard.discard(path)
+        self._epoll.register(descriptor, select.EPOLLPRI)
+        self._emptying[path] = descriptor
+        if remove(path):
+            self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        descriptor = self._emptying.pop(path)
+        self._epoll.unregister(descriptor)
+        os.close(descriptor)

@@ -27,7 +27,10 @@ class Log:
         """Write one entry. `fields` are upper-case as the journal wants them; numbers become decimal text.
 
         MEMUNIT_INSTANCE, PRIORITY (syslog(3): 0 emergency to 7 debug), SYSLOG_IDENTIFIER and the place in the
-        code are always there. An entry that the journal does not take at once becomes a line on stderr; one
+        code are always there. The identifier is what journalctl(1) shows before each line: "memunit@shop" tells five
+        instances in one journal apart, as SyslogIdentifier=memunit@%i does what their apps print.
+
+        An entry that the journal does not take at once becomes a line on stderr; one
         that stderr does not take either is dropped, for a master that waits for its log serves nobody.
         """
         if not (self.native and self._native(message, message_id, priority, fields, sys._getframe(1))):
@@ -53,11 +56,18 @@ class Log:
                 CODE_LINE=caller.f_lineno,
                 CODE_FUNC=caller.f_code.co_name,
                 PRIORITY=str(priority),
-                SYSLOG_IDENTIFIER=IDENTIFIER,
+                SYSLOG_IDENTIFIER=f"{IDENTIFIER}@{_encodable(self.instance)}",
                 MEMUNIT_INSTANCE=self.instance,
                 **{name: _encodable(str(value)) for name, value in fields.items() if value is not None},
             )
-        except (OSError, ValueError, TypeError, ImportError):
+        except ImportError:
+            self.native = False
+            _line(
+                "without systemd-python, entries are lines and have no fields: pip install 'memunit[journal]'",
+                4,
+            )
+            return False
+        except (OSError, ValueError, TypeError):
             return False
         return True
 

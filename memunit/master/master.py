@@ -1,7 +1,7 @@
 """The joint: one loop that gathers facts, lets policy decide, and carries its actions out in order.
 
-Single-threaded, and blocking nowhere but in epoll_wait(2). The master never imports the app and is never on a
-request's path.
+Single-threaded, and blocking nowhere but in epoll_wait(2), and for a fifth of a second at most where systemd does not
+read. The master never imports the app and is never on a request's path.
 """
 
 import math
@@ -9,14 +9,18 @@ import os
 import select
 import signal
 import time
+from collections import deque
 from dataclasses import replace
 
+from memunit import __version__
 from memunit.core import backoff, policy
 from memunit.core import facts as f
 from memunit.core.actions import (
     Action,
+    Bound,
     ClearGate,
     Finish,
+    GiveBack,
     Journal,
     Measure,
     NotifyStopping,
@@ -27,21 +31,31 @@ from memunit.core.actions import (
     Spawn,
     UseRevision,
 )
-from memunit.core.exitcodes import EX_CONFIG, EX_USAGE
-from memunit.core.model import Gate, Headroom, Phase, Policy, State, Worker, WorkerId, initial
-from memunit.core.protocol import facts_of
+from memunit.core.adoption import adopted
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, EX_USAGE
+from memunit.core.handover import Handover
+from memunit.core.messages import ENDS, Message
+from memunit.core.model import Gate, Headroom, Phase, Policy, Worker, WorkerId
+from memunit.core.protocol import facts_of, parse
 from memunit.core.quantity import format_size
+from memunit.core.state import State, initial
 from memunit.core.wording import squeezed, workers
-from memunit.master import system
-from memunit.master.control import ControlServer
+from memunit.master import metricfiles, system
+from memunit.master.continuity import Inherited, again, first_revision, reconciled
+from memunit.master.doors import Doors
+from memunit.master.dumps import Dumps
+from memunit.master.examinations import Examinations
 from memunit.master.groups import Groups
-from memunit.master.notify import NotifyListener
+from memunit.master.interface import Interface
+from memunit.master.kept import Course, Passed
 from memunit.master.processes import Processes
+from memunit.master.recorder import Recorder
+from memunit.master.recovery import Recovery
 from memunit.master.report import Reporter
 from memunit.master.sampling import Sample, memory_available
 from memunit.master.sensors import CGROUP, Sensors, Watched
 from memunit.master.setting import Configuration, ConfigurationError, Setting
-from memunit.master.signals import Signals
+from memunit.master.signals import STOP, Signals
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
 
 # Seconds for which a start is held back from which on that is said.
@@ -51,95 +65,283 @@ HELD = 5.0
 class Master:
     """Runs one instance until it is told to stop, or until nothing can be made ready."""
 
-    def __init__(self, setting: Setting, configuration: Configuration) -> None:
+    def __init__(
+        self, setting: Setting, configuration: Configuration, inherited: Inherited | None = None
+    ) -> None:
+        """`configuration` is the one to begin with, if nothing else is `inherited`."""
         self._at = setting
-        self._revisions = {1: configuration}
+        self._inherited = inherited or Inherited()
+        passed = self._inherited.passed
+        self._revisions = first_revision(configuration, self._inherited)
         # Known before the first sample: who scales up in between is told of the machine's bound too.
-        self._pending: list[f.Fact] = _available()
+        self._facts: list[f.Fact] = _available()
+        self._actions: deque[Action] = deque()
         self._exit_code: int | None = None
+        self._deadline = -math.inf
+        # While policy changes its state, that is no state that anybody could go on with.
+        self._stepping = False
         self._epoll = select.epoll()
         self._groups: Groups[WorkerId] = Groups(setting.tree, self._epoll)
         self._sensors: Sensors[WorkerId] = Sensors(self._groups)
         self._ready: set[int] = set()
-        self._notify = NotifyListener(setting.notify_path)
-        self._control = ControlServer(setting.control_path) if setting.control_path else None
-        self._signals = Signals()
+        self._signals = Signals(() if passed is None else passed.signals)
         self._hangup = False
-        self._report = Reporter(setting.log, setting.systemd)
+        self._asker = 0
+        unsent, level = ((), 7) if passed is None else (passed.unsent, passed.level)
+        self._report = Reporter(setting.log, setting.systemd, unsent, level)
+        self._doors = Doors(
+            setting.notify_path,
+            setting.control_path,
+            setting.interface_path,
+            self._epoll,
+            self._report,
+            None if passed is None else passed.doors,
+        )
+        self._examinations = Examinations(self._report, self._doors, setting.state_directory)
+        self._dumps = Dumps()
+        self._recorder = Recorder(setting.directory, setting.instance, self._warn_of_recorder)
         self._processes = Processes(setting, self._epoll, self._groups, self._report, self._zygote_delay)
+        self._interface = Interface(
+            setting, self._doors.interface, self._dumps, self._report, self._processes.glance
+        )
+        self._recovery = Recovery(setting, self._report, self._inherited)
         now = time.monotonic()
-        self._state: State = initial(
-            configuration.policy, now=now, seed=_seed(setting.instance), gate=self._inherited_gate(now)
+        self._state: State = self._begin(configuration, now)
+        self._last_revision = max(
+            *self._revisions, *(each.revision for each in self._state.workers.values()), 1
         )
 
+    def _begin(self, configuration: Configuration, now: float) -> State:
+        course, left = self._inherited.course, self._inherited.left
+        if course is not None:
+            self._facts += course.facts
+            self._actions += course.actions
+            return course.state
+        policy_now = configuration.policy
+        if left is not None and left.revision in self._revisions and self._inherited.passed is not None:
+            policy_now = self._revisions[left.revision].policy
+        state = initial(policy_now, now=now, seed=_seed(self._at.instance), gate=self._inherited_gate(now))
+        if left is None:
+            return state
+        return adopted(state, left, now=now, afresh=self._inherited.passed is None)
+
     def run(self) -> int:
-        """Serve until the end; returns the exit code (0 after a stop, 69 if nothing ever became ready)."""
-        self._arm()
+        """Serve until the end; returns the exit code (0 after a stop, 69 if nothing ever became ready).
+
+        After a failure of our own, that is 70, and the workers go on (continuity.py).
+        """
         try:
-            deadline = time.monotonic()
-            while self._exit_code is None:
-                self._wait(deadline)
-                facts = self._gather()
-                self._state, actions, deadline = policy.step(self._state, facts, time.monotonic())
-                for action in actions:
-                    self._do(action)
-                self._processes.end_pass(stopping=self._state.stopping)
-                self._report.finished_pass(self._state)
-        finally:
-            self._disarm()
+            self._arm()
+        except Exception as error:
+            if self._inherited.left is None or self._inherited.passed is not None:
+                # A successor has the file, and takes over in another way.
+                raise
+            return self._recovery.failed_to_take(error)
+        self._recorder.use(self._revisions[self._last_known()].recorder, self._state)
+        while self._exit_code is None or self._processes.lingering:
+            try:
+                self._turn()
+            except Exception as error:
+                code = self._recovery.failed(self, error, self._recorder.keep())
+                if code is not None:
+                    return code
+        self._disarm()
         return self._exit_code
+
+    def _turn(self) -> None:
+        """One pass. What it has not come to stays, facts and actions, for whoever goes on."""
+        self._wait()
+        self._gather()
+        facts, now = tuple(self._facts), time.monotonic()
+        self._recovery.begins(facts)
+        self._recorder.begins(now, facts, self._state)
+        self._stepping = True
+        self._state, actions, self._deadline = policy.step(self._state, facts, now)
+        self._stepping = False
+        self._recorder.did(actions)
+        self._facts.clear()
+        self._actions += actions
+        changed = bool(actions)
+        if changed and not any(map(_tells_an_end, actions)):
+            # Before anybody is told: a master that is killed right after READY=1 has ready workers.
+            self._recovery.save(self.left())
+        while self._actions:
+            done = self._actions[0]
+            if isinstance(done, Spawn):
+                # Not tried twice: it may be there, and who goes on finds out (continuity.reconciled).
+                self._actions.popleft()
+                self._do(done)
+            else:
+                self._do(done)
+                self._actions.popleft()
+            if isinstance(done, Spawn) or _tells_an_end(done):
+                # At once: who is told of twice, or is not known, is what a SIGKILL at this moment would leave.
+                self._recovery.save(self.left())
+        self._processes.end_pass(stopping=self._state.stopping, serving=self._state.running() > 0)
+        if changed:
+            self._sensors.changed = True
+            self._recovery.save(self.left())
+        news = changed or not all(isinstance(fact, f.Ping) for fact in facts)
+        asked = any(isinstance(fact, f.DumpState) for fact in facts)
+        self._report.finished_pass(self._state, news=news, asked=asked)
+        self._interface.finished_pass(self._state, news=news)
+        if self._asker:
+            self._reexecute()
 
     def _arm(self) -> None:
         if self._at.sole:
             system.set_child_subreaper()
         self._signals.arm()
         self._epoll.register(self._signals.fileno(), select.EPOLLIN)
-        self._epoll.register(self._notify.fileno(), select.EPOLLIN)
-        if self._control is not None:
-            self._epoll.register(self._control.fileno(), select.EPOLLIN)
-        configuration = self._revisions[1]
-        self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
-        self._report.entry(_started(configuration.policy, self._state.gate, time.monotonic()))
-        for warning in configuration.warnings:
-            self._report.warn("CONFIGURATION", warning)
-        bounded = configuration.policy.limit is not None or configuration.policy.ceiling is not None
-        if self._at.treeless and bounded and configuration.metric == CGROUP:
-            self._report.entry(_treeless(self._at.treeless, configuration))
+        self._doors.arm()
+        if self._inherited.passed is None:
+            configuration = self._revisions[1]
+            self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
+            if self._inherited.left is None:
+                self._report.entry(_started(configuration.policy, self._state.gate, time.monotonic()))
+            for warning in configuration.warnings:
+                self._report.warn(Message.CONFIGURATION, warning)
+            bounded = configuration.policy.limit is not None or configuration.policy.ceiling is not None
+            if self._at.treeless and bounded and configuration.metric == CGROUP:
+                self._report.entry(_treeless(self._at.treeless, configuration))
+        self._take()
+        self._recovery.save(self.left())
+
+    def _last_known(self) -> int:
+        """The revision that is in use, of those that are known."""
+        used = self._state.revision
+        return used if used in self._revisions else max(self._revisions)
+
+    def _take(self) -> None:
+        """Go on with the workers that are there."""
+        inherited = self._inherited
+        there: set[WorkerId] = set()
+        if inherited.left is not None:
+            kept = None if inherited.passed is None else inherited.passed.processes
+            there = self._processes.take(inherited.left, kept, system.unit_members)
+            for each in inherited.left.workers:
+                if WorkerId(each.slot, each.generation) not in there:
+                    self._forget_metrics(each.pid)
+            self._facts += reconciled(self._state, self._facts, self._processes, there)
+            if inherited.course is None:
+                self._actions += again(self._state)
+                if inherited.passed is not None and inherited.left.stopping:
+                    self._facts.append(f.StopRequested())
+        others = self._recovery.unclaimed(self._processes)
+        many = self._processes.clear(others, self._state.policy.grace, at_once=inherited.left is not None)
+        for entry in self._recovery.told(there, many):
+            self._report.entry(entry)
+        if inherited.passed is not None:
+            asker = inherited.passed.asker
+            if asker:
+                self._doors.reply((asker,), 0, self._recovery.answer(there))
+            if inherited.course is None:
+                self._doors.abandon()
+
+    def _reexecute(self) -> None:
+        """Somebody has asked for it. Returns only where it can't be done."""
+        asker, self._asker = self._asker, 0
+        why = self._recovery.execute(self, asker=asker)
+        self._doors.reply(
+            (asker,), EX_OSERR, f"The master can't execute itself anew: {why}; it goes on as it was"
+        )
+
+    # -- what outlives it ------------------------------------------------------------------------------------
+
+    def left(self) -> Handover:
+        """What a successor needs to go on with the workers."""
+        workers, zygotes = self._processes.left(self._state.workers.values())
+        return Handover(
+            master=os.getpid(),
+            program=__version__,
+            stopping=self._state.stopping,
+            revision=self._state.revision,
+            generations=tuple(slot.next_generation for slot in self._state.slots),
+            workers=workers,
+            zygotes=zygotes,
+            settings=dict(self._state.settings),
+        )
+
+    def passed(self, failures: tuple[float, ...], asker: int, signals: tuple[int, ...]) -> Passed:
+        """What it passes on to itself besides."""
+        return Passed(
+            configurations=dict(self._revisions),
+            doors=self._doors.kept(),
+            processes=self._processes.kept(),
+            failures=failures,
+            unsent=self._report.unsent,
+            signals=(*signals, *((signal.SIGHUP,) if self._hangup else ())),
+            level=self._report.level,
+            asker=asker,
+            place=self._at.place,
+        )
+
+    def course(self) -> Course | None:
+        """Where policy is: its state, what it has not heard, and what it wants done and is not; None in mid-change."""
+        if self._stepping:
+            return None
+        return Course(state=self._state, facts=tuple(self._facts), actions=tuple(self._actions))
+
+    @property
+    def signals(self) -> Signals:
+        """Those that it waits for."""
+        return self._signals
+
+    @property
+    def serving(self) -> int:
+        """How many workers serve now."""
+        return self._state.running()
+
+    def stop_in_order(self) -> None:
+        """As at a signal."""
+        self._facts.append(f.StopRequested())
+
+    def forget_actions(self) -> None:
+        """What is not done is not tried again."""
+        self._actions.clear()
 
     def _disarm(self) -> None:
         self._signals.disarm(ends=self._at.sole)
+        self._recorder.close()
         self._processes.close()
-        if self._control is not None:
-            self._control.close()
-        self._notify.close()
+        self._dumps.close()
+        self._doors.close()
         self._epoll.close()
+        self._recovery.remove()
 
     # -- gathering -------------------------------------------------------------------------------------------
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self) -> None:
         self._ready = set()
-        if self._pending:
+        if self._facts or self._actions:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        due = min(deadline, self._sensors.due, self._report.next_ping, self._processes.due)
+        due = min(self._deadline, self._sensors.due, self._report.due, self._processes.due, self._doors.due)
+        due = min(due, self._interface.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
         self._ready = {descriptor for descriptor, _ in self._epoll.poll(math.ceil(until * 1000) / 1000)}
 
-    def _gather(self) -> list[f.Fact]:
-        """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end."""
-        facts, self._pending = self._pending, []
+    def _gather(self) -> None:
+        """Everything that is known by now. Signals before exits (see `step`), a worker's words before its end.
+
+        Each is kept as soon as it is known: what comes after it may fail.
+        """
+        facts = self._facts
+        facts += self._doors.lost(self._ready, deciding=time.monotonic() >= self._state.wake_at)
         facts += self._requests()
         facts += self._processes.forks()
         facts += self._processes.executed()
-        facts += self._notifications()
-        facts += self._processes.ends(self._sensors.forget)
+        self._hear_workers(facts)
+        facts += self._processes.ends(
+            self._sensors.forget, lambda: self._is_to_stop(facts), self._forget_metrics
+        )
+        facts += self._interface.facts(self._ready, self._state)
         facts += self._reloads()
         facts += self._samples()
         if self._deciding(facts):
-            facts = _available() + facts
-        return facts
+            facts[:0] = _available()
 
     def _deciding(self, facts: list[f.Fact]) -> bool:
         """Whether somebody may be replaced in this pass: then what is free is to be known as it is now.
@@ -150,48 +352,89 @@ class Master:
         idle = (f.Ping, f.StatusText)
         return time.monotonic() >= self._state.wake_at or any(not isinstance(fact, idle) for fact in facts)
 
+    def _is_to_stop(self, facts: list[f.Fact]) -> bool:
+        """Asked once ends are known: systemd stops us and then the workers, and that signal may have come meanwhile."""
+        facts += self._requests()
+        return self._state.stopping or any(isinstance(fact, f.StopRequested) for fact in facts)
+
     def _requests(self) -> list[f.Fact]:
         received = self._signals.received()
-        numbers = set(received)
-        self._hangup = signal.SIGHUP in numbers
+        numbers = received.keys()
+        self._hangup = self._hangup or signal.SIGHUP in numbers
         facts: list[f.Fact] = []
-        if numbers & {signal.SIGTERM, signal.SIGINT}:
+        if numbers & STOP:
             facts.append(f.StopRequested(force=self._state.stopping and signal.SIGINT in numbers))
-        facts += [f.Scale(+1)] * received.count(signal.SIGTTIN)
-        facts += [f.Scale(-1)] * received.count(signal.SIGTTOU)
+        facts += [f.Scale(+1)] * received.get(signal.SIGTTIN, 0)
+        facts += [f.Scale(-1)] * received.get(signal.SIGTTOU, 0)
         if signal.SIGUSR1 in numbers:
             facts.append(f.DumpState())
         return facts
 
-    def _notifications(self) -> list[f.Fact]:
-        facts: list[f.Fact] = []
-        for datagram in self._notify.datagrams():
+    def _hear_workers(self, facts: list[f.Fact]) -> None:
+        for datagram in self._doors.notify.datagrams():
             who = self._processes.speaker(datagram.pid, facts)
             if who is not None:
                 facts += facts_of(who, datagram.payload)
-        return facts
+            else:
+                self._processes.overheard(datagram.pid, parse(datagram.payload).status)
+
+    def _forget_metrics(self, pid: int) -> None:
+        """Of a process that has ended, whichever of the revisions that are still known it was of."""
+        known = self._revisions.values()
+        for place in {metricfiles.folder(each.environment, each.directory) for each in known}:
+            if place is not None:
+                metricfiles.remove(place, pid)
 
     def _reloads(self) -> list[f.Fact]:
-        """One reload a pass at most, whoever asked: policy and `_revisions` have to count alike."""
-        tokens = []
-        for token, command in self._control.requests() if self._control is not None else ():
+        """One reload a pass at most, whoever asked."""
+        tokens = self._interface.reloads()
+        facts: list[f.Fact] = []
+        for token, command in self._doors.requests():
             if command == "reload":
                 tokens.append(token)
-            elif self._control is not None:
-                self._control.reply(token, EX_USAGE, f"unknown request {command!r}")
+            elif command == "reexec" and self._at.sole:
+                self._asker = token
+            elif command.partition(" ")[0] == "examine":
+                facts += self._examine(command.partition(" ")[2], token)
+            else:
+                self._doors.reply((token,), EX_USAGE, f"unknown request {command!r}")
         if not (tokens or self._hangup):
-            return []
+            return facts
         self._hangup = False
         try:
             configuration = self._at.load()
         except ConfigurationError as error:
-            return [f.ReloadRefused(tuple(tokens), str(error))]
-        self._revisions[self._state.last_revision + 1] = configuration
+            return [*facts, f.ReloadRefused(tuple(tokens), str(error))]
+        self._last_revision += 1
+        self._revisions[self._last_revision] = configuration
         for warning in configuration.warnings:
-            self._report.warn("CONFIGURATION", warning)
-        return [f.Reload(tuple(tokens), configuration.policy)]
+            self._report.warn(Message.CONFIGURATION, warning)
+        return [*facts, f.Reload(tuple(tokens), configuration.policy, self._last_revision)]
+
+    def _examine(self, slot: str, token: int) -> list[f.Fact]:
+        """Replace the worker that serves in a slot, and have it say what grew in it."""
+        number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
+        worker = next(
+            (
+                each
+                for each in self._state.workers.values()
+                if each.id.slot == number and each.phase is Phase.RUNNING
+            ),
+            None,
+        )
+        if worker is None:
+            self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
+            return []
+        configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
+        why = self._examinations.ask(worker, configuration, token)
+        if why:
+            self._doors.reply((token,), EX_USAGE, why)
+            return []
+        return [f.RecycleRequested(worker.id)]
 
     def _samples(self) -> list[f.Fact]:
+        if not self._sensors.wanted(self._ready):
+            return []
         workers = self._state.workers.values()
         watched = [
             self._watched(each) for each in workers if each.pid and each.phase is not Phase.STOP_SIGKILL
@@ -199,7 +442,7 @@ class Master:
         interval = self._revisions[self._state.revision].interval
         facts = _sampled(self._sensors.look(watched, self._ready, interval))
         if self._sensors.bound is not None:
-            self._report.warn("CONFIGURATION", squeezed(self._sensors.bound))
+            self._report.warn(Message.CONFIGURATION, squeezed(self._sensors.bound))
         return [*facts, f.MemoryPressure()] if self._sensors.pressed else facts
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:
@@ -222,25 +465,37 @@ class Master:
         match action:
             case Spawn(who, revision):
                 worker, configuration = self._state.workers[who], self._revisions[revision]
-                self._pending += self._processes.spawn(action, worker, configuration)
+                self._facts += self._processes.spawn(action, worker, configuration)
             case Send(who, number):
                 if number is not Signal.KILL:
                     self._sensors.draining(who)
-                self._pending += self._processes.signal(who, number)
+                if number is Signal.TERM:
+                    self._order(who)
+                self._facts += self._processes.signal(who, number)
             case Measure(who):
                 if who in self._state.workers:
                     watched = self._watched(self._state.workers[who])
-                    self._pending += _sampled(self._sensors.measure(watched))
+                    self._facts += _sampled(self._sensors.measure(watched))
+            case GiveBack(who):
+                self._facts += self._processes.ask_back(who)
+            case Bound(who, ceiling):
+                self._groups.bound_one(who, ceiling)
             case Journal():
                 heir = action.replacement
-                self._report.entry(action, None if heir is None else self._processes.pid(heir))
+                pid = action.replacement_pid or (None if heir is None else self._processes.pid(heir))
+                self._report.entry(action, pid)
+                if action.kind in ENDS:
+                    self._examinations.tell(action, self._processes.last_board)
+                    self._interface.ended(action, time.monotonic())
             case ReloadResult(tokens, ok, text):
-                self._reply(tokens, 0 if ok else EX_CONFIG, text)
+                self._doors.reply(tokens, 0 if ok else EX_CONFIG, text)
+                self._interface.reloaded(tokens, text, ok=ok)
             case UseRevision(revision):
                 # With a reload in the same pass, the newest one is not in use yet, but will be at once.
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
                 self._processes.keep(used)
+                self._recorder.use(self._revisions[revision].recorder, self._state)
             case SaveGate(failures, since, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0, since))
             case ClearGate():
@@ -252,16 +507,21 @@ class Master:
                     self._processes.keep(())
                 self._report.tell(action, self._state)
 
-    def _reply(self, tokens: tuple[int, ...], exit_code: int, text: str) -> None:
-        for token in tokens:
-            if self._control is not None:
-                self._control.reply(token, exit_code, text)
+    def _order(self, who: WorkerId) -> None:
+        """Before its SIGTERM: why it is told, and whether it is to be examined."""
+        worker = self._state.workers.get(who)
+        if worker is not None:
+            configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
+            self._processes.tell(who, *self._examinations.order(worker, configuration))
 
     def _finish(self, exit_code: int) -> None:
         self._exit_code = exit_code
         record = self._at.start_log.load()
         if exit_code and record is not None:
             self._at.start_log.save(replace(record, exited_at=time.monotonic()))
+
+    def _warn_of_recorder(self, text: str) -> None:
+        self._report.warn(Message.CONFIGURATION, text)
 
     def _zygote_delay(self, failures: int) -> float:
         return backoff.delay(failures, seed=self._state.seed, slot=-2)
@@ -271,6 +531,10 @@ class Master:
         if record is None:
             return None
         return Gate(failures=record.failures, since=record.since, retry_at=record.retry_at)
+
+
+def _tells_an_end(action: Action) -> bool:
+    return isinstance(action, Journal) and action.kind in ENDS
 
 
 def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:
@@ -288,7 +552,7 @@ def _treeless(why: str, configuration: Configuration) -> Journal:
         f"Memory is looked at every {configuration.interval:g} s and not told by the kernel: {why}. "
         "A worker that runs away may take memory from the others until it is seen"
     )
-    return Journal(kind="SENSOR", message=text, priority=5)
+    return Journal(kind=Message.SENSOR, message=text)
 
 
 def _started(policy: Policy, gate: Gate, now: float) -> Journal:
@@ -299,7 +563,7 @@ def _started(policy: Policy, gate: Gate, now: float) -> Journal:
         text += (
             f"; the first in {wait}, for the last {gate.failures} tries have failed; a restart tries at once"
         )
-    return Journal(kind="MASTER_STARTED", message=text, priority=6)
+    return Journal(kind=Message.MASTER_STARTED, message=text)
 
 
 def _seed(instance: str) -> int:

@@ -6,18 +6,20 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from sdnotify import SystemdNotifier
 
-from memunit.master.system import prepare_socket_path
+from memunit.master.system import identity, prepare_socket_path
 
 MAX_DATAGRAM = 4096
 _MAX_DESCRIPTORS = 253  # SCM_MAX_FD of unix(7)
 _CREDENTIALS = struct.Struct("3i")
 _ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
 _STATUS_MAX = 1024
+# Sockets whose path was removed, and that a worker may still be connected to.
+_MOST_FORMER = 8
 _SEND_TIMEOUT = struct.pack("@ll", 0, 200_000)
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -35,25 +37,43 @@ class Datagram:
 class NotifyListener:
     """The socket that workers find in NOTIFY_SOCKET. Raises OSError when it cannot be bound."""
 
-    def __init__(self, path: str) -> None:
-        """Bind at `path`, whose directory is made with mode 0700 if it is missing."""
-        prepare_socket_path(path)
+    def __init__(self, path: str, kept: Sequence[int] = ()) -> None:
+        """Bind at `path`, whose directory is made with mode 0700 if it is missing.
+
+        Or go on with what is `kept` of a predecessor in this process: nothing that is in its queue is lost.
+        """
         self.path = path
-        self._socket = socket.socket(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
-        try:
-            # Before bind: a datagram that arrives without the option carries no credentials.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._socket.bind(path)
-            os.chmod(path, 0o600)
-        except BaseException:
-            self._socket.close()
-            raise
+        if not kept:
+            prepare_socket_path(path)
+        taken = [socket.socket(fileno=each) for each in kept] or [_bound(path)]
+        self._socket = taken.pop()
+        self._former: list[socket.socket] = taken
+        self._identity = identity(path)
+
+    def kept(self) -> tuple[int, ...]:
+        """The descriptors by which a successor in this process goes on."""
+        return tuple(each.fileno() for each in (*self._former, self._socket))
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
         return self._socket.fileno()
+
+    def reachable(self) -> bool:
+        """Whether the path still leads here."""
+        return self._identity is not None and identity(self.path) == self._identity
+
+    def renew(self) -> None:
+        """Bind anew at the path, whose directory is made too. Raises OSError, also if another is bound there.
+
+        The socket that was there before is read on: some keep it connected, as sdnotify does.
+        """
+        prepare_socket_path(self.path, taken=socket.SOCK_DGRAM)
+        bound = _bound(self.path)
+        self._former.append(self._socket)
+        while len(self._former) > _MOST_FORMER:
+            self._former.pop(0).close()
+        self._socket = bound
+        self._identity = identity(self.path)
 
     def receive(self, most: int = 512) -> list[Datagram]:
         """All that has arrived; see datagrams()."""
@@ -68,23 +88,45 @@ class NotifyListener:
         as systemd-notify has no answer to the BARRIER=1 behind its READY=1 it is there, and /proc can tell
         whose child it is.
         """
-        for _ in range(most):
-            try:
-                payload, ancillary, flags, _ = self._socket.recvmsg(
-                    MAX_DATAGRAM, _ANCILLARY, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-                )
-            except OSError:
-                return
-            sender = _open_ancillary(ancillary)
-            if sender is not None and not flags & socket.MSG_TRUNC:
-                yield Datagram(*sender, payload)
+        for each in (*self._former, self._socket):
+            yield from _datagrams(each, most)
 
     def close(self) -> None:
         """Close the socket and take its path away."""
-        if self._socket.fileno() >= 0:
-            self._socket.close()
+        if self._socket.fileno() < 0:
+            return
+        ours = self.reachable()
+        for each in (*self._former, self._socket):
+            each.close()
+        if ours:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+
+
+def _bound(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # Before bind: a datagram that arrives without the option carries no credentials.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        made.bind(path)
+        os.chmod(path, 0o600)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _datagrams(listener: socket.socket, most: int) -> Iterator[Datagram]:
+    for _ in range(most):
+        try:
+            payload, ancillary, flags, _ = listener.recvmsg(
+                MAX_DATAGRAM, _ANCILLARY, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            )
+        except OSError:
+            return
+        sender = _open_ancillary(ancillary)
+        if sender is not None and not flags & socket.MSG_TRUNC:
+            yield Datagram(*sender, payload)
 
 
 def _open_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int] | None:
@@ -115,6 +157,8 @@ class Systemd:
         self.watchdog_usec = _watchdog(
             environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", str(os.getpid()))
         )
+        self.address = address
+        """NOTIFY_SOCKET as it was given; "" for none."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._notifier = _connect(address) if address.startswith(("/", "@")) else None
 

@@ -3,14 +3,24 @@
 import math
 import select
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from memunit.master.spawn import Child, End, Launch
-from memunit.master.zygote import Event, Forked, Refused, Warned, Zygote, ZygoteId
+from memunit.master.spawn import Child, End, Launch, fork_failure
+from memunit.master.zygote import (
+    Apart,
+    Declined,
+    Event,
+    Forked,
+    KeptZygote,
+    Refused,
+    Warned,
+    Zygote,
+    ZygoteId,
+)
 
-__all__ = ["Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
+__all__ = ["Apart", "Declined", "Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
 
 Name = TypeVar("Name", bound=Hashable)
 # A zygote that has lived this long was no part of a row of failures, in seconds.
@@ -42,11 +52,36 @@ class _Cradle(Generic[Name]):
     """The place of one revision's zygote."""
 
     launch: Launch
+    careful: bool = False
+    declined: bool = False
     zygote: Zygote[Name] | None = None
     number: int = 0
     born: float = -math.inf
     failures: int = 0
     retry_at: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCradle:
+    """The place of one revision's zygote, as it outlives an execve(2) of the master."""
+
+    revision: int
+    launch: Launch
+    careful: bool
+    declined: bool
+    zygote: int | None
+    number: int
+    born: float
+    failures: int
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptNursery:
+    """All zygotes and their places likewise."""
+
+    zygotes: tuple[KeptZygote, ...] = ()
+    cradles: tuple[KeptCradle, ...] = ()
 
 
 class Nursery(Generic[Name]):
@@ -62,18 +97,77 @@ class Nursery(Generic[Name]):
         start: Callable[[Launch], Child],
         delay: Callable[[int], float],
         group: Callable[[ZygoteId], str] = lambda _: "",
+        known: Callable[[int], bool] = lambda _: False,
     ) -> None:
         """`start` starts a process, `delay` gives the seconds to wait after so many losses in a row.
 
-        `group` makes the group where a zygote belongs, for Launch.cgroup; it may raise OSError.
+        `known` tells whether a pid is that of a child which somebody reaps already. `group` makes the group where a
+        zygote belongs, for Launch.cgroup; it may raise OSError.
         """
         self._epoll = epoll
         self._group = group
         self._start = start
+        self._known = known
         self._delay = delay
         self._cradles: dict[int, _Cradle[Name]] = {}
         self._zygotes: dict[ZygoteId, Zygote[Name]] = {}
         self._pending: list[Event | Started | Lost] = []
+
+    def kept(self) -> KeptNursery:
+        """What a master in the same process has to know."""
+        cradles = [
+            KeptCradle(
+                revision=revision,
+                launch=cradle.launch,
+                careful=cradle.careful,
+                declined=cradle.declined,
+                zygote=None if cradle.zygote is None else cradle.zygote.identity.number,
+                number=cradle.number,
+                born=cradle.born,
+                failures=cradle.failures,
+                retry_at=cradle.retry_at,
+            )
+            for revision, cradle in self._cradles.items()
+        ]
+        zygotes = tuple(zygote.kept() for zygote in self._zygotes.values())
+        return KeptNursery(zygotes=zygotes, cradles=tuple(cradles))
+
+    def resume(
+        self,
+        kept: KeptNursery,
+        children: Mapping[int, Child],
+        naming: Callable[[tuple[int, int]], Name],
+    ) -> None:
+        """Go on with what another master in this process has begun; one whose pid is not in `children` has ended."""
+        for each in kept.zygotes:
+            if each.pid in children:
+                zygote = Zygote.resumed(each, children[each.pid], naming, self._known)
+                self._zygotes[zygote.identity] = zygote
+                if not zygote.over:
+                    self._epoll.register(zygote.fileno(), select.EPOLLIN)
+        for place in kept.cradles:
+            here = None if place.zygote is None else ZygoteId(place.revision, place.zygote)
+            lost = here is not None and here not in self._zygotes
+            self._cradles[place.revision] = _Cradle(
+                launch=place.launch,
+                careful=place.careful,
+                declined=place.declined,
+                zygote=None if here is None else self._zygotes.get(here),
+                number=place.number,
+                born=place.born,
+                failures=place.failures,
+                retry_at=-math.inf if lost else place.retry_at,
+            )
+
+    def has(self, identity: ZygoteId) -> bool:
+        """Whether this is a zygote that was started here, and whose end was not told."""
+        return identity in self._zygotes
+
+    def awaits(self, name: Name) -> bool:
+        """Whether a worker of this name was asked for, and is still to come."""
+        return any(zygote.awaits(name) for zygote in self._zygotes.values()) or any(
+            isinstance(event, Forked | Refused | Apart) and event.name == name for event in self._pending
+        )
 
     @property
     def due(self) -> float:
@@ -84,17 +178,37 @@ class Nursery(Generic[Name]):
         times += [zygote.kill_at for zygote in self._zygotes.values()]
         return min(times, default=math.inf)
 
-    def request(self, revision: int, launch: Launch, name: Name, environment: Mapping[str, str]) -> None:
-        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec."""
-        cradle = self._cradles.setdefault(revision, _Cradle(launch))
+    def request(
+        self,
+        revision: int,
+        launch: Launch,
+        name: Name,
+        environment: Mapping[str, str],
+        *,
+        careful: bool = False,
+    ) -> None:
+        """Ask for a worker; its Forked or Refused follows. `launch` would start one by exec.
+
+        If it is `careful`, an import that a fork would break is not forked: then Apart follows, of the first worker
+        once the zygote has ended, and of each later one of the revision at once.
+        """
+        cradle = self._cradles.setdefault(revision, _Cradle(launch, careful))
         zygote = cradle.zygote
+        if cradle.declined and zygote is None:
+            self._pending.append(
+                Apart(name, replace(launch, environment={**launch.environment, **environment}))
+            )
+            return
+        if zygote is not None and zygote.declined:
+            zygote.request(name, environment, launch)
+            return
         if zygote is None or zygote.spent:
             try:
                 zygote = self._begin(revision, cradle)
             except OSError as error:
-                self._pending.append(Refused(name, f"fork: {error.strerror or error}"))
+                self._pending.append(Refused(name, fork_failure(error.errno or 0)))
                 return
-        zygote.request(name, environment, launch.watchdog_usec, launch.cgroup)
+        zygote.request(name, environment, launch)
 
     def signal(self, name: Name, signum: int) -> bool:
         """A signal for a worker that is still awaited; False if none of this name is."""
@@ -105,12 +219,12 @@ class Nursery(Generic[Name]):
                 return True
         return False
 
-    def events(self) -> list[Event | Started | Lost]:
-        """What has come about since the last call."""
+    def events(self) -> Iterator[Event | Started | Lost]:
+        """What has come about since the last call. What is not asked for any more stays for the next call."""
         for zygote in list(self._zygotes.values()):
             self._receive(zygote)
-        events, self._pending = self._pending, []
-        return events
+        while self._pending:
+            yield self._pending.pop(0)
 
     def renew(self) -> None:
         """Start each zygote whose predecessor was lost, and kill each that hangs, once its time has come."""
@@ -136,7 +250,9 @@ class Nursery(Generic[Name]):
         if cradle is not None:
             if cradle.zygote is zygote:
                 cradle.zygote = None
-            if zygote.ready or not zygote.asked:
+            if zygote.declined:
+                cradle.declined = True
+            elif zygote.ready or not zygote.asked:
                 self._lost(cradle, zygote, end.pid, zygote.fate(end, failure))
         return zygote.child
 
@@ -147,6 +263,26 @@ class Nursery(Generic[Name]):
             if zygote is not None:
                 zygote.drop()
 
+    def overheard(self, identity: ZygoteId, status: str) -> None:
+        """What this zygote has given as its status, as workers do."""
+        if identity in self._zygotes:
+            self._zygotes[identity].course.status = status
+
+    def bereaved(self, identity: ZygoteId) -> None:
+        """The last worker of this zygote has ended."""
+        if identity in self._zygotes:
+            self._zygotes[identity].bereaved()
+
+    @property
+    def aborted(self) -> list[ZygoteId]:
+        """Those that write their stacks, and end."""
+        return [identity for identity, zygote in self._zygotes.items() if zygote.aborted]
+
+    @property
+    def lingering(self) -> list[ZygoteId]:
+        """Those that end by themselves, with what is to be done once all of their workers have gone."""
+        return [identity for identity, zygote in self._zygotes.items() if zygote.lingers and not zygote.over]
+
     def close(self) -> None:
         """Let go of all zygotes; they end by that."""
         for zygote in list(self._zygotes.values()):
@@ -155,8 +291,11 @@ class Nursery(Generic[Name]):
 
     def _begin(self, revision: int, cradle: _Cradle[Name]) -> Zygote[Name]:
         identity = ZygoteId(revision, cradle.number)
-        own = replace(cradle.launch, cgroup=self._group(identity))
-        zygote: Zygote[Name] = Zygote(identity, own, self._start)
+        # What the first worker is told to watch is no zygote's.
+        own = replace(cradle.launch, cgroup=self._group(identity), pressure_watch="")
+        zygote: Zygote[Name] = Zygote.begin(
+            identity, own, self._start, careful=cradle.careful, known=self._known
+        )
         cradle.zygote, cradle.number = zygote, cradle.number + 1
         cradle.born, cradle.retry_at = time.monotonic(), math.inf
         self._zygotes[identity] = zygote

@@ -17,7 +17,7 @@ from memunit.master.sampling import Sample, Sampler
 Name = TypeVar("Name", bound=Hashable)
 
 CGROUP = "cgroup"
-# Seconds between two looks at a worker whose trip-wire is armed.
+# Seconds between two looks at a worker whose trip-wire is armed, at most, and a second less at least.
 UNHURRIED = 10.0
 # An app that trips the wire by page cache again and again costs us one look in this many seconds. One whose page cache
 # is at the ceiling as well: memory.events tells of each reclaim there (`max`), hundreds in a second.
@@ -60,10 +60,16 @@ class Sensors(Generic[Name]):
         self._bound_at = -math.inf
         self.due = -math.inf
         """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
+        self.changed = True
+        """Whether there may be others to look at than at the last look, or a limit that has moved."""
         self.pressed = False
         """Whether workers have had to wait for memory, by the last look."""
         self.bound: int | None = None
         """Bytes that the unit leaves to all workers, if that has become less than they hold, by the last look."""
+
+    def wanted(self, ready: Collection[int]) -> bool:
+        """Whether `look` has anything to do: most passes are for a ping, and those are not to cost a look at all."""
+        return self.changed or time.monotonic() >= self.due or not self._groups.told.isdisjoint(ready)
 
     def look(
         self, watched: Iterable[Watched[Name]], ready: Collection[int], interval: float
@@ -73,6 +79,7 @@ class Sensors(Generic[Name]):
         `interval` seconds after this round comes the next, of those without a trip-wire.
         """
         now = time.monotonic()
+        self.changed = False
         self.pressed = self._groups.pressed(ready, now)
         self.bound = None
         if now >= self._bound_at or self.pressed:
@@ -136,11 +143,16 @@ class Sensors(Generic[Name]):
         return self._wires.setdefault(name, _Wire())
 
     def _look(self, each: Watched[Name], group: Group, now: float) -> list[tuple[Name, Sample]]:
+        wire = self._wire(each.name)
+        # Before the look: one that fails, for want of descriptors as a rule, has a next time as well.
+        wire.look_at = now + min(max(each.interval, REST), UNHURRIED)
         own = group.own()
         if own is None:
             return []
-        wire = self._wire(each.name)
-        wire.look_at = now + UNHURRIED
+        # On the whole second: many workers are one pass of the loop, and not one each.
+        wire.look_at = math.floor(now + UNHURRIED)
+        if each.limit is None and group.armed_at is not None:
+            group.disarm()
         if each.limit is not None and not each.draining:
             if own >= each.limit or each.over:
                 group.disarm()

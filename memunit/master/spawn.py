@@ -5,10 +5,12 @@ pid of the very process that executes the program (sd_listen_fds(3)).
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import select
 import signal
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -31,6 +33,7 @@ __all__ = [
     "End",
     "Launch",
     "adopt",
+    "find",
     "fork_call",
     "launch",
     "open_descriptors",
@@ -41,6 +44,7 @@ __all__ = [
 
 _CODES = {os.CLD_EXITED: "exited", os.CLD_KILLED: "killed", os.CLD_DUMPED: "dumped"}
 _STOP_ROUNDS = 8
+_TICKS = 0.05  # proc_pid_stat(5) rounds down to hundredths of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Child:
     pidfd: int
     exec_fd: int
     ended: bool = False
+    ours: bool = True
+    """Whether it is our child. Of another, only its pidfd tells that it has ended, and nobody how."""
     spares_group: bool = False
     """Whether the rest of its process group outlives it: `left` then has a pidfd of each, for end_left()."""
     left: list[int] = field(default_factory=list)
@@ -82,6 +88,12 @@ class Child:
         except ProcessLookupError:
             return False
         return True
+
+    def gone(self) -> bool:
+        """Whether it has ended, by its pidfd."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def kill_tree(self) -> None:
         """SIGKILL the process, its process group and its descendants, also those with a session of their own.
@@ -111,7 +123,12 @@ class Child:
             self.signal(signal.SIGKILL)
 
     def _kill_group(self) -> None:
-        """Only while the process is there, also as a zombie: after that the number may be another group's."""
+        """Only while the process is there, also as a zombie: after that the number may be another group's.
+
+        One that is not ours is no longer there once it has ended, for somebody else has reaped it.
+        """
+        if not self.ours and self.gone():
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -238,11 +255,11 @@ def _fork(child_main: Callable[[int], NoReturn]) -> Child:
     return Child(pid=pid, pidfd=pidfd, exec_fd=reader)
 
 
-def reap_known(children: Mapping[int, Child]) -> list[End]:
+def reap_known(children: Iterable[Child]) -> list[End]:
     """Collect those of `children` that have ended, and no other child of this process. Does not block."""
     ends: list[End] = []
-    for child in children.values():
-        if child.ended:
+    for child in children:
+        if child.ended or not child.ours:
             continue
         try:
             if os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -260,6 +277,15 @@ def reap_known(children: Mapping[int, Child]) -> list[End]:
     return ends
 
 
+def started_after(pid: int, when: float) -> bool:
+    """Whether a child of ours began after `when` (CLOCK_BOOTTIME, s), as far as the kernel's clock ticks tell.
+
+    True of a process that is gone, or is no child of ours: adopt() has the word on that.
+    """
+    began = system.process_start(pid)
+    return began is None or system.parent_of(pid) != os.getpid() or began >= when - _TICKS
+
+
 def adopt(pid: int) -> Child:
     """Hold a process that is our child and was forked by somebody else, as by a zygote under a subreaper.
 
@@ -270,14 +296,38 @@ def adopt(pid: int) -> Child:
     return Child(pid=pid, pidfd=os.pidfd_open(pid), exec_fd=-1)
 
 
+def find(pid: int, start: int, among: Callable[[], Container[int]]) -> Child | None:
+    """Hold the process that had this pid and this start (clock ticks), whoever its parent is; None if it has ended.
+
+    Where the start can't be read (hidepid=, with another user namespace), it is that process if it is still in our
+    control group: `among` gives the pids there.
+    """
+    try:
+        child = adopt(pid)
+    except ChildProcessError:
+        try:
+            child = Child(pid=pid, pidfd=os.pidfd_open(pid), exec_fd=-1, ours=False)
+        except OSError:
+            return None
+    except OSError:
+        return None
+    # Only now that the pidfd is there: it goes on to name what these words are about.
+    found = system.start_ticks(pid)
+    same = found == start if found is not None else pid in among()
+    if same and (child.ours or not child.gone()):
+        return child
+    child.close()
+    return None
+
+
 def reap(
-    children: Mapping[int, Child], unknown: Callable[[], object] = lambda: None
+    known: Callable[[int], Child | None], unknown: Callable[[], object] = lambda: None
 ) -> tuple[list[End], list[int]]:
-    """Collect every child that has ended: (ends of those in `children`, pids of strays). Does not block.
+    """Collect every child that has ended: (ends of those that are `known`, pids of strays). Does not block.
 
     What is left of the process group of a known child is killed while its zombie still holds the number; then
-    it is reaped and marked as ended. Before one that is not known is reaped, `unknown` is called, which may put
-    it in `children`.
+    it is reaped and marked as ended. Before one that is not known is reaped, `unknown` is called, which may
+    make it known.
     """
     ends: list[End] = []
     strays: list[int] = []
@@ -288,10 +338,10 @@ def reap(
             break
         if found is None:
             break
-        child = children.get(found.si_pid)
+        child = known(found.si_pid)
         if child is None:
             unknown()
-            child = children.get(found.si_pid)
+            child = known(found.si_pid)
         if child is not None:
             child._settle_group()
         os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
@@ -301,3 +351,11 @@ def reap(
             child.ended = True
             ends.append(End(found.si_pid, _CODES.get(found.si_code, "exited"), found.si_status))
     return ends, strays
+
+
+def fork_failure(number: int) -> str:
+    """One clause on a fork(2) that has failed with this errno."""
+    bound = (
+        " (TasksMax= or LimitNPROC= of the unit, or what the app has set)" if number == errno.EAGAIN else ""
+    )
+    return f"fork: {os.strerror(number)}{bound}"

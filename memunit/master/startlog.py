@@ -9,6 +9,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 
 from memunit.master import system
+from memunit.master.filenames import STARTS
 
 RESTART_SEC = 1.0  # RestartSec= of the unit
 LONGEST_HOLD = 60.0
@@ -16,8 +17,6 @@ LONGEST_HOLD = 60.0
 # The kernel tells a process's start in hundredths of a second, rounded down: a start may seem to come before the end
 # that it followed, and systemd's own may seem to come before RestartSec= is over. Five of them are margin enough.
 _GRAIN = 0.05
-_NAME = "starts.json"
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +39,16 @@ class StartLog:
 
     def __init__(self, directory: str | None) -> None:
         """`directory` is $RUNTIME_DIRECTORY, which RuntimeDirectoryPreserve= keeps over a restart."""
-        self._path = os.path.join(directory, _NAME) if directory else None
+        self._path = os.path.join(directory, STARTS) if directory else None
 
     def load(self) -> Record | None:
         """The record, or None: there is none, it can't be read or understood, or it is from another boot."""
         if self._path is None:
             return None
         try:
-            with open(self._path, encoding="utf-8") as file:
+            with open(self._path, encoding="utf-8", opener=_opened) as file:
                 found = json.loads(file.read(4096))
-            if found.pop("boot_id") != _boot_id():
+            if found.pop("boot_id") != system.boot_id():
                 return None
             times = [float(found[name]) for name in ("retry_at", "exited_at", "since")]
             record = Record(int(found["failures"]), *times)
@@ -65,7 +64,7 @@ class StartLog:
         new = f"{self._path}.{os.getpid()}"
         try:
             with open(new, "w", encoding="utf-8") as file:
-                json.dump({**asdict(record), "boot_id": _boot_id()}, file)
+                json.dump({**asdict(record), "boot_id": system.boot_id()}, file)
             os.replace(new, self._path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -78,6 +77,11 @@ class StartLog:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def _opened(path: str, flags: int) -> int:
+    """As workers have our user, anything may be there: a FIFO would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def inherited_record(start_log: StartLog, now: float) -> Record | None:
@@ -102,12 +106,3 @@ def asked_for(record: Record, *, began: float) -> bool:
     if record.exited_at <= 0:
         return False
     return record.exited_at - _GRAIN <= began < record.exited_at + RESTART_SEC - _GRAIN
-
-
-def _boot_id() -> str:
-    """A monotonic clock means nothing after a reboot, and not every runtime directory is a tmpfs."""
-    try:
-        with open(_BOOT_ID, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

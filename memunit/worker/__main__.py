@@ -42,6 +42,16 @@ def _add_package() -> None:
 if __name__ == "__main__":
     _set_paths()
     _add_package()
+    if sys.argv[1:2] == ["--ahead"]:
+        import gc
+
+        # To look through what is imported again and again for garbage is a tenth of the time. Until the app comes.
+        gc.disable()
+        from memunit.worker import ahead
+
+        ahead.wait(*sys.argv[2:4])
+        gc.freeze()  # or all of that would be looked through as soon as it is enabled
+        gc.enable()
     from memunit.worker.start import main
 
     sys.exit(main(sys.argv[1:]))

@@ -1,34 +1,54 @@
-"""An ASGI worker: uvicorn's protocols on the master's sockets, with a stop that loses no request.
+"""An ASGI worker on the master's sockets, with a stop that loses no request.
 
-uvicorn parses and answers; accepting, signals, readiness and the drain are done here, because its own
-shutdown closes connections that it has accepted and not read yet. Only what uvicorn has kept the same since
-0.17 is used.
+Accepting, HTTP, signals, readiness and the drain are memunit's own; of uvicorn is what uvicorns.py has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import logging
+import math
 import os
-import signal
 import socket
-import sys
-import time
-from email.utils import formatdate
 from functools import partial
-from typing import Any, Callable, Coroutine, Dict, List, Optional, Protocol, Set
+from typing import Any, Callable, Dict, List, Optional, Union
 
-from memunit.worker import inherited, options, target
-from memunit.worker.draining import Application, Connections, forgotten
-from memunit.worker.hooks import Hook, call_beside
+from memunit.worker import (
+    board,
+    bounds,
+    examined,
+    frameworks,
+    giving,
+    grace,
+    httpparse,
+    inherited,
+    loops,
+    patched,
+    pinging,
+    routes,
+    scoreboard,
+    selftest,
+    target,
+    waits,
+    work,
+)
+from memunit.worker.connection import Connection
+from memunit.worker.draining import Application, Connections
+from memunit.worker.hooks import Hook, Hooks, call_beside
+from memunit.worker.httpserver import HttpServer
 from memunit.worker.inherited import Inherited
-from memunit.worker.listening import Acceptor, unread
+from memunit.worker.lifespans import surely
+from memunit.worker.listening import Acceptor
 from memunit.worker.notify import Notify
-from memunit.worker.problem import EX_SOFTWARE, Unusable
-from memunit.worker.proxied import from_unix_sockets
-from memunit.worker.serving import Serve
+from memunit.worker.orderly import Orderly
+from memunit.worker.problem import EX_SOFTWARE
+from memunit.worker.proxied import Trusted, from_proxies
+from memunit.worker.serving import Server, Threaded
+from memunit.worker.siblings import Siblings
+from memunit.worker.signals import Claim, Unclaimed
+from memunit.worker.uvicorns import Uvicorn, WebSockets
 
-_PING_AGAIN = 0.02  # seconds until a ping for which there was no room in the master's queue is tried anew
+_LOOKS = 1000  # requests after which it is looked whether the app has set handlers of signals
 
 
 def prepare(
@@ -36,134 +56,175 @@ def prepare(
     *,
     bridge: Optional[Callable[[Any], Any]] = None,
     fixed: Optional[Dict[str, Any]] = None,
-) -> Serve:
+) -> Server:
     """Import uvicorn and the ASGI app `app_name` ("module:attribute"), and all that serving needs but a loop.
 
     What comes back serves until SIGTERM or SIGINT: 0 after a drain, 70 when the app's own start-up or shutdown
     failed. Raises Unusable (exit status 78) when there is no uvicorn or no such app, and later when no socket
-    fits. `bridge` makes an ASGI app (a wsgi.Bridge) of what is loaded, `fixed` are the options of
-    uvicorn.Config that go with it.
+    fits. `bridge` makes a Threaded (a wsgi.Bridge) of what is loaded, `fixed` are the options of uvicorn.Config
+    that go with it.
     """
-    uvicorn = _import_uvicorn()
-    chosen = options.read(os.environ, uvicorn.Config)
-    try:
-        config = uvicorn.Config(None, **{**chosen, **(fixed or {})})
-    except (KeyError, ValueError, TypeError) as error:
-        raise options.refused(chosen, error) from None
-    app = target.load(app_name)
+    uvicorn = Uvicorn(os.environ, fixed or {})
+    reader = httpparse.reader(os.environ.get("UVICORN_HTTP", ""))
+    limits = bounds.read(os.environ)
+    app: Any = target.load(app_name)
+    patched.refuse("asgi" if bridge is None else "wsgi")
+    frameworks.watch()
     target.refuse_factory(app, app_name)
     if bridge is None:
         target.refuse_wsgi(app, app_name)
-    config.app = app if bridge is None else bridge(app)
-    try:
-        config.load()
-    except Exception as error:
-        # Only now it looks up by name what is to speak HTTP, and its own errors are plain ones.
-        raise options.refused(chosen, error) from None
-    if config.proxy_headers:
-        config.loaded_app = from_unix_sockets(config.loaded_app, config.forwarded_allow_ips)
-    new_loop = _loop_maker()
-    importlib.import_module("uvicorn.server")
+    else:
+        app = bridge(app)
+    loaded = uvicorn.load(app)
+    allowed = uvicorn.forwarded_allow_ips
+    trusted = None if allowed is None else Trusted(allowed)
+    threaded: Optional[Threaded] = None if bridge is None else app
+    if trusted is not None and threaded is None:
+        loaded = from_proxies(loaded, trusted)
+    new_loop = loops.maker()
+    tried: List[bool] = []
 
-    def serve(entries: List[Inherited], notify: Notify, before_stop: Optional[Hook]) -> int:
+    def rehearse() -> None:
+        worker = _Worker(uvicorn, reader, limits, selftest.app, [], Notify({}), None, threaded, trusted)
+        loops.rehearse(worker.rehearse(), new_loop())
+        tried.append(True)
+
+    def serve(entries: List[Inherited], notify: Notify, hooks: Hooks) -> int:
         listeners = inherited.open_stream_listeners(entries)
-        threaded = None if bridge is None else config.app
-        return _run(_Worker(config, listeners, notify, before_stop, threaded).main(), new_loop())
+        worker = _Worker(
+            uvicorn, reader, limits, loaded, listeners, notify, hooks.before_stop, threaded, trusted
+        )
+        worker.tried = bool(tried)
+        worker.giver = giving.Giver(hooks.give_back)
+        try:
+            return loops.run(worker, new_loop())
+        finally:
+            if threaded is not None:
+                threaded.end()
 
-    return serve
-
-
-def _import_uvicorn() -> Any:
-    try:
-        return importlib.import_module("uvicorn")
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "uvicorn":
-            remedy = "apt install python3-uvicorn" if sys.executable.startswith("/usr/bin/") else None
-            remedy = remedy or f"{sys.executable} -m pip install uvicorn"
-            raise Unusable(
-                f"{sys.executable} has no uvicorn, which serves ASGI and WSGI apps: {remedy}"
-            ) from None
-        raise Unusable(f"cannot import uvicorn: {target.describe(error)}", cause=error) from None
-
-
-class Threaded(Protocol):
-    """An ASGI app that does its work in threads, as wsgi.Bridge."""
-
-    def on_busy(self, busy: Callable[[bool], None]) -> None:
-        """Have busy(True) called when all threads have work, busy(False) when one is free again."""
-
-    def ping(self, ping: Callable[[], Any]) -> None:
-        """Call `ping()` if the threads get on."""
-
-    async def finish(self) -> None:
-        """Wait until the threads have come to their end."""
+    return Server(serve, rehearse)
 
 
 class _Worker:
     def __init__(
         self,
-        config: Any,
+        uvicorn: Uvicorn,
+        reader: httpparse.Reader,
+        limits: bounds.Bounds,
+        app: Callable[..., Any],
         listeners: List[socket.socket],
         notify: Notify,
         before_stop: Optional[Hook],
-        threaded: Optional[Threaded] = None,
+        threaded: Optional[Threaded],
+        trusted: Optional[Trusted],
     ) -> None:
-        self._config = config
+        self._uvicorn = uvicorn
+        self._reader = reader
+        self._bounds = limits
+        self._http_app = app
         self._threaded = threaded
+        self._trusted = trusted
         self._listeners = listeners
         self._notify = notify
         self._before_stop = before_stop
         self._cleaning: "Optional[asyncio.Task[None]]" = None
-        self._app = Application(config.loaded_app)
-        config.loaded_app = self._app
-        self._state = importlib.import_module("uvicorn.server").ServerState()
-        self._connections = self._state.connections = Connections()
-        self._protocol = _patient(config.http_protocol_class)
-        self._clock: Optional[asyncio.TimerHandle] = None
+        self._app = Application(app)
+        uvicorn.use(self._app)
+        self._connections = Connections()
+        self._websockets: Optional[WebSockets] = None
+        self._server: Optional[HttpServer] = None
+        self._orderly: Optional[Orderly] = None
+        self._grace = grace.read()
+        self._looks = _LOOKS
+        self.giver: Optional[giving.Giver] = None
+        self.tried = False
+        """Whether what serves is known to work: the zygote has served a request."""
 
     async def main(self) -> int:
         """The worker's life inside the loop: start-up, serving, drain, shutdown."""
         self._loop = loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._stop)
-        self._acceptor = Acceptor(
-            self._listeners,
-            self._make_protocol,
-            keep_alive=self._config.timeout_keep_alive,
-            changed=self._changed,
-        )
-        lifespan = self._config.lifespan_class(self._config)
-        if not await self._start_up(lifespan):
+        self.claim = Claim(lambda _signum: self.stop())
+        self.claim.attach(loop)
+        lifespan = self._uvicorn.lifespan()
+        if not await self._begin(lifespan, self.claim, Siblings(scoreboard.place())):
             return 0 if self._stopping.is_set() else EX_SOFTWARE
-
-        self._arguments = {"config": self._config, "server_state": self._state}
-        if hasattr(lifespan, "state"):
-            self._arguments["app_state"] = lifespan.state
-        if self._threaded is not None:
-            self._threaded.on_busy(self._acceptor.hold)
-        self._acceptor.start()
-        self._notify.send("READY=1")
-        if self._notify.watchdog is not None:
-            self._ping(self._notify.watchdog / 2)
+        assert self._server is not None
+        server = self._server
+        if self.giver is not None:
+            self.giver.attach(loop)
         await self._stopping.wait()
 
+        if self._orderly is None:
+            self._arm(server)
+        assert self._orderly is not None
+        self._connections.on_empty = server.changed = self._changed
+        waits.tell(server, self._notify)
         self._app.drain()
-        self._connections.on_empty = self._changed
-        self._sweep(set())
         while self._open():
             self._quiet.clear()
             await self._quiet.wait()
-        while self._state.tasks:
-            await asyncio.wait(set(self._state.tasks))
+        while self._websockets is not None and self._websockets.tasks and not self._orderly.over:
+            left = self._orderly.left(self._grace.give_up)
+            await asyncio.wait(set(self._websockets.tasks), timeout=left)
+        examined.examine(self._notify)
         if self._threaded is not None:
-            await self._threaded.finish()
-        await lifespan.shutdown()
+            finished = self._loop.create_task(self._threaded.finish())
+            await asyncio.wait({finished}, timeout=self._orderly.left(self._grace.give_up))
+        own = self.claim.owner()
+        if own:
+            self._notify.status(f"calling the app's own handler of {own}")
+        status = self.claim.pass_on()
+        await surely(self._loop.create_task(lifespan.shutdown()))
         if lifespan.should_exit:
             self._notify.status("the app's shutdown failed")
             return EX_SOFTWARE
-        return 0
+        return status or 0
+
+    async def _begin(self, lifespan: Any, claim: Union[Claim, Unclaimed], siblings: Siblings) -> bool:
+        """All that comes before READY=1, and that; whether the app is there."""
+        self._acceptor = Acceptor(
+            self._listeners,
+            self._make_connection,
+            changed=self._changed,
+            served=self._connections.__len__,
+            made=lambda: 0 if self._server is None else self._server.made,
+            siblings=siblings,
+        )
+        self._connections.on_loss = self._acceptor.lost
+        state = getattr(lifespan, "state", None)
+        if not self.tried:
+            await self._try(state)
+        if not await self._start_up(lifespan):
+            return False
+        self._websockets = self._uvicorn.websockets(self._connections, state)
+        server = self._http_server(self._http_app, self._connections, self._websockets, state)
+        self._server = server
+        server.each_second = claim.look
+        page = board.own()
+        if page is not None:
+            requests = work.of(page)
+            notes = routes.begin(requests.counts, requests.name)
+            server.note(requests)
+
+            def each_second() -> None:
+                claim.look()
+                notes.look()
+
+            server.each_second = each_second
+        server.after_request = self._look
+        claim.forked = server.mute
+        if self._threaded is not None:
+            self._threaded.on_busy(self._acceptor.hold)
+        claim.look()
+        if not isinstance(claim, Unclaimed):
+            examined.note_at_start()
+        self._acceptor.start()
+        board.stage(board.SERVING)
+        self._notify.send("READY=1")
+        pinging.begin(self._notify, self._threaded, claim.look)
+        return True
 
     async def _start_up(self, lifespan: Any) -> bool:
         """Run the app's start-up; whether to go on. A stop meanwhile does not wait: the loop cancels it."""
@@ -174,116 +235,127 @@ class _Worker:
         if not starting.done() or self._stopping.is_set():
             return False
         starting.result()
-        if lifespan.should_exit:
-            lines = self._app.start_failure.strip().splitlines()
+        if lifespan.should_exit or self._app.lifespan.exits:
+            lines = self._app.lifespan.failure.strip().splitlines()
             self._notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
             return False
         return True
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Begin the drain, once."""
         if self._stopping.is_set() or self._cleaning is not None:
             return
-        self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._server is not None:
+            self._arm(self._server)
         if self._before_stop is None:
             self._stop_accepting()
-        else:
+        self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        if self._before_stop is not None:
             self._cleaning = self._loop.create_task(call_beside(self._before_stop))
             self._cleaning.add_done_callback(lambda _: self._stop_accepting())
 
     def _stop_accepting(self) -> None:
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        board.stage(board.DRAINING)
         self._acceptor.stop()
+        if self._server is not None:
+            # Not only when main() comes to it: what has arrived in the same pass of the loop is answered before that.
+            self._server.drain()
+        self.claim.exit_libraries()
 
-    def _sweep(self, seen: Set[Any]) -> None:
-        """Close the connections that the server has forgotten for a whole keep-alive time."""
-        idle = {connection for connection in self._connections if forgotten(connection)}
-        for connection in idle & seen:
-            connection.transport.close()
-        self._loop.call_later(max(self._config.timeout_keep_alive, 1.0), self._sweep, idle - seen)
+    def _arm(self, server: HttpServer) -> None:
+        self._orderly = Orderly(
+            self._loop,
+            server,
+            self._grace,
+            self.claim.stopped_at,
+            websockets=lambda: () if self._websockets is None else self._websockets.tasks,
+            last_call=self._stop_accepting,
+            changed=self._changed,
+            status=self._notify.status,
+        )
+
+    def _look(self) -> None:
+        """After a request that may have set handlers of signals. Those that do it do it early: the rest is free."""
+        self.claim.look()
+        self._looks -= 1
+        if self._looks == 0 and self._server is not None:
+            self._server.after_request = None
 
     def _open(self) -> bool:
-        return self._acceptor.busy or bool(self._connections)
+        assert self._orderly is not None
+        assert self._server is not None
+        at_work = self._acceptor.busy or bool(self._connections) or bool(self._server.cycles)
+        return at_work and not self._orderly.over
 
     def _changed(self) -> None:
         if self._stopping.is_set():
             self._quiet.set()
 
-    def _make_protocol(self) -> Any:
-        if self._clock is None:
-            self._set_clock()
-        return self._protocol(**self._arguments)
+    def _make_connection(self, *of_the_socket: Any) -> Connection:
+        assert self._server is not None
+        return Connection(self._server, *of_the_socket)
 
-    def _set_clock(self) -> None:
-        """The Date header, renewed each second as long as there are connections: an idle worker sleeps."""
-        date = [(b"date", formatdate(time.time(), usegmt=True).encode())] if self._config.date_header else []
-        self._state.default_headers = date + self._config.encoded_headers
-        self._clock = self._loop.call_later(1.0, self._clock_strikes)
+    async def rehearse(self) -> None:
+        """Begin, and serve a request, before there are workers: all share the pages of that (docs/preload.md).
 
-    def _clock_strikes(self) -> None:
-        self._clock = None
-        if self._connections:
-            self._set_clock()
+        This worker has selftest.app() for its app, and nothing is left of it.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self.tried = True
+        quiet = not logging.getLogger("uvicorn.error").isEnabledFor(
+            logging.INFO
+        )  # or uvicorn tells of its start-ups
+        await self._try(getattr(self._uvicorn.lifespan(), "state", None))
+        if quiet:
+            self._uvicorn.use(self._app)
+            self._listeners = inherited.open_stream_listeners([inherited.of_nobody()])
+            lifespan = self._uvicorn.lifespan()
+            await self._begin(lifespan, Unclaimed(), Siblings(None))
+            self._acceptor.stop()
+            await lifespan.shutdown()
 
-    def _ping(self, interval: float) -> None:
-        say = partial(self._say_ping, int(interval / _PING_AGAIN))
-        if self._threaded is None:
-            say()
-        else:
-            self._threaded.ping(say)
-        self._loop.call_later(interval, self._ping, interval)
+    async def _try(self, state: Optional[Dict[str, Any]]) -> None:
+        """Serve once before saying so. Raises Unusable."""
 
-    def _say_ping(self, tries: int) -> None:
-        """Without waiting in the loop: in a queue that somebody floods there is room for moments only."""
-        if not self._notify.ping() and tries > 1:
-            self._loop.call_later(_PING_AGAIN, self._say_ping, tries - 1)
+        def make(connections: Connections) -> HttpServer:
+            websockets = self._uvicorn.websockets(connections, state)
+            return self._http_server(selftest.app, connections, websockets, state)
 
+        self._uvicorn.use(selftest.app)
+        with self._uvicorn.fitting():
+            await selftest.run(make)
+        self._uvicorn.use(self._app)
 
-def _patient(protocol: Any) -> Any:
-    """`protocol`, with a keep-alive time-out that spares a request that has arrived or is in work."""
-
-    def timeout_keep_alive_handler(self: Any) -> None:
-        cycle = getattr(self, "cycle", None)
-        if unread(self.transport) or (cycle is not None and not cycle.response_complete):
-            return
-        protocol.timeout_keep_alive_handler(self)
-
-    if not hasattr(protocol, "timeout_keep_alive_handler"):
-        return protocol
-    members = {"timeout_keep_alive_handler": timeout_keep_alive_handler}
-    return type("Patient" + protocol.__name__, (protocol,), members)
-
-
-def _run(main: Coroutine[Any, Any, int], loop: asyncio.AbstractEventLoop) -> int:
-    """asyncio.run() on this loop, on every Python from 3.9 to the newest."""
-    try:
-        asyncio.set_event_loop(loop)
-        return loop.run_until_complete(main)
-    finally:
-        # The unit's own SIGTERM may come beside the master's. The stop is over, and closing the loop puts the default
-        # back: without this, a worker that has done everything right would end by the signal.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        try:
-            rest = asyncio.all_tasks(loop)
-            for task in rest:
-                task.cancel()
-            if rest:
-                loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-def _loop_maker() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the worker's loop: uvloop where the app's environment has it. Imports, and makes none yet."""
-    wanted = os.environ.get("UVICORN_LOOP", "auto")
-    if wanted not in ("auto", "asyncio", "uvloop"):
-        raise Unusable(f"UVICORN_LOOP={wanted}: auto, asyncio or uvloop is needed")
-    if wanted != "asyncio":
-        try:
-            return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-        except ImportError as error:
-            if wanted == "uvloop":
-                raise Unusable(f"cannot import uvloop: {target.describe(error)}", cause=error) from None
-    return asyncio.new_event_loop
+    def _http_server(
+        self,
+        app: Callable[..., Any],
+        connections: Connections,
+        websockets: Optional[WebSockets],
+        state: Optional[Dict[str, Any]],
+    ) -> HttpServer:
+        uvicorn = self._uvicorn
+        trial = app is selftest.app
+        make: Callable[..., HttpServer] = partial(HttpServer, app)
+        if self._threaded is not None:
+            make = partial(self._threaded.server, trial=trial, trusted=self._trusted)
+        server = make(
+            self._reader,
+            self._bounds,
+            connections=connections,
+            keep_alive=uvicorn.keep_alive,
+            fields=b"".join(b"%b: %b\r\n" % pair for pair in uvicorn.encoded_headers),
+            date=uvicorn.date_header,
+            root_path=uvicorn.root_path,
+            path_prefix=uvicorn.root_path if uvicorn.full_paths else "",
+            limit_concurrency=None if trial else uvicorn.limit_concurrency,
+            asgi_version=uvicorn.asgi_version,
+            state=state,
+            websocket=None if websockets is None else websockets.make,
+        )
+        if self._threaded is not None:
+            server.doubt_time = math.inf  # a WSGI app has no way to hear of it
+        return server

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import faulthandler
+import _thread
 import functools
 import inspect
 import os
 import select
 import signal
 import socket
-import sys
-import threading
 import traceback
 from typing import Any, Callable, List, Optional
 
-from memunit.worker import inherited, target
-from memunit.worker.hooks import Hook, call
+from memunit.worker import board, examined, giving, inherited, stacks, target
+from memunit.worker.hooks import Hooks, call
 from memunit.worker.notify import Notify
 from memunit.worker.problem import Unusable
-from memunit.worker.serving import Serve
+from memunit.worker.serving import Server
+from memunit.worker.signals import Claim, status_of
 
+# Before the app is imported, which may have gevent put greenlets in the place of threads.
+_allocate_lock, _start_thread, _read = _thread.allocate_lock, _thread.start_new_thread, os.read
+_poll = select.poll
 _PING_PATIENCE = (
     0.1  # seconds that a ping waits for room in the master's queue, which somebody else may flood
 )
@@ -78,6 +80,8 @@ class Worker:
 
     def ready(self) -> None:
         """Say that this worker serves. Until then it is starting, and is ended at the start time-out."""
+        examined.note_at_start()
+        board.stage(board.SERVING)
         self._notify.send("READY=1")
 
     def status(self, text: str) -> None:
@@ -102,6 +106,7 @@ def serve(
     run: Run,
     clean: Optional[Clean] = None,
     *,
+    give_back: Optional[Clean] = None,
     sockets: Optional[List[socket.socket]] = None,
     slot: int = 0,
     generation: int = 0,
@@ -115,10 +120,10 @@ def serve(
     notify = Notify()
     if sockets is None:
         sockets = [inherited.open_socket(entry) for entry in inherited.take()]
-    return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean)
+    return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean, give_back)
 
 
-def prepare(name: str) -> Serve:
+def prepare(name: str) -> Server:
     """Import the callable `name` ("module:attribute"); what comes back serves by it, as serve() does.
 
     With one parameter it is called as run(worker), and says worker.ready() itself. With two it is called as
@@ -127,13 +132,14 @@ def prepare(name: str) -> Serve:
     """
     run = _adapt(target.load(name), name)
 
-    def serve(entries: List[inherited.Inherited], notify: Notify, before_stop: Optional[Hook]) -> int:
+    def serve(entries: List[inherited.Inherited], notify: Notify, hooks: Hooks) -> int:
         sockets = [inherited.open_socket(entry) for entry in entries]
         slot, generation = (int(os.environ.get(f"MEMUNIT_{name}", "0")) for name in ("SLOT", "GENERATION"))
-        clean = None if before_stop is None else functools.partial(call, before_stop)
-        return _serve(Worker(sockets, notify, slot=slot, generation=generation), notify, run, clean)
+        clean = None if hooks.before_stop is None else functools.partial(call, hooks.before_stop)
+        worker = Worker(sockets, notify, slot=slot, generation=generation)
+        return _serve(worker, notify, run, clean, hooks.give_back)
 
-    return serve
+    return Server(serve)
 
 
 def _adapt(found: Callable[..., Any], name: str) -> Run:
@@ -161,17 +167,16 @@ def _adapt(found: Callable[..., Any], name: str) -> Run:
     raise Unusable(f"{name} can be called neither as serve(sockets, stopping) nor as run(worker)")
 
 
-def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> int:
-    faulthandler.enable(2, all_threads=True)
-    stopper = _Stopper(worker, notify, clean)
+def _serve(
+    worker: Worker, notify: Notify, run: Run, clean: Optional[Clean], give_back: Optional[Clean]
+) -> int:
+    stacks.arm()
+    stopper = _Stopper(worker, notify, clean, giving.Giver(give_back))
     stopper.start()
     try:
         run(worker)
     except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
+        return status_of(end)
     except BaseException as error:
         if not isinstance(error, KeyboardInterrupt):
             notify.status(f"failed: {target.describe(error)}")
@@ -179,7 +184,8 @@ def _serve(worker: Worker, notify: Notify, run: Run, clean: Optional[Clean]) -> 
         return 1
     finally:
         stopper.finish()
-    return 0
+        examined.examine(notify)
+    return stopper.claim.pass_on() or 0
 
 
 class _Stopper:
@@ -188,39 +194,43 @@ class _Stopper:
 
     The signal comes by a pipe, twice: from the handler, which runs when the main thread executes Python, and
     from the interpreter's wakeup descriptor, which works while the main thread is in C, as long as no event
-    loop takes it.
+    loop takes it. The thread is one of the system's, also where gevent or eventlet have put something of their own in
+    the place of those: what waits in C would hold up all that they run in turn.
     """
 
-    def __init__(self, worker: Worker, notify: Notify, clean: Optional[Clean]) -> None:
+    def __init__(self, worker: Worker, notify: Notify, clean: Optional[Clean], giver: giving.Giver) -> None:
         self._worker = worker
         self._notify = notify
         self._clean = clean
+        self._giver = giver
+        self._pressure = giving.opened()
         self._told, self._tell = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._tell, False)
         self._asked = False
-        self._thread = threading.Thread(target=self._wait, name="memunit-stop", daemon=True)
+        self._done = _allocate_lock()
+        self._done.acquire()
 
     def start(self) -> None:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self._handle)
+        self.claim = Claim(self._ask)
         signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
-        self._thread.start()
+        _start_thread(self._wait, ())
 
     def finish(self) -> None:
         """After a stop has begun, let clean() come to its end."""
         if self._asked:
-            self._thread.join()
+            self._done.acquire()
 
-    def _handle(self, signum: int, _frame: object) -> None:
+    def _ask(self, signum: int) -> None:
         if not self._asked:
             self._asked = True
             os.write(self._tell, bytes([signum]))
 
     def _wait(self) -> None:
-        while not {signal.SIGTERM, signal.SIGINT} & set(os.read(self._told, 64)):
+        while not {signal.SIGTERM, signal.SIGINT} & set(self._hear()):
             pass
         self._asked = True
         self._notify.send("STOPPING=1")
+        board.stage(board.DRAINING)
         try:
             if self._clean is not None:
                 self._clean()
@@ -228,3 +238,18 @@ class _Stopper:
             traceback.print_exc()
         finally:
             self._worker.stopping.set()
+            self._done.release()
+
+    def _hear(self) -> bytes:
+        """The signals that have come. What the master asks meanwhile is begun."""
+        while self._pressure is not None:
+            poll = _poll()
+            poll.register(self._told, select.POLLIN)
+            poll.register(self._pressure, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self._pressure in ready and not self._giver.asked(self._pressure):
+                os.close(self._pressure)
+                self._pressure = giving.opened()
+            if self._told in ready:
+                break
+        return _read(self._told, 64)

@@ -1,4 +1,4 @@
-"""From an ASGI scope to a WSGI environ (PEP 3333), with CGI's names (RFC 3875)."""
+"""From a request's head to a WSGI environ (PEP 3333), with CGI's names (RFC 3875)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import sys
 from typing import Any, Dict, Optional, Tuple
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
+
+from memunit.worker.addresses import Address, Local
+from memunit.worker.httphead import Headers, Line, origin_form
+from memunit.worker.proxied import Trusted, told
 
 _PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _KEPT_NAMES = 256
@@ -31,29 +35,38 @@ def base(*, threads: int) -> Dict[str, Any]:
     }
 
 
-def make(scope: Dict[str, Any], common: Dict[str, Any], script_name: str) -> Dict[str, Any]:
-    """The environ of an HTTP request, still without wsgi.input.
+def make(
+    line: Line,
+    headers: Headers,
+    client: Optional[Address],
+    local: Local,
+    *,
+    common: Dict[str, Any],
+    script_name: str,
+    trusted: Optional[Trusted],
+) -> Dict[str, Any]:
+    """The environ of an HTTP request, still without wsgi.input. `common` is what base() gave.
 
     `script_name` is where the app is mounted ("" or "/shop"): it is taken off the path if the proxy in front
     has left it there. Header names with an underscore are dropped: they would pass for those with a hyphen.
+    `trusted` are the proxies that are believed what they say of the client; None if nobody is.
     """
-    raw = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
-    if not raw.startswith(b"/") and b"://" in raw:  # the absolute form of RFC 9112, 3.2.2
-        raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
-    query = scope["query_string"].decode("latin-1")
-    target = raw.decode("latin-1")
-    path = unquote_to_bytes(raw).decode("latin-1") if b"%" in raw else target
+    method, raw, minor, _ = line
+    if raw[0] != 47:
+        raw, headers = origin_form(raw, headers)
+    uri = raw.decode("latin-1")
+    target, _, query = uri.partition("?")
+    path = unquote_to_bytes(target).decode("latin-1") if "%" in target else target
     if script_name and (path == script_name or path.startswith(script_name + "/")):
         path = path[len(script_name) :]
-    environ = dict(common)
-    environ["REQUEST_METHOD"] = scope["method"]
+    environ = common.copy()
+    environ["REQUEST_METHOD"] = method.decode("latin-1")
     environ["SCRIPT_NAME"] = script_name
     environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query
-    environ["REQUEST_URI"] = f"{target}?{query}" if query else target
-    environ["SERVER_PROTOCOL"] = "HTTP/" + scope["http_version"]
-    environ["wsgi.url_scheme"] = scope["scheme"]
-    for name, value in scope["headers"]:
+    environ["REQUEST_URI"] = uri if query else target
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
+    for name, value in headers:
         key = _names[name] if name in _names else _name(name)
         if key is None:
             continue
@@ -61,11 +74,27 @@ def make(scope: Dict[str, Any], common: Dict[str, Any], script_name: str) -> Dic
         if key in environ:
             text = environ[key] + (";" if key == "HTTP_COOKIE" else ",") + text
         environ[key] = text
-    environ["SERVER_NAME"], environ["SERVER_PORT"] = _server(scope, environ)
-    client = scope.get("client")
-    environ["REMOTE_ADDR"] = (client[0] or "") if client else ""
-    if client and client[1]:
-        environ["REMOTE_PORT"] = str(client[1])
+    scheme = "http"
+    if (
+        trusted is not None
+        and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_X_FORWARDED_PROTO" in environ)
+        and (not client or not client[0] or client[0] in trusted)
+    ):
+        said, other = told(headers, trusted)
+        client = other or client
+        if said in ("https", "wss"):
+            scheme = "https"
+    environ["wsgi.url_scheme"] = scheme
+    if local[1] is not None:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = local[0], str(local[1])
+    else:
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = _server(scheme, environ.get("HTTP_HOST", ""))
+    if client is None:
+        environ["REMOTE_ADDR"] = ""
+    else:
+        environ["REMOTE_ADDR"] = client[0]
+        if client[1]:
+            environ["REMOTE_PORT"] = str(client[1])
     return environ
 
 
@@ -76,13 +105,9 @@ def _name(name: bytes) -> Optional[str]:
     return key
 
 
-def _server(scope: Dict[str, Any], environ: Dict[str, Any]) -> Tuple[str, str]:
-    """Name and port of the server; of the Host header where a Unix socket has neither."""
-    server = scope.get("server")
-    if server and server[1] is not None:
-        return server[0], str(server[1])
-    usual = "443" if scope["scheme"] == "https" else "80"
-    host = environ.get("HTTP_HOST", "")
+def _server(scheme: str, host: str) -> Tuple[str, str]:
+    """Name and port of the server, of the Host header: a Unix socket has neither."""
+    usual = "443" if scheme == "https" else "80"
     name, colon, port = host.rpartition(":")
     if colon and port.isascii() and port.isdigit():
         return name or "localhost", port

@@ -2,24 +2,29 @@
 
 Whatever the app yields is handed over at once and sent while the thread goes on; the thread waits when the
 client takes less than it is given (and the client, when the app reads less than it is sent). An answer of one
-block costs one call from thread to loop.
+block is handed over once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import threading
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from urllib.parse import unquote
 
+from memunit.worker import frameworks, signals
+from memunit.worker.answer import HIGH_WATER, Answer, LeftOff
 from memunit.worker.draining import came_of
-from memunit.worker.pep3333 import Body, Headers, parse
+from memunit.worker.httpanswer import Head
+from memunit.worker.httphead import Line, Meaning
+from memunit.worker.pep3333 import Body, parse
 
-Message = Dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+if TYPE_CHECKING:
+    from memunit.worker.connection import Connection
+    from memunit.worker.wsgi import WsgiServer
 
+_MOST_AHEAD = 64 * 1024  # a body of up to so many bytes is complete before it takes a thread
 _MOST_UNSENT = 256 * 1024  # bytes handed over and not sent yet; then the thread waits
 _BODYLESS = (204, 304)
 _logger = logging.getLogger("uvicorn.error")
@@ -32,48 +37,229 @@ class Gone(ConnectionResetError):
         super().__init__("the client has closed the connection")
 
 
-class Exchange:
-    """A request and its answer.
+class Exchange(Answer):
+    """A request and its answer. `run()` is the thread's part and never raises; all else public is the loop's."""
 
-    `run()` is the thread's part and never raises; `relay()` is the loop's, and raises what the app has
-    raised. `body` is what has been received of the request; `more` says that the rest is still to come, and
-    is to be streamed.
-    """
+    __slots__ = (
+        "_abandoned",
+        "_ahead",
+        "_bodyless",
+        "_changed",
+        "_client",
+        "_environ",
+        "_error",
+        "_given",
+        "_handed",
+        "_held",
+        "_length",
+        "_line",
+        "_lock",
+        "_received",
+        "_server",
+        "_size",
+        "_status",
+        "_streams",
+        "_submitted",
+        "_taken",
+        "_told",
+        "_unread",
+        "_unsent",
+        "blocked",
+        "route",
+        "steps",
+    )
 
     def __init__(
-        self, app: Callable[..., Iterable[bytes]], environ: Dict[str, Any], body: bytes, more: bool
+        self,
+        server: WsgiServer,
+        connection: Connection,
+        line: Line,
+        meaning: Meaning,
+        environ: Dict[str, Any],
     ) -> None:
-        self.blocks = 0
-        """How often the app has got on so far, by handing over a block."""
-        self._app = app
+        super().__init__(connection, more=meaning.length != 0, closes=meaning.closes, waits=meaning.waits)
+        self.steps = 0
+        """How often the app has got on so far, by handing over a block or by reading one."""
+        self.blocked = False
+        """Whether the thread waits for the client: to send more of the request, or to take more of the answer."""
+        self.route: Optional[str] = None
+        """What the framework calls the route, if that was to be found out."""
+        self._server = server
+        self._line = line
         self._environ = environ
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Condition(threading.Lock())
-        # To the client.
+        self._client = connection.client
+        self._lock = threading.Lock()
+        self._changed: Optional[threading.Condition] = None
+        self._submitted = False
+        self._streams = False  # the body is read by the app as it comes
+        self._abandoned = False  # the thread is to hear that its client has gone
+        self._held = False  # what was handed over waits for the client to take more
+        # To the client, by the thread.
         self._status = 0
-        self._headers: Headers = []
+        self._given: Optional[Head] = None
+        self._length: Optional[int] = None  # bytes to come by the Content-Length
         self._bodyless = False
-        self._left: Optional[int] = None  # bytes to come by the Content-Length
-        self._begun = False
-        self._head: Optional[Message] = None
+        self._handed = False  # the head
         self._unsent: List[bytes] = []
         self._size = 0
-        self._ended = False
+        self._taken = False  # all of the answer
         self._error: Optional[BaseException] = None
         self._told = False
-        self._waiter: "asyncio.Future[None]" = self._loop.create_future()
         # From the client.
-        self._gone = False
         self._received: List[bytes] = []
-        self._streaming = False  # the answer has begun, and is not all there
-        self._wanted: Optional[asyncio.Event] = None
-        self._more = more
-        if more:
-            self._received = [body] if body else []
-            self._wanted = asyncio.Event()
-            environ["wsgi.input"] = io.BufferedReader(Body(self.read_into), 64 * 1024)
+        self._unread = 0
+        # A client that waits for "100 Continue" gets it when the app reads, and only then.
+        self._ahead = 0 < meaning.length <= _MOST_AHEAD and not meaning.waits
+
+    @property
+    def scope(self) -> Dict[str, Any]:
+        method, target, minor, _ = self._line
+        path, _, query = target.partition(b"?")
+        return {
+            "method": method.decode("ascii"),
+            "path": unquote(path.decode("ascii")),
+            "query_string": query,
+            "http_version": "1." + minor.decode("ascii"),
+            "client": self._client,
+        }
+
+    @property
+    def asked(self) -> Tuple[str, bytes]:
+        """The method, and the path without its query."""
+        path = self._line[1].partition(b"?")[0]
+        if path[0] != 47:  # "http://host/path", as to a proxy
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        return self._line[0].decode("ascii"), path
+
+    # The loop's part.
+
+    def start(self) -> None:
+        """Give it to a thread, or wait until its body has come."""
+        if self.more:
+            if self._ahead:
+                return
+            self._streams = True
+            self._environ["wsgi.input"] = io.BufferedReader(Body(self.read_into), HIGH_WATER)
         else:
-            environ["wsgi.input"] = io.BytesIO(body)
+            self._environ["wsgi.input"] = io.BytesIO(b"".join(self._received))
+        self._submitted = True
+        self._server.submit(self.run)
+
+    @property
+    def full(self) -> bool:
+        return not self._ahead and self._unread > HIGH_WATER
+
+    def feed(self, block: bytes) -> bool:
+        with self._lock:
+            self._received.append(block)
+            self._unread += len(block)
+            self._wake()
+        return self.full
+
+    def fed(self) -> None:
+        with self._lock:
+            self.more = False
+            self._wake()
+        if not self._submitted and self in self._server.cycles:
+            self.start()
+
+    def writable(self) -> None:
+        if self._held:
+            self._held = False
+            self.deliver()
+
+    def lose(self) -> None:
+        self.gone = True
+        self.abandon()
+        self.writable()
+        if not self._submitted:
+            self._server.done(self)
+
+    def leave_off(self) -> None:
+        """An app that computes, and has begun nothing, is left to its work: it can't be told, and may yet answer."""
+        self.leaving = True
+        if not self._submitted:
+            self._break_off()
+            self._server.done(self)
+        elif self.begun or self._streams:
+            self.abandon()
+
+    def refuse(self) -> None:
+        """Answer for the app that there are too many."""
+        self.begun = self.complete = self.closes = True
+        self.connection.write_last(503, "Service Unavailable", self.scope["method"])
+        self.connection.answered()
+
+    def cancel(self) -> None:
+        self.request = (
+            None  # on the page it stays in work: its thread may be what keeps this worker from its end
+        )
+        self.abandon()
+        self._break_off()
+        self._server.done(self)
+
+    def deliver(self) -> None:
+        """Send what the thread has handed over."""
+        if self.connection.unwritable is not None and not self.gone:
+            self._held = True  # and the thread, which believes that it has told, tells nothing more
+            return
+        with self._lock:
+            given, self._given = (self._given, None) if self._handed else (None, self._given)
+            blocks, self._unsent = self._unsent, []
+            taken, self._told = self._taken, False
+        if not (self.gone or self.complete):
+            try:
+                self._send(given, blocks[0] if len(blocks) == 1 else b"".join(blocks), taken=taken)
+            except Exception as error:
+                self.abandon()
+                self._failed(error)
+        if taken:
+            self._error = None
+            self._server.done(self)
+        elif blocks:
+            with self._lock:
+                self._size -= sum(map(len, blocks))
+                self._wake()
+
+    def _send(self, given: Optional[Head], body: bytes, *, taken: bool) -> None:
+        method, _, minor, _ = self._line
+        if given is not None:
+            self._start(method.decode("ascii"), self._status, given, chunks=minor == b"1")
+        if not taken:
+            if body:
+                self._body(body, True)
+            return
+        error, self._error = self._error, None
+        if error is not None:
+            if body:
+                self._body(body, True)
+            if not isinstance(error, Exception):
+                exit_, error = error, RuntimeError(f"the app raised {type(error).__name__}")
+                error.__cause__ = exit_
+            self._failed(error)
+        elif not self._abandoned:
+            self._body(body, False)
+        elif self.leaving:
+            self._break_off()
+
+    def _failed(self, error: BaseException) -> None:
+        if not came_of(error, LeftOff):
+            self.connection.server.logger.error("Exception in WSGI application\n", exc_info=error)
+        self._break_off()
+
+    def abandon(self) -> None:
+        """Nobody waits for the app: what it reads or writes from now on raises."""
+        with self._lock:
+            self._abandoned = True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.notify_all()
+
+    def _resume(self) -> None:
+        if self.connection.cycle is self:
+            self.connection.resume()
 
     # The thread's part.
 
@@ -82,19 +268,24 @@ class Exchange:
         try:
             self._answer()
         except BaseException as error:
-            self._end(None if self._gone and came_of(error, Gone) else error)
+            if signals.forked:
+                signals.leave(error)
+            self._end(None if self._abandoned and came_of(error, Gone) else error)
+        if signals.forked:
+            signals.leave(None)
         self._environ = {}
 
     def read_into(self, buffer: memoryview) -> int:
         """The app wants to read: wait for more of the request's body. 0 at its end; raises Gone."""
         with self._lock:
             while not self._received:
-                if self._gone:
+                if self._abandoned:
                     raise Gone
-                if not self._more:
+                if not self.more:
                     return 0
-                self._call(self._want)
-                self._lock.wait()
+                if self.waits and not self._server.call(self._go_on):
+                    raise Gone
+                self._wait()
             block = self._received[0]
             count = min(len(block), len(buffer))
             buffer[:count] = block[:count]
@@ -102,15 +293,22 @@ class Exchange:
                 self._received[0] = block[count:]
             else:
                 del self._received[0]
+            full = self.full
+            self._unread -= count
+            if full and not self.full:
+                self._server.call(self._resume)
+            self.steps += 1
         return count
 
     def _answer(self) -> None:
-        result = self._app(self._environ, self._start_response)
+        result = self._server.app(self._environ, self._start_response)
         try:
-            if type(result) in (list, tuple) and len(result) == 1 and not self._begun:  # type: ignore[arg-type]
+            if type(result) in (list, tuple) and len(result) == 1 and not self._handed:
                 (block,) = result
                 self._declare(len(block))
             for block in result:
+                if block and self._taken:
+                    break  # PEP 3333: all has been sent, and an iterator without an end would keep the thread
                 self._put(block)
             self._end(None)
         finally:
@@ -119,7 +317,7 @@ class Exchange:
                 self._close(close)
 
     def _close(self, close: Callable[[], Any]) -> None:
-        if not self._ended:
+        if not self._taken:
             close()
             return
         try:  # the answer is out: there is nobody left to tell but the log
@@ -132,171 +330,91 @@ class Exchange:
     ) -> Callable[[bytes], None]:
         if exc_info is not None:
             try:
-                if self._begun:
+                if self._handed:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
         elif self._status:
             raise AssertionError("start_response() is called again, and without exc_info")
-        code, left, kept = parse(status, headers)
-        if code in _BODYLESS and left is not None:  # uvicorn would wait for that body
-            left, kept = None, [pair for pair in kept if pair[0] != b"content-length"]
-        self._bodyless = code in _BODYLESS or self._environ["REQUEST_METHOD"] == "HEAD"
-        self._status, self._left, self._headers = code, left, kept
+        self._status, self._given = parse(status, headers)
+        if self.request is not None and self.request[1] is None:
+            self.route = frameworks.of_wsgi(self._environ)
+        self._length = self._given[1]
+        self._bodyless = self._status in _BODYLESS or self._line[0] == b"HEAD"
         return self._put
 
     def _declare(self, length: int) -> None:
         """The whole body is known: say how long it is, if the app has not."""
-        if not self._status or self._left is not None or self._status in _BODYLESS:
+        if self._given is None or self._length is not None or self._status in _BODYLESS:
             return
         if length or not self._bodyless:  # an app may answer HEAD without the body that GET would have had
-            self._left = length
-            self._headers.append((b"content-length", b"%d" % length))
+            lines, _, closes, option, own = self._given
+            self._given = lines, length, closes, option, own
+            self._length = length
 
     def _put(self, block: Any) -> None:
         """Hand over a block; waits while too much is unsent. Raises Gone."""
+        if signals.forked:
+            signals.leave(None)
         if not isinstance(block, bytes):
             if not isinstance(block, (bytearray, memoryview)):
                 raise TypeError(f"a WSGI answer is made of bytes, not of {type(block).__name__}")
             block = bytes(block)
-        if not block or self._ended:
+        if self._taken:
             return
-        if not self._begun and not self._status:
-            raise AssertionError("the app answers before it has called start_response()")
-        if self._left is not None:
-            if len(block) > self._left:
-                _logger.warning("The app's answer is longer than its Content-Length, and is cut off there.")
-                block = block[: self._left]
-            self._left -= len(block)
-        self.blocks += 1
-        with self._lock:
-            if self._gone:
+        if not block:
+            if self._abandoned:
                 raise Gone
-            self._begin()
-            if not self._bodyless:
+            return
+        if not self._status:
+            raise AssertionError("the app answers before it has called start_response()")
+        if self._length is not None and not self._bodyless:
+            if len(block) > self._length:
+                _logger.warning("The app's answer is longer than its Content-Length, and is cut off there.")
+                block = block[: self._length]
+            self._length -= len(block)
+        self.steps += 1
+        with self._lock:
+            if self._abandoned:
+                raise Gone
+            self._handed = True
+            if self._bodyless:
+                self._taken = True
+            else:
                 self._unsent.append(block)
                 self._size += len(block)
-            if self._left == 0:
-                self._ended = True
+                self._taken = self._length == 0
             self._tell()
-            while self._size > _MOST_UNSENT and not self._ended:
-                self._lock.wait()
-                if self._gone:
+            while self._size > _MOST_UNSENT and not self._taken:
+                self._wait()
+                if self._abandoned:
                     raise Gone
+
+    def _wait(self) -> None:
+        if self._changed is None:
+            self._changed = threading.Condition(self._lock)
+        self.blocked = True
+        self._changed.wait()
+        self.blocked = False
 
     def _end(self, error: Optional[BaseException]) -> None:
         with self._lock:
-            if self._ended:
+            if self._taken:
                 if error is not None:
                     _logger.error("Exception in WSGI application after its answer\n", exc_info=error)
                 return
-            if error is None and not self._gone and not self._begun:
+            if error is None and not self._abandoned and not self._handed:
                 if not self._status:
                     error = AssertionError("the app has not called start_response()")
                 else:
                     self._declare(0)
-                    self._begin()
+                    self._handed = True
             self._error = error
-            self._ended = True
+            self._taken = True
             self._tell()
-
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._head = {
-                "type": "http.response.start",
-                "status": self._status,
-                "headers": self._headers,
-            }
 
     def _tell(self) -> None:
         if not self._told:
             self._told = True
-            self._call(self._wake)
-
-    def _call(self, function: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed: the worker is at its end
-            self._gone = True
-
-    # The loop's part.
-
-    async def relay(self, receive: Receive, send: Send) -> None:
-        """Send what the thread hands over, to the end; raises what the app has raised before that."""
-        listener: Optional["asyncio.Task[None]"] = None
-        if self._more:
-            listener = self._loop.create_task(self._listen(receive))
-        try:
-            while True:
-                await self._waiter
-                with self._lock:
-                    head, self._head = self._head, None
-                    blocks, self._unsent = self._unsent, []
-                    ended, self._told = self._ended, False
-                    if not ended:
-                        self._waiter = self._loop.create_future()
-                body = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-                if head is not None:
-                    await send(head)
-                    self._streaming = True
-                    self._want()
-                if ended:
-                    await self._send_last(body, send)
-                    return
-                if body:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                    with self._lock:
-                        self._size -= len(body)
-                        self._lock.notify_all()
-                if listener is None:
-                    listener = self._loop.create_task(self._listen(receive))
-        finally:
-            if listener is not None:
-                listener.cancel()
-            self._abandon()
-
-    async def _send_last(self, body: bytes, send: Send) -> None:
-        error, self._error = self._error, None
-        try:
-            if error is None:
-                if not self._gone:
-                    await send({"type": "http.response.body", "body": body})
-            else:
-                if body:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                if isinstance(error, Exception):
-                    raise error
-                raise RuntimeError(f"the app raised {type(error).__name__}") from error
-        finally:
-            del error  # its traceback refers to this frame
-
-    def _wake(self) -> None:
-        if not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _want(self) -> None:
-        if self._wanted is not None:
-            self._wanted.set()
-
-    async def _listen(self, receive: Receive) -> None:
-        """Receive the body as the app reads it, and notice when the client goes."""
-        while True:
-            # One message ahead of the app, once the answer has begun: how else would a client's going be seen?
-            if self._more and self._wanted is not None and (self._received or not self._streaming):
-                await self._wanted.wait()
-                self._wanted.clear()
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self._abandon()
-                return
-            with self._lock:
-                if body := message.get("body", b""):
-                    self._received.append(body)
-                self._more = self._more and message.get("more_body", False)
-                self._lock.notify_all()
-
-    def _abandon(self) -> None:
-        with self._lock:
-            self._gone = True
-            self._lock.notify_all()
+            if not self._server.tell(self):
+                self._abandoned = True  # the loop is closed: the worker is at its end

@@ -1,8 +1,8 @@
 """The end of a WebSocket as RFC 6455 (7.1.1, 7.1.2) has it: after its closing frame the server waits for the
 client's, and only then closes the connection.
 
-uvicorn's wsproto and websockets-sansio protocols close at once. A client that was just sending then gets a
-reset, which can take the closing frame, with its 1001, away from it.
+The wsproto and websockets-sansio protocols of uvicorn before 0.53 close at once. A client that was just sending then
+gets a reset, which can take the closing frame, with its 1001, away from it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Optional
 
+from memunit.worker import uvicorns
+
 _PATIENCE = 2.0  # seconds for a client that does not answer
 _CLOSE = 8
 
 
-def wait_for_answer(protocol: Any) -> None:
-    """Let `protocol`, which is about to send a closing frame, close its transport only after the answer.
-
-    Does nothing for a protocol that sees to it itself, or that is not known.
-    """
-    if hasattr(protocol, "conn") and hasattr(protocol, "transport"):
-        protocol.transport = _Transport(protocol.transport, protocol)
+def wait_for_answer(send: Any) -> None:
+    """Let the WebSocket whose `send` is about to send a closing frame close its transport only after the answer."""
+    uvicorns.close_late(send, _PATIENCE, _Transport)
 
 
 class _Transport:

@@ -1,4 +1,4 @@
-"""The app's own words at two moments of a worker's life: `after_fork` and `before_stop`, each "module:attribute"."""
+"""The app's own words in a worker's life: `after_fork`, `before_stop` and `give_back`, each "module:attribute"."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Hook = Callable[[], Any]
 class Hooks:
     """The loaded hooks of one app. Raises Unusable for a name that leads to no callable."""
 
-    def __init__(self, after_fork: Optional[str], before_stop: Optional[str]) -> None:
+    def __init__(
+        self, after_fork: Optional[str], before_stop: Optional[str], give_back: Optional[str] = None
+    ) -> None:
         self._name = after_fork
         self._after_fork: Optional[Hook] = None if after_fork is None else target.load(after_fork)
         self.before_stop: Optional[Hook] = None if before_stop is None else target.load(before_stop)
+        self.give_back: Optional[Hook] = None if give_back is None else target.load(give_back)
         if inspect.iscoroutinefunction(self._after_fork):
             raise Unusable(
                 f"after_fork {after_fork} is a coroutine function, and no event loop runs yet at that time; "

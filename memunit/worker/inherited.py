@@ -10,6 +10,7 @@ from typing import List, MutableMapping, NamedTuple, Optional
 from memunit.worker.problem import Unusable
 
 _FIRST = 3
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, getattr(socket, "AF_VSOCK", None))
 _KINDS = {
     socket.SOCK_DGRAM: "a datagram socket (ListenDatagram=)",
     socket.SOCK_SEQPACKET: "a sequential-packet socket (ListenSequentialPacket=)",
@@ -49,6 +50,25 @@ def take(environment: Optional[MutableMapping[str, str]] = None) -> List[Inherit
     return found
 
 
+def check(entries: List[Inherited]) -> None:
+    """Raise Unusable for one that somebody has closed since take(), or put something else in its place."""
+    for entry in entries:
+        try:
+            os.fstat(entry.fd)
+        except OSError:
+            raise Unusable(
+                f"the app's import has closed {entry}, on which it is to serve; let it close what it has opened alone"
+            ) from None
+
+
+def of_nobody() -> Inherited:
+    """A listening socket that no client can find: a Unix socket without a name (unix(7), autobind). Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind("")
+        sock.listen(1)
+        return Inherited("rehearsal", sock.detach())
+
+
 def open_socket(entry: Inherited) -> socket.socket:
     """`entry` as a socket whose family, type and protocol are read from the descriptor itself (not assumed).
 
@@ -73,7 +93,9 @@ def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
             raise Unusable(f"{entry} is {kind}; an HTTP app needs a stream socket (ListenStream=)")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise Unusable(f"{entry} does not listen; an HTTP app needs a listening socket (Accept=no)")
-        if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-            raise Unusable(f"{entry} is of family {sock.family}; an HTTP app needs TCP or a Unix socket")
+        if sock.family not in _FAMILIES:
+            raise Unusable(
+                f"{entry} is of family {sock.family}; an HTTP app needs TCP, a Unix socket or vsock"
+            )
         listeners.append(sock)
     return listeners

@@ -1,89 +1,93 @@
 """Accepting connections, so that at any moment each one is known by how far it has come.
 
-A server library's own accept loop hides connections that it has accepted and not yet given a protocol, and
-those on which nothing has been read; on shutdown they are reset. Here they are counted: `adopting`, then
-`silent`, then they are the server's.
+A server library's own accept loop hides connections that it has accepted and not yet given a protocol; on shutdown
+they are reset. Here they are counted, and then they are the server's, also before their first byte. And libuv's, at
+the limit of open files, accepts all that wait at the socket and closes them, the siblings' with its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import socket
-import struct
 import sys
-import termios
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
-# Not all at once: siblings wait at the same socket, and what this process takes it must also answer. One by one
-# would cost a pass of the loop each, and 40 % more CPU a connection (docs/fairness.md).
-_BATCH = 4
+from memunit.worker import addresses, early
+from memunit.worker.addresses import Address, Local
+from memunit.worker.doors import BATCH, OF_TCP, Door, PlainSocket
+from memunit.worker.early import Early
+from memunit.worker.siblings import Siblings
+
+if TYPE_CHECKING:
+    from memunit.worker.connection import Connection
+
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY = 1.0  # seconds without accepting when descriptors or memory have run out
-_LEAST_PATIENCE = 1.0  # seconds that a silent connection has at a stop, however short the keep-alive time
-
-
-def unread(transport: Any) -> bool:
-    """Whether the kernel holds bytes of `transport` that the process has not read yet."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    try:
-        return bool(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"))[0])
-    except OSError:
-        return False
+_LOOK = 0.001  # seconds for which connections are left to the siblings at a time
+_LOOKS = 5  # so many times while none of them accepts
+_MOST_LOOKS = 100  # so many times in all: that they accept is what they write themselves
+_ALONE = 10.0  # seconds without regard to them after that
 
 
 class Acceptor:
-    """Takes connections from `listeners` and hands each to `make_protocol()` at its first byte.
+    """Takes connections from `listeners` and gives each to a protocol: `make_protocol(socket, client, local)`.
 
-    `changed()` is called whenever a connection has left this object's care. Owns the sockets in `listeners`.
+    `changed()` is called whenever a connection has left this object's care, or been lost there; `served()` tells how
+    many the server has, and `made()` to how many protocols of this object a transport was ever given. Owns the
+    sockets in `listeners`.
     """
+
+    patience = 0.05
+    """Seconds that a connection may wait for its first answer without a transport, and so hear of nothing."""
 
     def __init__(
         self,
         listeners: List[socket.socket],
-        make_protocol: Callable[[], Any],
+        make_protocol: Callable[[socket.socket, Optional[Address], Optional[Local]], Any],
         *,
-        keep_alive: float,
         changed: Callable[[], None],
+        served: Callable[[], int],
+        made: Callable[[], int],
+        siblings: Optional[Siblings] = None,
     ) -> None:
-        self.adopting: Dict["asyncio.Task[Any]", socket.socket] = {}
-        self.silent: Set["_Silent"] = set()
-        self.make_protocol = make_protocol
-        self.changed = changed
-        self._listeners = listeners
-        self._patience = max(keep_alive, _LEAST_PATIENCE)
+        self.adopting: Dict["asyncio.Future[Any]", Tuple[Coroutine[Any, Any, Any], Any]] = {}
+        self._make_protocol = make_protocol
+        self._changed = changed
+        self._served = served
+        self._made = made
+        self._given = 0
+        self._siblings = siblings or Siblings(None)
+        self._doors = [Door(listener) for listener in listeners]
         self._loop = asyncio.get_running_loop()
-        self._pauses: Dict[socket.socket, asyncio.TimerHandle] = {}
+        self._alone_until = 0.0
         self._accepting = False
         self._held = False
+        self._early: List[Connection] = []
 
     def start(self) -> None:
         """Begin to accept."""
         self._accepting = True
-        for listener in self._listeners:
-            listener.setblocking(False)
-            if listener.family != socket.AF_UNIX:
+        for door in self._doors:
+            door.listener.setblocking(False)
+            if door.listener.family in OF_TCP:
                 # Accepted sockets inherit it. Without it, a keep-alive client waits 40 ms for each answer.
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
+                door.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open(door)
+        self._publish(accepting=True)
 
     def stop(self) -> None:
-        """Accept no more, and let go of the listeners (they stay open in other processes).
-
-        Connections that have sent nothing so far get the keep-alive time from now to do so.
-        """
+        """Accept no more, and let go of the listeners (they stay open in other processes)."""
         if not self._accepting:
             return
         self._accepting = False
-        for pause in self._pauses.values():
-            pause.cancel()
-        for listener in self._listeners:
-            self._loop.remove_reader(listener.fileno())
-            listener.close()
-        self._loop.call_later(self._patience, self._close_silent)
+        self._publish(accepting=False)
+        for door in self._doors:
+            if door.timer is not None:
+                door.timer.cancel()
+                door.leaving = False
+            self._loop.remove_reader(door.listener.fileno())
+            door.listener.close()
 
     def hold(self, held: bool) -> None:
         """Leave connections to the siblings while `held`: what is taken now would have to wait."""
@@ -92,84 +96,199 @@ class Acceptor:
         self._held = held
         if not self._accepting:
             return
-        for listener in self._listeners:
-            if listener in self._pauses:
+        self._publish(accepting=not held)
+        for door in self._doors:
+            if door.timer is None:
+                if held:
+                    self._loop.remove_reader(door.listener.fileno())
+                else:
+                    self._open(door)
+
+    def lost(self) -> None:
+        """The server has one connection less."""
+        connections = self._connections()
+        self._siblings.count(connections, 0)
+        for door in self._doors:
+            if door.timer is None or not door.leaving:
                 continue
-            if held:
-                self._loop.remove_reader(listener.fileno())
-            else:
-                self._loop.add_reader(listener.fileno(), self._accept, listener)
+            if self._siblings.share(self._siblings.look(), connections, 1) > 0:
+                door.timer.cancel()
+                self._reopen(door)
 
     @property
     def busy(self) -> bool:
         """Whether there are connections that have not reached the server yet."""
-        return bool(self.adopting or self.silent)
+        return bool(self.adopting)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_BATCH):
-            if not self._accepting or self._held:
-                return
+    def _connections(self) -> int:
+        # One that is made already is among the others, and stays in `adopting` for another pass of the loop.
+        return self._given - self._made() + self._served()
+
+    def _publish(self, *, accepting: bool) -> None:
+        self._siblings.publish(accepting=accepting, connections=self._connections())
+
+    def _open(self, door: Door) -> None:
+        self._loop.add_reader(door.listener.fileno(), self._accept, door)
+
+    def _reopen(self, door: Door) -> None:
+        door.timer = None
+        door.opened = self._loop.time()
+        if not self._held:
+            self._open(door)
+            if not door.leaving:
+                self._publish(accepting=True)
+        door.leaving = False
+
+    def _close(self, door: Door, seconds: float, *, leaving: bool) -> None:
+        self._loop.remove_reader(door.listener.fileno())
+        door.leaving = leaving
+        door.timer = self._loop.call_later(seconds, self._reopen, door)
+
+    def _accept(self, door: Door) -> None:
+        tally = self._siblings.look()
+        waiting = door.waiting()
+        if waiting == 0 or not self._accepting or self._held:
+            return
+        share = self._siblings.share(tally, self._connections(), waiting or 1)
+        if share <= 0 and self._leave(door):
+            return
+        count = door.expected() if waiting is None else min(waiting, BATCH)
+        if share > 0:
+            door.looks = 0
+            if tally[0]:
+                count = min(count, share)
+        taken = self._take(door, count)
+        if waiting is None:
+            door.came(taken, all_came=taken == count)
+        if taken:
+            self._siblings.count(self._connections(), taken)
+
+    def _leave(self, door: Door) -> bool:
+        """Leave what waits to the siblings for a moment; False if that has been done for long enough."""
+        now = self._loop.time()
+        if now < self._alone_until:
+            return False
+        if now - door.opened > _LOOKS * _LOOK:
+            door.looks = 0  # nobody has waited since then
+        if door.looks % _LOOKS == 0:
+            if door.looks and not self._siblings.moved(door.marks):
+                door.looks = 0
+                self._siblings.pass_over(door.marks)
+                return False
+            door.marks = self._siblings.marks()
+        door.looks += 1
+        if door.looks > _MOST_LOOKS:
+            door.looks = 0
+            self._alone_until = now + _ALONE
+            return False
+        self._close(door, _LOOK, leaving=True)
+        return True
+
+    def _take(self, door: Door, count: int) -> int:
+        """Accept so many, or fewer if no more wait."""
+        begun: List[Tuple[Connection, Early, bytes]] = []
+        # Siblings share O_NONBLOCK, and others may have reset it: systemd does when it starts a successor of a master.
+        # In accept(2) this worker would wait with all that it serves, if a sibling has taken what was waiting.
+        door.listener.setblocking(False)
+        try:
+            for number in range(count):
+                try:
+                    sock, address = door.listener.accept()
+                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    return number
+                except OSError as error:
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    print(
+                        f"memunit worker: cannot accept: {error.strerror}; trying again in 1 s",
+                        file=sys.stderr,
+                    )
+                    self._close(door, _RETRY, leaving=False)
+                    self._publish(accepting=False)
+                    return number
+                self._adopt(sock, addresses.client(address), door.local, begun)
+        finally:
+            self._begin(begun)
+        return count
+
+    def _adopt(
+        self,
+        sock: socket.socket,
+        client: Optional[Address],
+        local: Optional[Local],
+        begun: List[Tuple[Connection, Early, bytes]],
+    ) -> None:
+        """Make a connection of it, and note it in `begun` if something has come on it already."""
+        sock.__class__ = PlainSocket
+        # By socket.setdefaulttimeout() of the app. With one, recv() and send() wait, whatever their flags.
+        if sock.gettimeout():
+            sock.setblocking(False)
+        data = early.read(sock)
+        if data == b"":  # the client has gone already
+            sock.close()
+            return
+        protocol = self._make_protocol(sock, client, local)
+        self._given += 1
+        if data is None:
+            if not self._open_transport(sock, protocol):
+                self._given -= 1
+        else:
+            begun.append((protocol, Early(sock, protocol, self._open_transport), data))
+
+    def _begin(self, begun: List[Tuple[Connection, Early, bytes]]) -> None:
+        """What has come already is answered without a transport, if that can be.
+
+        After all have been accepted: a thread that a request has woken takes the interpreter from this one at its next
+        system call.
+        """
+        if begun and not self._early:
+            self._loop.call_later(self.patience, self._settle)
+        for connection, transport, data in begun:
+            self._early.append(connection)
             try:
-                connection, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
-                    raise
-                self._pause(listener, error)
-                return
-            task = self._loop.create_task(self._loop.connect_accepted_socket(self._silent, connection))
-            self.adopting[task] = connection
-            task.add_done_callback(self._adopted)
+                connection.begin(transport, data)
+            except Exception as error:
+                transport.abort()
+                self._loop.call_exception_handler(
+                    {"message": "cannot begin with a connection", "exception": error, "protocol": connection}
+                )
 
-    def _silent(self) -> _Silent:
-        return _Silent(self)
+    def _settle(self) -> None:
+        """Who has waited for an answer until now, has a transport from now on, which tells when the client goes."""
+        waiting, self._early = self._early, []
+        for connection in waiting:
+            connection.resume()
 
-    def _adopted(self, task: "asyncio.Task[Any]") -> None:
-        connection = self.adopting.pop(task)
-        if task.cancelled() or task.exception() is not None:
-            connection.close()  # the client has gone already
-        self.changed()
+    def _open_transport(self, sock: socket.socket, protocol: Any) -> bool:
+        """Make a transport of it: the first step of connect_accepted_socket(), by hand.
 
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        print(f"memunit worker: cannot accept: {error.strerror}; trying again in 1 s", file=sys.stderr)
-        self._loop.remove_reader(listener.fileno())
+        A Task would take it one pass of the loop later, for a tenth of what a new connection costs.
+        """
+        opening = self._loop.connect_accepted_socket(lambda: protocol, sock)
+        try:
+            waiter = opening.send(None)
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):  # else the client has gone already
+                raise
+            return False
+        self.adopting[waiter] = opening, protocol
+        waiter.add_done_callback(self._adopted)
+        return True
 
-        def resume() -> None:
-            del self._pauses[listener]
-            if not self._held:
-                self._loop.add_reader(listener.fileno(), self._accept, listener)
-
-        self._pauses[listener] = self._loop.call_later(_RETRY, resume)
-
-    def _close_silent(self) -> None:
-        for connection in list(self.silent):
-            connection.close_unless_spoken()
-
-
-class _Silent(asyncio.Protocol):
-    """A connection before its first byte."""
-
-    def __init__(self, acceptor: Acceptor) -> None:
-        self._acceptor = acceptor
-        self._transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._acceptor.silent.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        protocol = self._acceptor.make_protocol()
-        protocol.connection_made(self._transport)
-        self._transport.set_protocol(protocol)
-        self._acceptor.silent.discard(self)
-        protocol.data_received(data)
-
-    def connection_lost(self, exc: Optional[Exception]) -> None:
-        self._acceptor.silent.discard(self)
-        self._acceptor.changed()
-
-    def close_unless_spoken(self) -> None:
-        """Close, but never over bytes that have arrived: the loop is about to read those."""
-        if not unread(self._transport):
-            self._transport.close()
+    def _adopted(self, waiter: "asyncio.Future[Any]") -> None:
+        """There is a transport, or there is none: then the coroutine has closed the socket."""
+        opening, protocol = self.adopting.pop(waiter)
+        try:
+            opening.send(None)
+        except StopIteration:
+            pass
+        except (OSError, RuntimeError) as error:
+            if protocol.transport is None:
+                if isinstance(protocol, Early):
+                    protocol.connection_lost(error)
+                else:
+                    self._given -= 1
+            self._siblings.count(self._connections(), 0)
+        finally:
+            self._changed()

@@ -25,7 +25,8 @@ class Notify:
 
     def renewed(self) -> Notify:
         """One for this process, after a fork: of this address, whatever the app has made of the environment."""
-        return Notify({**os.environ, "NOTIFY_SOCKET": self._address.replace("\0", "@", 1)})
+        own = {name: os.environ.get(name, "") for name in ("WATCHDOG_USEC", "WATCHDOG_PID")}
+        return Notify({**own, "NOTIFY_SOCKET": self._address.replace("\0", "@", 1)})
 
     def send(self, *assignments: str, wait: float = _PATIENCE) -> bool:
         """Send one datagram of `assignments` ("READY=1", "STATUS=importing"); whether it was delivered.

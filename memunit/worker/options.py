@@ -1,4 +1,7 @@
-"""What an administrator may set of uvicorn: UVICORN_*, the environment variables of its own command line."""
+"""What an administrator may set of uvicorn: UVICORN_*, the environment variables of its own command line.
+
+Those that mean nothing here are named, with what to say instead.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from typing import Any, Callable, Dict, Mapping
 from memunit.worker import target
 from memunit.worker.problem import Unusable
 
-_TEXTS = ("http", "ws", "lifespan", "interface", "log_level", "root_path", "forwarded_allow_ips")
+_TEXTS = ("ws", "lifespan", "interface", "log_level", "root_path", "forwarded_allow_ips")
 _NUMBERS = (
     "timeout_keep_alive",
     "limit_concurrency",
+    "ws_ping_interval",
+    "ws_ping_timeout",
     "ws_max_size",
     "ws_max_queue",
-    "h11_max_incomplete_event_size",
 )
 _SWITCHES = ("proxy_headers", "server_header", "date_header", "access_log", "ws_per_message_deflate")
 _WORDS = {
@@ -29,14 +33,53 @@ _WORDS = {
 }
 
 
+_USED_ELSEWHERE = ("http", "loop")
+_INSTEAD = {
+    "workers": "workers.count",
+    "host": "socket.listen, or ListenStream= of the socket unit",
+    "port": "socket.listen, or ListenStream= of the socket unit",
+    "uds": "socket.listen, or ListenStream= of the socket unit",
+    "fd": "socket.listen, or ListenStream= of the socket unit",
+    "backlog": "Backlog= of the socket unit",
+    "app": "app.run",
+    "app_dir": "app.directory",
+    "factory": 'app.run = "module:create_app()"',
+    "env_file": "app.environment, or /etc/memunit/INSTANCE.env",
+    "log_config": "the app's own configuration of logging",
+    "use_colors": "nothing: the journal has no colours",
+    "limit_max_requests": "memory.limit, or workers.max_age",
+    "limit_max_requests_jitter": "memory.limit, or workers.max_age",
+    "timeout_graceful_shutdown": "stop.grace",
+    "timeout_worker_healthcheck": "workers.watchdog",
+    "headers": "the app's or the proxy's own headers",
+    "h11_max_incomplete_event_size": "http.head_size",
+}
+_INSTEAD_BEGINS = {"reload": "memunit reload", "ssl_": "the proxy's TLS"}
+
+
+def useless(environment: Mapping[str, str]) -> Dict[str, str]:
+    """The UVICORN_* variables that nothing here reads: what to use in the place of each, "" if it is not known."""
+    found: Dict[str, str] = {}
+    for variable in sorted(environment):
+        if not variable.startswith("UVICORN_"):
+            continue
+        name = variable[len("UVICORN_") :].lower()
+        if name in (*_TEXTS, *_NUMBERS, *_SWITCHES, *_USED_ELSEWHERE):
+            continue
+        begins = (text for begin, text in _INSTEAD_BEGINS.items() if name.startswith(begin))
+        found[variable] = _INSTEAD.get(name) or next(begins, "")
+    return found
+
+
 def read(environment: Mapping[str, str], config: Callable[..., Any]) -> Dict[str, Any]:
     """Keyword arguments for uvicorn.Config (`config`, of any version) out of `environment`.
 
     UVICORN_TIMEOUT_KEEP_ALIVE=75 is timeout_keep_alive=75. Unless it says otherwise: warnings and errors
-    only, and no access log, since each line would land in the journal. Raises Unusable for a value that is
-    none.
+    only, and no access log, since each line would land in the journal; MEMUNIT_ACCESS_LOG is the key
+    app.access_log. Raises Unusable for a value that is none.
     """
-    chosen: Dict[str, Any] = {"log_level": "warning", "access_log": False}
+    asked = environment.get("MEMUNIT_ACCESS_LOG", "") == "true"
+    chosen: Dict[str, Any] = {"log_level": "warning", "access_log": asked}
     known = inspect.signature(config).parameters
     for name in (*_TEXTS, *_NUMBERS, *_SWITCHES):
         variable = "UVICORN_" + name.upper()

@@ -8,6 +8,10 @@ from typing import Optional
 
 EX_SOFTWARE = 70
 EX_CONFIG = 78
+FORKED = (
+    "the app's import has forked process {} and went on in both; process {}, the child, ends here: a worker is one "
+    "process (start others in after_fork, by subprocess or multiprocessing, and let them end there)"
+)
 
 
 def say(line: str) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import traceback
 from typing import List
 
-from memunit.worker import inherited, servers
+from memunit.worker import (
+    allocators,
+    board,
+    examined,
+    giving,
+    inherited,
+    leaving,
+    printing,
+    scoreboard,
+    servers,
+    stacks,
+    title,
+)
 from memunit.worker.notify import Notify
-from memunit.worker.problem import Unusable, say
+from memunit.worker.problem import EX_SOFTWARE, FORKED, Unusable, say
 
 
 def main(arguments: List[str]) -> int:
@@ -18,21 +29,47 @@ def main(arguments: List[str]) -> int:
 
     As a zygote, it returns in the workers alone.
     """
-    faulthandler.enable(2, all_threads=True)
+    stacks.arm()
+    printing.by_line()
     notify = Notify()
     try:
         named = servers.parse(arguments)
+        scoreboard.take()
+        giving.take()
+        allocators.leave_out()
+        board.take()
+        if named.examine is not None:
+            from memunit.worker import examining  # noqa: PLC0415  no worker does
+
+            return examining.run(named, named.examine)
+        examined.expect(*named.packages)
+        shown = f"{named.server} {named.target}"
         if not named.zygote:
-            entries = inherited.take()
-            return servers.prepare(named).run(entries, notify)
+            title.of_worker(shown)
+            entries, own = inherited.take(), os.getpid()
+            prepared = servers.prepare(named)
+            if os.getpid() != own:
+                say("memunit worker: " + FORKED.format(own, os.getpid()))
+                os._exit(EX_SOFTWARE)
+            inherited.check(entries)
+            stacks.offer(notify)
+            return _ended(prepared.run(entries, notify), notify)
+        title.of_zygote(shown)
         from memunit.worker import zygote  # noqa: PLC0415  most workers are none
 
         entries, prepared = zygote.run(
-            lambda: servers.prepare(named), lambda problem: _report(problem, notify)
+            lambda: servers.prepare(named), lambda problem: _report(problem, notify), named.packages
         )
-        return prepared.run(entries, notify.renewed())
+        notify = notify.renewed()
+        stacks.offer(notify)
+        return _ended(prepared.run(entries, notify), notify)
     except Unusable as problem:
-        return _report(problem, notify)
+        return _ended(_report(problem, notify), notify)
+
+
+def _ended(status: int, notify: Notify) -> int:
+    leaving.bound(status, notify)
+    return status
 
 
 def _report(problem: Unusable, notify: Notify) -> int:

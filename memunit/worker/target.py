@@ -37,7 +37,7 @@ def load(target: str) -> Callable[..., Any]:
         return found  # type: ignore[no-any-return]
     try:
         made = found()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise Unusable(f"{target} failed: {describe(error)}", cause=error) from None
     if not callable(made):
         raise Unusable(f"{target} returned {_article(type(made).__name__)}, not an app")
@@ -78,7 +78,7 @@ def describe(error: BaseException) -> str:
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         where = ""
         if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
             where = f" (looked in {os.getcwd()} first; interpreter {sys.executable})"

@@ -1,4 +1,4 @@
-"""A WSGI worker: the ASGI worker's sockets, protocols and drain, and a pool of threads for the app.
+"""A WSGI worker: the ASGI worker's sockets, HTTP and drain, and a pool of threads for the app.
 
 The loop reads requests and sends answers, so that a slow client holds no thread (but for large bodies), and
 all that an ASGI worker does for its clients at a stop is done here by the same code.
@@ -9,30 +9,34 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from typing import Any, Callable, Dict, Optional
+from collections import deque
+from functools import partial
+from typing import Any, Callable, Deque, Dict, Optional
 
-from memunit.worker import asgi, environ
-from memunit.worker.exchange import Exchange, Message, Receive, Send
+from memunit.worker import asgi, environ, selftest
+from memunit.worker.connection import Connection
+from memunit.worker.exchange import Exchange
+from memunit.worker.httphead import Headers, Line, Meaning
+from memunit.worker.httpserver import HttpServer
 from memunit.worker.problem import Unusable
-from memunit.worker.serving import Serve
-from memunit.worker.threads import Threads
+from memunit.worker.proxied import Trusted
+from memunit.worker.serving import Server
+from memunit.worker.threads import Job, Threads
 
 _DEFAULT_THREADS = 8
-_MOST_AHEAD = 64 * 1024  # a body of up to so many bytes is complete before it takes a thread
 
 
-def prepare(app_name: str) -> Serve:
+def prepare(app_name: str) -> Server:
     """Import uvicorn and the WSGI app `app_name`, as asgi.prepare() does; no thread is started yet.
 
     What comes back runs it in as many threads as MEMUNIT_THREADS says.
     """
     threads = Threads(_threads(os.environ.get("MEMUNIT_THREADS", "")))
     script_name = os.environ.get("UVICORN_ROOT_PATH", "") or os.environ.get("SCRIPT_NAME", "")
-    common = environ.base(threads=threads.most)
 
     def bridge(app: Callable[..., Any]) -> Bridge:
         refuse_asgi(app, app_name)
-        return Bridge(app, threads, common, script_name.rstrip("/"))
+        return Bridge(app, threads, script_name.rstrip("/"))
 
     # The path is taken apart here: what uvicorn does with a root_path differs from version to version.
     fixed = {"interface": "asgi3", "lifespan": "off", "ws": "none", "root_path": ""}
@@ -54,47 +58,31 @@ def _threads(text: str) -> int:
 
 
 class Bridge:
-    """An ASGI app that runs a WSGI app in threads."""
+    """What has a WSGI app run in threads beside the loop of an ASGI worker."""
 
-    def __init__(
-        self, app: Callable[..., Any], threads: Threads, common: Dict[str, Any], script_name: str
-    ) -> None:
+    def __init__(self, app: Callable[..., Any], threads: Threads, script_name: str) -> None:
         self._app = app
         self._threads = threads
-        self._common = common
+        self._common = environ.base(threads=threads.most)
         self._script_name = script_name
+        self._server: Optional[WsgiServer] = None
         self._busy: Optional[Callable[[bool], None]] = None
         self._held = False
-        self._exchanges: Dict[Exchange, None] = {}
         self._pinging = False
         self._finishing = False
-        self._blocks = 0
-        self._blocks_of_the_done = 0
+        self._steps = 0
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        values = environ.make(scope, self._common, self._script_name)
-        body, more = b"", False
-        length = values.get("CONTENT_LENGTH", "0")
-        if length != "0" or "HTTP_TRANSFER_ENCODING" in values:
-            more = True
-            # A client that waits for "100 Continue" gets it when the app reads, and only then.
-            if length.isdigit() and 0 < int(length) <= _MOST_AHEAD and "HTTP_EXPECT" not in values:
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return
-                    body += message.get("body", b"")
-                    more = message.get("more_body", False)
-        exchange = Exchange(self._app, values, body, more)
-        self._exchanges[exchange] = None
-        try:
-            self._threads.submit(exchange.run)
-            if self._busy is not None and not self._held and self._threads.exhausted:
-                self._hold(asyncio.get_running_loop())
-            await exchange.relay(receive, send)
-        finally:
-            self._blocks_of_the_done += exchange.blocks
-            del self._exchanges[exchange]
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """For uvicorn, which wants an ASGI app to configure: nobody calls it."""
+        raise RuntimeError("a WSGI app is not called by ASGI")
+
+    def server(self, *arguments: Any, trial: bool, trusted: Optional[Trusted], **options: Any) -> HttpServer:
+        """An HttpServer whose requests go to the app; for a trial to selftest.wsgi(), in no thread of the pool."""
+        make = partial(environ.make, common=self._common, script_name=self._script_name, trusted=trusted)
+        if trial:
+            return WsgiServer(selftest.wsgi, make, lambda job: job(), *arguments, **options)
+        self._server = WsgiServer(self._app, make, self._submit, *arguments, **options)
+        return self._server
 
     def on_busy(self, busy: Callable[[bool], None]) -> None:
         """Have `busy(True)` called in the loop when all threads have work, `busy(False)` when one is free."""
@@ -103,10 +91,12 @@ class Bridge:
     def ping(self, ping: Callable[[], Any]) -> None:
         """Call `ping()` from the loop once a thread has been free to ask for it.
 
-        While none is, also when answers in work have got on since the last call: a pool that streams to many
-        clients serves, and one that hangs does not.
+        While none is, also when a request in work has got on since the last call, or waits for its client at this
+        moment: a pool with eight slow clients serves, and one that hangs does not. How long a client may take is
+        for the connection to say.
         """
-        blocks = self._blocks_of_the_done + sum(exchange.blocks for exchange in self._exchanges)
+        assert self._server is not None
+        steps = self._server.steps()
         if self._finishing:
             ping()
         elif not self._pinging:
@@ -118,14 +108,31 @@ class Bridge:
                 ping()
 
             self._threads.submit(lambda: _tell(loop, answered))
-        elif blocks != self._blocks:
+        elif steps != self._steps or self._server.waits():
             ping()
-        self._blocks = blocks
+        self._steps = steps
 
     async def finish(self) -> None:
         """Wait until what still runs in the threads (the end of an answer that is out) has come to its end."""
         self._finishing = True
+        self._abandon()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.finish)
+
+    def end(self) -> None:
+        """Have the threads end, and wait for nothing."""
+        self._abandon()
+        self._threads.end()
+
+    def _abandon(self) -> None:
+        """For what is not answered by now there is no time left."""
+        if self._server is not None:
+            for exchange in list(self._server.cycles):
+                exchange.abandon()  # type: ignore[attr-defined]
+
+    def _submit(self, job: Job) -> None:
+        self._threads.submit(job)
+        if self._busy is not None and not self._held and self._threads.exhausted:
+            self._hold(asyncio.get_running_loop())
 
     def _hold(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._busy is not None
@@ -141,6 +148,87 @@ class Bridge:
             return
         self._held = False
         self._busy(False)
+
+
+class WsgiServer(HttpServer):
+    """`make_environ(line, headers, client, local)` gives environ.make()'s, and `submit(job)` has a thread do it."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        make_environ: Callable[..., Dict[str, Any]],
+        submit: Callable[[Job], None],
+        *arguments: Any,
+        **options: Any,
+    ) -> None:
+        super().__init__(app, *arguments, **options)
+        self.submit = submit
+        self._make_environ = make_environ
+        self._handed: Deque[Exchange] = deque()
+        self._told = False
+        self._steps_of_the_done = 0
+
+    def make(self, connection: Connection, line: Line, headers: Headers, meaning: Meaning) -> Exchange:
+        return Exchange(
+            self,
+            connection,
+            line,
+            meaning,
+            self._make_environ(line, headers, connection.client, connection.local),
+        )
+
+    def start(self, cycle: Any) -> None:
+        if self._limit is not None and self._limited(self._limit):
+            cycle.refuse()
+            return
+        self.cycles.add(cycle)
+        if self.begin is not None:
+            cycle.request = self.begin(*cycle.asked)
+        cycle.start()
+
+    def steps(self) -> int:
+        """How often all requests together have got on."""
+        return self._steps_of_the_done + sum(each.steps for each in self.cycles)  # type: ignore[attr-defined]
+
+    def waits(self) -> bool:
+        """Whether one of them waits for its client."""
+        return any(each.blocked for each in self.cycles)  # type: ignore[attr-defined]
+
+    def done(self, exchange: Exchange) -> None:
+        """Nothing more comes of it."""
+        if exchange not in self.cycles:
+            return
+        self.cycles.discard(exchange)
+        if self.end is not None and exchange.request is not None and not self.end(exchange.request):
+            self._name(exchange, *exchange.asked, exchange.route)
+        self._steps_of_the_done += exchange.steps
+        if self.after_request is not None:
+            self.after_request()
+        if self.draining and not self.cycles:
+            self.changed()
+
+    # Called in the threads.
+
+    def tell(self, exchange: Exchange) -> bool:
+        """Have deliver() of `exchange` called in the loop, with all others' that come meanwhile; False at the end."""
+        self._handed.append(exchange)
+        if self._told:
+            return True
+        self._told = True
+        return self.call(self._deliver)
+
+    def call(self, function: Callable[[], None]) -> bool:
+        """Have the loop call `function`; False if it is closed, since the worker is at its end."""
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        self._told = False  # before it looks: what is handed over from now on is told anew
+        for _ in range(len(self._handed)):
+            self._handed.popleft().deliver()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

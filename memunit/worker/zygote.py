@@ -4,75 +4,242 @@ The master's own children they become all the same: each is forked by an interme
 and the master is the child subreaper. So the end of a zygote takes no worker along.
 
 Messages are JSON, one in a packet (SOCK_SEQPACKET). From the master: {"id", "environment", "watchdog_usec",
-"cgroup", "parent", "parent_death_signal"}. To the master: {"ready", "warnings"} once, {"unusable"} instead if there is
-nothing to fork, and for each request {"id", "pid"} or {"id", "error", "errno"}, with errno 0 if there is none.
+"cgroup", "parent", "parent_death_signal"}, with the descriptor of the worker's own page, if there is one (board.py). To
+the master: {"ready", "hazards", "notes", "lingers"} once (see hazards.Found and the class Zygote below), {"unusable"}
+instead if there is nothing to fork, and for each request {"id", "pid"} or {"id", "error", "errno"}, with errno 0 if
+there is none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import faulthandler
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Collection, Dict, List, NoReturn, Optional, Tuple
 
-from memunit.worker import hazards, inherited
+from memunit.worker import endings, examined, forked, giving, hazards, inherited
 from memunit.worker.inherited import Inherited
-from memunit.worker.problem import Unusable, say
+from memunit.worker.problem import FORKED, Unusable
 from memunit.worker.serving import Prepared
 
 CONTROL = "memunit-zygote"
 """The name in LISTEN_FDNAMES of the last descriptor, by which the master speaks with this process."""
-EX_TEMPFAIL = 75
 _LARGEST = 65536
 _LONGEST = 2000
-_PR_SET_PDEATHSIG = 1
 # With a handler of the app's, a zygote might not end when it is told to, or not wait for what it forks.
 _OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 def run(
-    prepare: Callable[[], Prepared], report: Callable[[Unusable], int]
+    prepare: Callable[[], Prepared], report: Callable[[Unusable], int], packages: Collection[str] = ()
 ) -> Tuple[List[Inherited], Prepared]:
     """Import by `prepare()`, then fork a worker on each request: returns in the workers alone.
 
-    What comes back are the descriptors to serve on, and the app. Where `prepare` raises Unusable, ends with the
-    status that `report` gives; without a word when the master closes its end. Neither runs the app's atexit
-    functions: what they would clean up may be the workers'. Raises Unusable outside of a master.
+    What comes back are the descriptors to serve on, and the app, whose own code is in `packages`. Where `prepare`
+    raises Unusable, ends with the status that `report` gives; without a word when the master closes its end. Raises
+    Unusable outside of a master.
     """
     entries = inherited.take()
     if not entries or entries[-1].name != CONTROL:
         raise Unusable("--zygote is for memunit's master, which passes a socket for its requests")
     control = socket.socket(fileno=entries.pop().fd)
     score = _oom_score("1000")
+    own = os.getpid()
     try:
         prepared = prepare()
+        _check(own, control, entries)
     except Unusable as problem:
-        status = report(problem)
-        _flush()
-        _tell(control, {"unusable": str(problem)[:_LONGEST]})
-        os._exit(status)
+        _give_up(control if os.getpid() == own else None, problem, report)
     _oom_score(score)
-    warnings = hazards.found(control.fileno(), [entry.fd for entry in entries])
-    for warning in warnings:
-        say(f"memunit zygote: {warning}")
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in _OURS}
+    ends, found = _look(control, entries, packages)
+    if ends or found.hazards:
+        # What nobody holds any more is in nobody's way. And what holds the rest may be older than the app (ahead.py).
+        gc.unfreeze()
+        gc.collect()
+        ends, found = _look(control, entries, packages)
+    try:
+        prepared.rehearse()
+        forked.rehearse()
+    except Unusable as problem:
+        _give_up(control, problem, report)
+    before = [(number, signal.signal(number, signal.SIG_DFL)) for number in _OURS]
+    # In the workers no call is made that need not be: each writes to pages that all could share (docs/preload.md).
+    handlers = [each for each in before if each[1] not in (None, signal.SIG_DFL)]
     signal.set_wakeup_fd(-1)
-    gc.collect()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    zygote = _Zygote(control, ends, hazardous=bool(found.hazards))
+    examined.expect_in_zygote()
     gc.freeze()
-    _tell(control, {"ready": True, "warnings": warnings})
-    while True:
-        request = _hear(control)
+    giving.note_frozen()
+    _tell(control, {"ready": True, "hazards": found.hazards, "notes": found.notes, "lingers": bool(ends)})
+    request, page = zygote.serve()
+    forked.become_worker(request, page)
+    for number, handler in handlers:
+        signal.signal(number, handler)  # what serves sees whose SIGTERM and SIGINT are
+    return entries, prepared
+
+
+def _look(
+    control: socket.socket, entries: List[Inherited], packages: Collection[str]
+) -> Tuple[endings.Endings, hazards.Found]:
+    ends = endings.Endings(packages)
+    return ends, hazards.found(control.fileno(), [entry.fd for entry in entries], ends)
+
+
+def _give_up(
+    control: Optional[socket.socket], problem: Unusable, report: Callable[[Unusable], int]
+) -> NoReturn:
+    status = report(problem)
+    _flush()
+    if control is not None:
+        with contextlib.suppress(OSError):  # the import may have closed that too
+            _tell(control, {"unusable": str(problem)[:_LONGEST]})
+    os._exit(status)
+
+
+def _check(own: int, control: socket.socket, entries: List[Inherited]) -> None:
+    """What an import must not do to its process. Raises Unusable."""
+    if os.getpid() != own:
+        raise Unusable(FORKED.format(own, os.getpid()))
+    inherited.check(entries)
+    try:
+        os.fstat(control.fileno())
+    except OSError:
+        raise Unusable(
+            "the app's import has closed the socket by which its zygote speaks with the master"
+        ) from None
+
+
+class _Zygote:
+    """Forks, and ends when the master has closed its end of the socket: at once, or after the last of its workers.
+
+    It lingers where the import wants something done at the end (`ends`), which may take from a worker what it still
+    uses. It is alone in knowing when that is: a worker can outlive its master.
+    """
+
+    def __init__(self, control: socket.socket, ends: endings.Endings, *, hazardous: bool) -> None:
+        self._control = control
+        self._ends = ends
+        self._settled = False
+        self._hazardous = hazardous
+        self._workers: List[int] = []
+        self._deaf = bool(ends) or hazardous
+        if self._deaf:
+            # A stop of the unit signals all of its processes (KillMode=control-group), and the workers still drain.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+
+    def serve(self) -> Tuple[Dict[str, Any], List[int]]:
+        """Fork a worker on each request; returns in a worker, with its request and what came with it."""
+        while True:
+            request, passed = _hear(self._control)
+            _flush()
+            if request is None:
+                self._end()
+            elif self._fork(request):
+                for descriptor in self._workers:
+                    os.close(descriptor)
+                if self._ends:
+                    self._ends.leave()
+                return request, passed
+            for descriptor in passed:
+                os.close(descriptor)
+            if not self._settled:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Note what is there, for all workers but the first, for whose answer somebody waits."""
+        self._settled = True
+        examined.note_in_zygote()
+        gc.freeze()
+
+    def _end(self) -> None:
+        if self._hazardous and not self._workers:
+            self._ends.run()  # no worker was forked for fear of what the import has made: as with any program
+        elif self._ends:
+            for descriptor in self._workers:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                poll.poll()
+            self._ends.run()
         _flush()
-        if _fork(control, request):
-            if before[signal.SIGCHLD] is not None:
-                signal.signal(signal.SIGCHLD, before[signal.SIGCHLD])
-            return entries, prepared
+        os._exit(0)
+
+    def _fork(self, request: Dict[str, Any]) -> bool:
+        """Fork a worker and report it; true in the worker itself, once that is done.
+
+        Its pid is told only after the intermediate has been reaped: until then the worker is not the master's child
+        yet. And the worker does nothing before its pid is told: the master knows it by the time it speaks or ends.
+        """
+        control = self._control
+        if request["parent_death_signal"]:
+            forked.load_prctl()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            _tell(control, {"id": request["id"], "errno": error.errno, "error": "socketpair"})
+            return False
+        try:
+            intermediate = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            _tell(control, {"id": request["id"], "errno": error.errno, "error": "fork"})
+            return False
+        if intermediate == 0 and _fork_again(theirs):
+            for signum in (signal.SIGTERM, signal.SIGINT) if self._deaf else ():
+                signal.signal(signum, signal.SIG_DFL)
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+            control.close()
+            ours.close()
+            if theirs.recv(2) != b"go":
+                os._exit(forked.EX_TEMPFAIL)  # the zygote has ended, and nobody knows of this worker
+            theirs.close()
+            return True
+        theirs.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(intermediate, 0)
+        ours.setblocking(False)
+        try:
+            number = int(ours.recv(64))
+        except (OSError, ValueError):
+            number = 0
+        if number > 0 and self._ends and not self._hold(number):
+            number = -errno.EMFILE
+        if number == 0:
+            _tell(control, {"id": request["id"], "errno": 0, "error": "its fork was killed halfway"})
+        elif number < 0:
+            _tell(control, {"id": request["id"], "errno": -number, "error": "fork"})
+        else:
+            _tell(control, {"id": request["id"], "pid": number})
+            with contextlib.suppress(OSError):
+                ours.send(b"go", socket.MSG_NOSIGNAL)
+        ours.close()
+        return False
+
+    def _hold(self, worker: int) -> bool:
+        """A descriptor of this worker, which waits for us, and none of those that have ended."""
+        if self._workers:
+            poll = select.poll()
+            for descriptor in self._workers:
+                poll.register(descriptor, select.POLLIN)
+            for descriptor, _ in poll.poll(0):
+                os.close(descriptor)
+                self._workers.remove(descriptor)
+        try:
+            self._workers.append(os.pidfd_open(worker))
+        except ProcessLookupError:
+            return True  # killed already
+        except OSError:
+            return False
+        return True
 
 
 def _oom_score(text: str) -> str:
@@ -96,15 +263,14 @@ def _flush() -> None:
             stream.flush()
 
 
-def _hear(control: socket.socket) -> Dict[str, Any]:
+def _hear(control: socket.socket) -> Tuple[Optional[Dict[str, Any]], List[int]]:
+    """The next request, and the descriptors that came with it; None once the master has closed its end."""
+    passed: List[int] = []
     try:
-        packet = control.recv(_LARGEST)
+        packet, passed, _, _ = socket.recv_fds(control, _LARGEST, 1, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         packet = b""
-    if not packet:
-        os._exit(0)
-    request: Dict[str, Any] = json.loads(packet)
-    return request
+    return json.loads(packet) if packet else None, passed
 
 
 def _tell(control: socket.socket, message: Dict[str, Any]) -> None:
@@ -112,47 +278,6 @@ def _tell(control: socket.socket, message: Dict[str, Any]) -> None:
         control.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
     except ConnectionError:
         os._exit(0)
-
-
-def _fork(control: socket.socket, request: Dict[str, Any]) -> bool:
-    """Fork a worker and report it; true in the worker itself, once that is done.
-
-    Its pid is told only after the intermediate has been reaped: until then the worker is not the master's child
-    yet. And the worker does nothing before its pid is told: the master knows it by the time it speaks or ends.
-    """
-    try:
-        ours, theirs = socket.socketpair()
-    except OSError as error:
-        _tell(control, {"id": request["id"], "errno": error.errno, "error": "socketpair"})
-        return False
-    try:
-        intermediate = os.fork()
-    except OSError as error:
-        ours.close()
-        theirs.close()
-        _tell(control, {"id": request["id"], "errno": error.errno, "error": "fork"})
-        return False
-    if intermediate == 0 and _fork_again(theirs):
-        _become_worker(control, ours, theirs, request)
-        return True
-    theirs.close()
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(intermediate, 0)
-    ours.setblocking(False)
-    try:
-        number = int(ours.recv(64))
-    except (OSError, ValueError):
-        number = 0
-    if number == 0:
-        _tell(control, {"id": request["id"], "errno": 0, "error": "its fork was killed halfway"})
-    elif number < 0:
-        _tell(control, {"id": request["id"], "errno": -number, "error": "fork"})
-    else:
-        _tell(control, {"id": request["id"], "pid": number})
-        with contextlib.suppress(OSError):
-            ours.send(b"go", socket.MSG_NOSIGNAL)
-    ours.close()
-    return False
 
 
 def _fork_again(theirs: socket.socket) -> bool:
@@ -172,70 +297,3 @@ def _fork_again(theirs: socket.socket) -> bool:
         os._exit(0)
     except BaseException:
         os._exit(1)
-
-
-def _become_worker(
-    control: socket.socket, ours: socket.socket, theirs: socket.socket, request: Dict[str, Any]
-) -> None:
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
-    control.close()
-    ours.close()
-    if theirs.recv(2) != b"go":
-        os._exit(EX_TEMPFAIL)  # the zygote has ended, and nobody knows of this worker
-    theirs.close()
-    if os.getppid() != request["parent"]:
-        # The import has called prctl(PR_SET_CHILD_SUBREAPER), or the master has ended: nobody would look after us.
-        os._exit(EX_TEMPFAIL)
-    if request["cgroup"]:
-        _move(request["cgroup"])
-    if request["parent_death_signal"]:
-        _die_with(request["parent"], request["parent_death_signal"])
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.environ.update(request["environment"])
-    if request["watchdog_usec"]:
-        os.environ.update(WATCHDOG_USEC=str(request["watchdog_usec"]), WATCHDOG_PID=str(os.getpid()))
-    # By number: the import may have put something without a descriptor in the place of sys.stderr.
-    faulthandler.enable(2, all_threads=True)
-    _disown()
-    _reseed()
-
-
-def _move(procs: str) -> None:
-    """Into the group of this worker, before it touches memory of its own."""
-    try:
-        descriptor = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
-        os.write(descriptor, b"0")
-        os.close(descriptor)
-    except OSError as error:
-        say(f"memunit worker: {procs}: {error.strerror}")
-        os._exit(EX_TEMPFAIL)
-
-
-def _disown() -> None:
-    """What multiprocessing has started at import is the zygote's.
-
-    At its end a process terminates the daemons in this list and joins the others: the first worker to end would take
-    them from its siblings. A fork by multiprocessing itself begins with an empty list; it has no other way to say so.
-    """
-    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
-    if isinstance(children, set):
-        children.clear()
-
-
-def _reseed() -> None:
-    """What does not see to it in a fork by itself, as the module `random` does."""
-    if "ssl" in sys.modules:
-        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-
-
-def _die_with(parent: int, signum: int) -> None:
-    """Have the kernel send `signum` when the master ends. Not earlier: each new parent's end would count."""
-    with contextlib.suppress(ImportError, OSError):
-        import ctypes  # noqa: PLC0415  only `memunit run` needs it
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signum), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(128 + signum)

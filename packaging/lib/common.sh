@@ -15,6 +15,7 @@ as_root() {
 
 # need_packages PACKAGE...: install those that are missing; what was installed is then in $installed_packages.
 installed_packages=()
+lists_are_fresh=''
 need_packages() {
     local package missing=()
     for package; do
@@ -27,7 +28,7 @@ need_packages() {
     local log
     log=$(mktemp)
     if ! {
-        as_root apt-get -q -o Acquire::Retries=3 update &&
+        { [ -n "$lists_are_fresh" ] || as_root apt-get -q -o Acquire::Retries=3 update; } &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 \
                 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold \
                 install --no-install-recommends "${missing[@]}"
@@ -38,36 +39,56 @@ need_packages() {
         return 1
     fi
     rm -f "$log"
+    lists_are_fresh=1
     installed_packages+=("${missing[@]}")
 }
 
-# unpack_package DIRECTORY PACKAGE: its files there, once. For a program whose package would start a service.
+# copy_sources ROOT DIRECTORY: what packages are made of, there. It depends neither on who builds nor on their umask.
+copy_sources() {
+    mkdir "$2"
+    tar -C "$1" --exclude=__pycache__ --exclude='*.egg-info' --exclude=node_modules --exclude=.gitignore \
+        --exclude=examples/c/server -cf - \
+        pyproject.toml MANIFEST.in README.md LICENSE CHANGELOG.md docs memunit units examples packaging | tar -C "$2" -xf -
+    chmod -R u=rwX,go=rX "$2"
+}
+
+# source_epoch ROOT: the time that packages say they are of, in seconds: SOURCE_DATE_EPOCH, or the newest entry's in Debian's
+# changelog.
+source_epoch() {
+    echo "${SOURCE_DATE_EPOCH:-$(dpkg-parsechangelog -l "$1/packaging/debian/changelog" -S Timestamp)}"
+}
+
+# unpack_package DIRECTORY PACKAGE...: their files there, once. For a program whose package would start a service.
 unpack_package() {
-    local directory=$1 package=$2
+    local directory=$1
+    shift
     [ ! -e "$directory/complete" ] || return 0
-    echo "unpacking $package" >&2
+    echo "unpacking $*" >&2
     rm -rf "$directory"
     mkdir -p "$directory"
     if ! (
         cd "$directory"
-        apt-get -q -o Acquire::Retries=3 download "$package" ||
-            { as_root apt-get -q -o Acquire::Retries=3 update && apt-get -q -o Acquire::Retries=3 download "$package"; }
-        dpkg-deb -x ./*.deb .
+        apt-get -q -o Acquire::Retries=3 download "$@" ||
+            { as_root apt-get -q -o Acquire::Retries=3 update && apt-get -q -o Acquire::Retries=3 download "$@"; }
+        for package in ./*.deb; do
+            dpkg-deb -x "$package" .
+        done
     ) >"$directory/log" 2>&1 </dev/null; then
         tail -n 30 "$directory/log" >&2
-        echo "${0##*/}: apt-get could not download $package" >&2
+        echo "${0##*/}: apt-get could not download $*" >&2
         return 1
     fi
     touch "$directory/complete"
 }
 
-# What boots a throwaway machine, and what builds the .deb.
-machine_packages=(mmdebstrap e2fsprogs util-linux mount python3)
+# What builds a throwaway machine and boots it under user-mode Linux, what else boots it, and what builds the .deb.
+image_packages=(mmdebstrap e2fsprogs util-linux mount python3 ca-certificates)
 case $(dpkg --print-architecture) in
-    arm64) machine_packages+=(qemu-system-arm) ;;
-    *) machine_packages+=(qemu-system-x86) ;;
+    arm64) machine_packages=(qemu-system-arm) ;;
+    *) machine_packages=(qemu-system-x86) ;;
 esac
+machine_packages+=(systemd-container)
 package_packages=(build-essential debhelper dh-python fakeroot pybuild-plugin-pyproject python3-all
     python3-setuptools)
 # Each script that sources this uses its part of the lists.
-export machine_packages package_packages
+export image_packages machine_packages package_packages

@@ -26,6 +26,7 @@ MOST_SECONDS = 240.0
 TICK_SECONDS = 4.0
 JOURNAL_LINES = 60
 LOST = ("refused", "reset", "cut", "wrong", "timeout", "failed")
+SENSORS = {"cgroup": "the kernel (memory.high of cgroup v2)"}
 STOP = Path("/run/memunit-demo-stop")
 REPORT = Path("/run/memunit-demo-report.json")
 
@@ -52,7 +53,9 @@ def _demo() -> int:
     _must("systemctl", "start", "memunit@demo.socket")
     _step(f"{CLIENTS} clients, at most {RATE} requests a second, {LEAK_KIB} KiB leaked by each")
     report = _load()
-    causes = Counter(str(entry["MEMUNIT_CAUSE"]) for entry in _journal() if "MEMUNIT_CAUSE" in entry)
+    ends = [entry for entry in _journal() if "MEMUNIT_CAUSE" in entry]
+    causes = Counter(str(entry["MEMUNIT_CAUSE"]) for entry in ends)
+    metrics = {str(entry["MEMUNIT_METRIC"]) for entry in ends if "MEMUNIT_METRIC" in entry}
     lost = {kind: report[kind] for kind in LOST if report.get(kind)}
 
     _title("systemctl status memunit@demo")
@@ -66,11 +69,19 @@ def _demo() -> int:
     total = sum(causes.values())
     by_cause = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
     print(f"recycles         {total}" + (f" ({by_cause})" if total else ""))
+    print(f"memory told by   {' and '.join(SENSORS.get(metric, metric) for metric in sorted(metrics))}")
     if lost:
         raise Failed(f"{sum(lost.values())} requests were lost: {'; '.join(report.get('examples', []))}")
     if not causes["memory-limit"]:
         raise Failed("no worker was recycled for its memory")
+    if _has_memory_controller() and "cgroup" not in metrics:
+        raise Failed("the machine has the memory controller of cgroup v2, and memunit did not use it")
     return 0
+
+
+def _has_memory_controller() -> bool:
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return controllers.exists() and "memory" in controllers.read_text().split()
 
 
 def _load() -> dict[str, Any]:

@@ -18,7 +18,7 @@ def lint(deadline: float) -> Count:
         name
         for name in _tracked()
         if (ROOT / name).is_file()
-        and (ROOT / name).read_bytes()[:20].startswith((b"#!/bin/sh", b"#!/bin/bash"))
+        and (ROOT / name).read_bytes()[:20].startswith((b"#!/bin/sh", b"#!/bin/bash", b"# shellcheck shell="))
     ]
     checks: dict[str, list[str | Path]] = {
         "ruff check": [tool / "ruff", "check", "."],

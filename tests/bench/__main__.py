@@ -4,21 +4,62 @@ They print medians and ratios and never fail: a time is no test. Run them on a q
 with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
 
     serving   the same app under memunit and under uvicorn alone, in turn: requests a second, keep-alive p50
+    spread    connections opened at once, under memunit and under uvicorn alone: the shares of the workers
+    requests  CPU time a request of one worker, beside uvicorn alone: kept and new connections, two stacks
+    wsgi      CPU time a request of WSGI servers: memunit, gunicorn's gthread, waitress, uWSGI's http mode
+    start     start of the program to an ASGI app's first answer: memunit, uvicorn, gunicorn, granian
+    board     what a request pays for the worker's page, by itself, and in workers with and without, in turn
+    allocators what a worker holds under each allocator, and when it was asked to give memory back
+    giving    how late an event loop is while its worker gives memory back
+    fragments a load that fragments the heap, with and without giving back: recycles, and requests lost
     respawn   SIGKILL to a worker until its replacement's first answer, beside the app's own time to start
     idle      the master's RSS, and its CPU time over 60 idle seconds, with 2 and with 32 workers
+    node      a Node program under memunit and by itself: CPU a request; what recycles lose, beside PM2
+    passes    policy alone: the time of a pass for one fact, with 2, 64, 256 and 1,024 workers
     preload   8 workers of an app of 100 MiB with and without preload: PSS in all, and from Spawn to READY
+    generator memunit-generator with 50 instances, after a boot and with nothing changed
+    replay    the flight recorder's cost a fact, and the time that a day of 64 workers takes to replay
 """
 
 import sys
 from collections.abc import Callable
 
-from tests.bench import idle, preload, respawn, serving
+from tests.bench import (
+    allocators,
+    board,
+    fragments,
+    generator,
+    giving,
+    idle,
+    node,
+    passes,
+    preload,
+    replay,
+    requests,
+    respawn,
+    serving,
+    spread,
+    start,
+    wsgi,
+)
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "serving": serving.main,
+    "requests": requests.main,
+    "spread": spread.main,
+    "board": board.main,
+    "wsgi": wsgi.main,
+    "allocators": allocators.main,
+    "fragments": fragments.main,
+    "giving": giving.main,
     "respawn": respawn.main,
+    "start": start.main,
     "idle": idle.main,
+    "node": node.main,
+    "passes": passes.main,
     "preload": preload.main,
+    "generator": generator.main,
+    "replay": replay.main,
 }
 
 

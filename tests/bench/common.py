@@ -24,18 +24,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def program(*argv: str, environment: dict[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program of the checkout, stopped by SIGTERM at the end."""
+def program(
+    *argv: str, environment: dict[str, str] | None = None, quiet: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program of the checkout, stopped by SIGTERM at the end. `quiet`: what it says on stderr is dropped."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
-    process = subprocess.Popen(
-        argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
-    )
+    stderr = subprocess.DEVNULL if quiet else subprocess.PIPE
+    process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=stderr, bufsize=0)
     try:
         yield process
     finally:
         process.terminate()
-        assert process.stderr is not None
-        process.stderr.close()
+        if process.stderr is not None:
+            process.stderr.close()
         process.wait(DEADLINE)
 
 
@@ -54,6 +55,20 @@ def lines(process: "subprocess.Popen[bytes]", wanted: bytes, count: int) -> None
         if not block:
             raise TimeoutError(f"{wanted!r} did not come {count} times:\n{buffer.decode(errors='replace')}")
         buffer += block
+
+
+def listening(port: int) -> None:
+    """Wait until a request is answered: not every server says when it listens."""
+    until = time.monotonic() + DEADLINE
+    while True:
+        try:
+            answer(port)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            os.sched_yield()
+        else:
+            return
 
 
 def answer(port: int) -> str:

@@ -1,4 +1,7 @@
-"""What the master costs while nothing happens: RSS, and CPU time over 60 seconds, with the workers' pings."""
+"""What the master costs while nothing happens: RSS, and CPU time over 60 seconds, with the workers' pings.
+
+MEMUNIT_WORKERS="64 256" has other numbers of workers, MEMUNIT_SECONDS=20 another time.
+"""
 
 import os
 import select
@@ -8,14 +11,15 @@ import psutil
 
 from tests.bench.common import APP, free_port, lines, memunit, program
 
-SECONDS = 60
+SECONDS = int(os.environ.get("MEMUNIT_SECONDS", "60"))
+WORKERS = [int(word) for word in os.environ.get("MEMUNIT_WORKERS", "2 32").split()]
 
 
 def main() -> None:
     """Measure and print."""
-    for count in (2, 32):
+    for count in WORKERS:
         port = free_port()
-        flags = ["--workers", str(count), "--limit", "200M", "--start-timeout", "120s", "--app", APP]
+        flags = ["--workers", str(count), "--limit", "90M", "--start-timeout", "120s", "--app", APP]
         with program(*memunit(port, *flags)) as process:
             lines(process, b" is ready ", count)
             master = psutil.Process(process.pid)

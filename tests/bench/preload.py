@@ -9,9 +9,11 @@ import time
 
 import psutil
 
-from tests.bench.common import DEADLINE, answer, free_port, lines, memunit, program
+from tests.bench.common import APP, DEADLINE, answer, free_port, lines, memunit, program
+from tests.support import interpreters
 
 WORKERS = 8
+IDLE = 64
 ROUNDS = 8
 HEAVY = "tests.bench.heavy:app"
 
@@ -34,6 +36,19 @@ def main() -> None:
                 f"{'':13} Spawn to READY, one at a time: median {statistics.median(times) * 1000:.0f} ms, "
                 f"max {max(times) * 1000:.0f} ms"
             )
+    idle()
+
+
+def idle() -> None:
+    """64 idle workers of an app of a few lines, preloaded, in the environment with the newest servers."""
+    python = interpreters.newest()
+    if python is None:
+        return
+    port = free_port()
+    flags = ["--workers", str(IDLE), "--start-timeout", "120s", "--preload", "--python", str(python)]
+    with program(*memunit(port, *flags, "--app", APP)) as process:
+        lines(process, b" is ready ", IDLE)
+        _memory(process, "idle")
 
 
 def _memory(process: "subprocess.Popen[bytes]", when: str) -> None:

@@ -11,7 +11,7 @@ import select
 import statistics
 from pathlib import Path
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import Entry, Instance, at, ended, kind, light, say
 
 CROSSINGS = int(os.environ.get("MEMUNIT_CROSSINGS", "100"))
@@ -32,7 +32,7 @@ def crossings(name: str, service: str, count: int) -> list[float]:
         took = []
         for number in range(1, count + 1):
             instance.ask("/leak?kb=60000")
-            started = instance.journal.until(kind(messages.WORKER_STARTING), number + 1)[-1]
+            started = instance.journal.until(kind(Message.WORKER_STARTING.id), number + 1)[-1]
             end = instance.journal.until(ended(), number)[-1]
             took.append(1e3 * (at(started) - _crossed(instance, end)))
         say(f"{name}: from crossing 48M to the replacement's pid, {len(took)} crossings: {_spread(took)} ms")

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from memunit.master import messages
+from memunit.core import messages
+from memunit.core.messages import Message
 from tests.support.load import Load, Report
 
 SECONDS = 240.0
@@ -30,9 +31,8 @@ DEMO = Path("/usr/share/memunit/demo")
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
 UNIT_RESTART = "5eb03494b6584870a536b337290809b3"
-UNIT_CONSUMED = "ae8f7b866b0347b9af31fe1c80b127c0"
 
-ENDS = frozenset(messages.END_BY_CAUSE.values())
+ENDS = frozenset(each.id for each in messages.ENDS)
 
 Entry = dict[str, Any]
 Wanted = Callable[[Entry], bool]
@@ -61,9 +61,14 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def virtualization() -> str:
+    """What the machine is, by systemd-detect-virt(1): "qemu", "uml", "none" for a container on the host's kernel."""
+    return run("systemd-detect-virt", "--vm", check=False).stdout.strip()
+
+
 def emulated() -> bool:
     """Whether the machine's processor is emulated, and time not worth measuring closely."""
-    return run("systemd-detect-virt", "--vm", check=False).stdout.strip() == "qemu"
+    return virtualization() == "qemu"
 
 
 def kind(message_id: str, **fields: object) -> Wanted:
@@ -231,15 +236,15 @@ class Instance:
         """The pid of each slot's worker that serves, by the journal so far."""
         serving: dict[int, int] = {}
         for entry in self.journal.entries:
-            if entry.get("MESSAGE_ID") == messages.WORKER_READY:
+            if entry.get("MESSAGE_ID") == Message.WORKER_READY.id:
                 serving[int(entry["MEMUNIT_SLOT"])] = int(entry["MEMUNIT_WORKER_PID"])
         return serving
 
     def settle(self) -> str:
         """Wait until the master has told all that it knew when this was called; returns its own account."""
-        before = len(self.journal.find(kind(messages.STATE_DUMP)))
+        before = len(self.journal.find(kind(Message.STATE_DUMP.id)))
         os.kill(self.master(), signal.SIGUSR1)
-        account: str = self.journal.until(kind(messages.STATE_DUMP), before + 1)[-1]["MESSAGE"]
+        account: str = self.journal.until(kind(Message.STATE_DUMP.id), before + 1)[-1]["MESSAGE"]
         return account
 
     def load(self, **options: Any) -> Load:

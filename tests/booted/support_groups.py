@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import Instance as _Instance
 from tests.booted.support import kind
 
@@ -20,7 +20,7 @@ class Instance(_Instance):
         """As the other, and then by the journal."""
         super().start()
         count = int(self.property("StatusText").split("/")[0])
-        self.journal.until(kind(messages.WORKER_READY), count)
+        self.journal.until(kind(Message.WORKER_READY.id), count)
 
 
 def group(instance: _Instance) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import messages
-from tests.booted.support import Instance, asgi, at, emulated, ended, kind, run
+from memunit.core.messages import Message
+from tests.booted.support import Instance, asgi, emulated, ended, kind, run
 from tests.support.http import Client
 
 pytestmark = pytest.mark.native
@@ -88,7 +88,7 @@ def _assert_told(instance: Instance, first: int, function: str, threads: int) ->
     (end,) = instance.journal.until(ended(MEMUNIT_WORKER_PID=first))
     assert end["MEMUNIT_CAUSE"] == "watchdog"
     assert (end["EXIT_CODE"], end["EXIT_STATUS"]) in (("killed", "6"), ("dumped", "6"))
-    instance.journal.until(kind(messages.WORKER_READY), 3)
+    instance.journal.until(kind(Message.WORKER_READY.id), 3)
     instance.ask()
 
     # As the explanation of the entry says: what this very process has written.
@@ -97,5 +97,3 @@ def _assert_told(instance: Instance, first: int, function: str, threads: int) ->
     lines = run("journalctl", "-o", "cat", f"_PID={first}").stdout.splitlines()
     assert "Fatal Python error: Aborted" in lines
     assert sum(f"in {function}" in line for line in lines) == threads
-    stacks = instance.journal.find(lambda entry: entry.get("_PID") == str(first))
-    assert max(map(at, stacks)) <= at(end)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
+
+import pytest
 
 
 def test_systemd_is_pid_1_and_settled() -> None:
@@ -19,8 +22,22 @@ def test_cgroup_v2_has_memory_and_pids() -> None:
     assert {"memory", "pids"} <= set(controllers)
 
 
+@pytest.mark.pressure
 def test_pressure_is_measured() -> None:
     assert Path("/proc/pressure/memory").read_text().startswith("some ")
+
+
+@pytest.mark.parallel
+def test_there_are_two_processors() -> None:
+    assert len(os.sched_getaffinity(0)) >= 2
+
+
+def test_the_journal_drops_as_debian_ships_it() -> None:
+    """An image without its limits would hide what a real machine loses."""
+    configuration = subprocess.run(
+        ["systemd-analyze", "cat-config", "systemd/journald.conf"], check=True, capture_output=True, text=True
+    )
+    assert not [line for line in configuration.stdout.splitlines() if line.startswith("RateLimit")]
 
 
 def test_the_package_is_installed_whole() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import Instance, at, ended, kind, light, run
 
 MEMORY = '[memory]\nlimit = "32M"\nceiling = "200M"\npatience = 0\ninterval = "200ms"\n'
@@ -21,7 +21,7 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
         text = run("journalctl", "-o", "json", "MEMUNIT_INSTANCE=told", f"_PID={instance.master()}").stdout
         entries = [json.loads(line) for line in text.splitlines()]
         (end,) = (entry for entry in entries if ended()(entry))
-        assert end["MESSAGE_ID"] == messages.ENDED_MEMORY_LIMIT
+        assert end["MESSAGE_ID"] == Message.ENDED_MEMORY_LIMIT.id
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
         assert "MEMUNIT_STOP_REASON" not in end
         assert (end["MEMUNIT_SLOT"], end["MEMUNIT_GENERATION"]) == ("0", "1")
@@ -32,15 +32,15 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
         assert int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 80 * MIB
         assert int(end["MEMUNIT_UPTIME_USEC"]) > int(end["MEMUNIT_DRAIN_USEC"]) > 0
         assert end["MEMUNIT_RECYCLES"] == "1"
-        assert end["PRIORITY"] == "5"
-        first, second = (entry for entry in entries if kind(messages.WORKER_READY)(entry))
+        assert end["PRIORITY"] == "4"
+        first, second = (entry for entry in entries if kind(Message.WORKER_READY.id)(entry))
         assert end["MEMUNIT_WORKER_PID"] == first["MEMUNIT_WORKER_PID"]
         assert end["MEMUNIT_REPLACEMENT_PID"] == second["MEMUNIT_WORKER_PID"]
-        (stopping,) = (entry for entry in entries if kind(messages.WORKER_STOPPING)(entry))
+        (stopping,) = (entry for entry in entries if kind(Message.WORKER_STOPPING.id)(entry))
         assert at(second) < at(stopping) < at(end)
         for entry in entries:
             assert entry["_SYSTEMD_UNIT"] == instance.service
-            assert entry["SYSLOG_IDENTIFIER"] == "memunit"
+            assert entry["SYSLOG_IDENTIFIER"] == "memunit@told"
 
         # What workers print stands under the unit too.
         said = instance.journal.find(lambda entry: entry.get("MESSAGE") == "the light worker is there")
@@ -64,7 +64,7 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
 
 
 def test_every_kind_that_the_master_writes_is_in_the_catalog() -> None:
-    ids = {value for name, value in vars(messages).items() if name.isupper() and isinstance(value, str)}
+    ids = {message.id for message in Message}
     assert len(ids) > 15
     listed = {line.split()[0] for line in run("journalctl", "--list-catalog").stdout.splitlines()}
     assert ids <= listed

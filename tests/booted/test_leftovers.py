@@ -7,14 +7,11 @@ import os
 import select
 from pathlib import Path
 
-import pytest
-
 from tests.booted.bench_memory import crossings
 from tests.booted.support import SECONDS, ended, say
 from tests.booted.support_groups import Instance, groups, wakings
 
 RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "100"))
-pytestmark = pytest.mark.beside
 SLEEPERS = '[app]\ncommand = ["sleep", "infinity"]\nready = "exec"\n[workers]\ncount = 8\n'
 # A program that never says READY=1 takes a second to replace another: side by side, so that a thousand take minutes.
 SURGE = 4

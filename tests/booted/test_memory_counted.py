@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from memunit.master.group import own
 from memunit.master.sampling import Sampler
 from tests.booted.support import LIGHT, ended, kind, light, run, say
 from tests.booted.support_groups import BOUNDS, MIB, Instance, wakings, worker
 from tests.support.known import METRICS, STEPS
-
-pytestmark = pytest.mark.beside
 
 
 def test_page_cache_is_no_leak() -> None:
@@ -75,7 +73,7 @@ def test_what_is_free_is_known_as_it_is_when_somebody_is_replaced() -> None:
     assert big in file
     with Instance("scarce", file, service=bounds) as instance:
         instance.start()
-        told = kind(messages.SURGE_REVERSED)
+        told = kind(Message.SURGE_REVERSED.id)
         instance.ask("/leak?kb=50000")
         said = []
         for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import Instance, ended, kind, light, run, under_load
 
 GONE = Path("/opt/memunit-tests/gone.py")
@@ -20,12 +20,12 @@ def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
     with Instance("reload", light()) as instance:
         instance.start()
         journal = instance.journal
-        journal.until(kind(messages.WORKER_READY), 2)
+        journal.until(kind(Message.WORKER_READY.id), 2)
         with under_load(instance.load(clients=4, rate=20)):
             # Another setting, and so another number of workers.
             instance.write(light(count=3))
             instance.systemctl("reload")
-            done = journal.until(kind(messages.RELOAD_DONE))
+            done = journal.until(kind(Message.RELOAD_DONE.id))
             assert done[0]["MEMUNIT_RESULT"] == "done"
             assert instance.property("StatusText").startswith("3/3 workers")
             _assert_serving(instance)
@@ -36,7 +36,7 @@ def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
             instance.write(light(count=3).replace("count", "cuont"))
             refused = instance.systemctl("reload", check=False)
             assert refused.returncode != 0
-            (told,) = journal.until(kind(messages.RELOAD_FAILED))
+            (told,) = journal.until(kind(Message.RELOAD_FAILED.id))
             assert told["MEMUNIT_RESULT"] == "refused"
             assert "cuont" in told["MESSAGE"]
             status = instance.property("StatusText")
@@ -50,7 +50,7 @@ def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
             instance.write(light(count=3).replace("light.py", "gone.py"))
             failed = instance.systemctl("reload", check=False)
             assert failed.returncode != 0
-            told = journal.until(kind(messages.RELOAD_FAILED), 2)[1]
+            told = journal.until(kind(Message.RELOAD_FAILED.id), 2)[1]
             assert told["MEMUNIT_RESULT"] == "failed"
             # Why, in the app's own words.
             journal.until(lambda entry: entry.get("MESSAGE") == "gone for good")
@@ -70,6 +70,6 @@ def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
 
             # By the signal, as systemctl kill and old scripts send it.
             run("systemctl", "kill", "--kill-whom=main", "-s", "HUP", instance.service)
-            journal.until(kind(messages.RELOAD_DONE), 3)
+            journal.until(kind(Message.RELOAD_DONE.id), 3)
             _assert_serving(instance)
         GONE.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import Instance, ended, kind, light, say
 
 MIB = 1 << 20
@@ -31,7 +31,7 @@ def test_over_the_limit_is_recycled(sensor: tuple[str, str]) -> None:
         assert (
             0.95 * 48 * MIB <= int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 90 * MIB
         )
-        instance.journal.until(kind(messages.WORKER_READY), 2)
+        instance.journal.until(kind(Message.WORKER_READY.id), 2)
         instance.settle()
         assert "1 memory-limit" in instance.property("StatusText")
 
@@ -64,6 +64,6 @@ def test_over_the_ceiling_is_killed(sensor: tuple[str, str]) -> None:
         assert end["PRIORITY"] == "4"
         most = int(end.get("MEMUNIT_PEAK_BYTES") or end["MEMUNIT_MEMORY_BYTES"])
         say(f"{metric}: {most / MIB:.0f} MiB were seen of a worker with a ceiling of 96 MiB")
-        instance.journal.until(kind(messages.WORKER_READY), 3)
+        instance.journal.until(kind(Message.WORKER_READY.id), 3)
         instance.ask()
         assert len(instance.journal.find(ended())) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import (
     SECONDS,
     UNIT_STARTED,
@@ -68,7 +68,7 @@ def test_a_stop_finishes_what_is_in_flight_and_the_socket_goes_on_listening() ->
         assert instance.show("ActiveState", unit=instance.socket)["ActiveState"] == "active"
         instance.ask()
         instance.journal.until(kind(UNIT_STARTED, UNIT=instance.service), 2)
-        starts = instance.journal.find(kind(messages.WORKER_STARTING))
+        starts = instance.journal.find(kind(Message.WORKER_STARTING.id))
         assert len(starts) == 4
         assert min(at(start) for start in starts[2:]) > max(at(end) for end in ends)
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import messages
+from memunit.core.messages import Message
 from tests.booted.support import DEMO, Instance, asgi, ended, kind, lossless, under_load
 from tests.booted.support_groups import group
 from tests.support.wait import wait_gone
 
-pytestmark = pytest.mark.beside
 FOLDER = Path("/opt/memunit-tests/helped")
 APP = """
 import subprocess
@@ -27,10 +26,11 @@ def serve(sockets, stopping):
 def test_what_an_import_has_started_ends_with_the_last_worker_that_it_serves() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "helped.py").write_text(APP)
-    file = f'[app]\nrun = "helped:serve"\nserver = "callable"\ndirectory = "{FOLDER}"\n[workers]\ncount = 1\n'
+    app = f'[app]\nrun = "helped:serve"\nserver = "callable"\ndirectory = "{FOLDER}"\npreload = true\n'
+    file = f"{app}[workers]\ncount = 1\n"
     with Instance("helped", file) as instance:
         instance.start()
-        instance.journal.until(kind(messages.WORKER_READY))
+        instance.journal.until(kind(Message.WORKER_READY.id))
         (worker,) = instance.workers().values()
         first = _members(instance)["1.0"]
         helpers = {pid for pid in first if _command(pid) == "sleep"}
@@ -39,7 +39,7 @@ def test_what_an_import_has_started_ends_with_the_last_worker_that_it_serves() -
 
         (zygote,) = first - helpers
         os.kill(zygote, signal.SIGKILL)
-        (lost,) = instance.journal.until(kind(messages.ZYGOTE_LOST))
+        (lost,) = instance.journal.until(kind(Message.ZYGOTE_LOST.id))
         assert lost["MESSAGE"].startswith(
             f"The zygote was killed by SIGKILL (pid {zygote}). The workers go on serving"
         )
@@ -47,7 +47,7 @@ def test_what_an_import_has_started_ends_with_the_last_worker_that_it_serves() -
         assert _members(instance)["1.0"] == helpers
 
         instance.systemctl("reload")
-        instance.journal.until(kind(messages.WORKER_READY), 2)
+        instance.journal.until(kind(Message.WORKER_READY.id), 2)
         for helper in helpers:
             wait_gone(helper)
         instance.settle()
@@ -73,11 +73,11 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bou
     bounds = f"{bound}=160M\nMemorySwapMax=0\n"
     with Instance("bulky", file, service=bounds, listen="127.0.0.1:8031") as instance:
         instance.start()
-        instance.journal.until(kind(messages.WORKER_READY), 2)
+        instance.journal.until(kind(Message.WORKER_READY.id), 2)
         slow = instance.load(clients=4, requests=4, path="/slow?s=20").start()
         with under_load(instance.load(clients=2, rate=5)):
             assert instance.systemctl("reload", check=False).returncode != 0
-        (failed,) = instance.journal.until(kind(messages.RELOAD_FAILED))
+        (failed,) = instance.journal.until(kind(Message.RELOAD_FAILED.id))
         assert "the zygote was killed by the OOM killer, for want of memory" in failed["MESSAGE"]
         assert lossless(slow.join()).ok == 4
         assert instance.journal.find(ended()) == []

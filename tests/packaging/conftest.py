@@ -33,6 +33,29 @@ def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, with the sdist beside it, built once a session."""
+    place = tmp_path_factory.mktemp("wheel")
+    built = subprocess.run(
+        [ROOT / "packaging" / "build-wheel", "-o", place],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+    assert built.returncode == 0, built.stderr
+    return Path(built.stdout.strip().splitlines()[-2])
+
+
+@pytest.fixture(scope="session")
+def sdist(wheel: Path) -> Path:
+    """The sdist."""
+    (found,) = wheel.parent.glob("*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="session")
 def tree(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package's files, unpacked and not installed."""
     place = tmp_path_factory.mktemp("tree")

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from memunit.core.messages import END_BY_CAUSE, ENDS, Message
 from memunit.core.model import Cause
-from memunit.master import messages
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = ROOT / "units/memunit.catalog"
-IDS = {name: value for name, value in vars(messages).items() if name.isupper() and isinstance(value, str)}
+CHINESE = ROOT / "units/memunit.zh_CN.catalog"
+IDS = {message.name: message.id for message in Message}
 
 
-def compiled(root: Path, text: str) -> subprocess.CompletedProcess[str]:
-    (root / "usr/lib/systemd/catalog").mkdir(parents=True)
-    (root / "var/lib/systemd/catalog").mkdir(parents=True)
-    (root / "usr/lib/systemd/catalog/memunit.catalog").write_text(text)
+def compiled(root: Path, text: str, name: str = CATALOG.name) -> subprocess.CompletedProcess[str]:
+    (root / "usr/lib/systemd/catalog").mkdir(parents=True, exist_ok=True)
+    (root / "var/lib/systemd/catalog").mkdir(parents=True, exist_ok=True)
+    (root / "usr/lib/systemd/catalog" / name).write_text(text)
     return subprocess.run(
         ["journalctl", "--update-catalog", f"--root={root}"],
         check=False,
@@ -47,8 +48,8 @@ def test_a_malformed_one_would_not_compile(tmp_path: Path) -> None:
     assert compiled(tmp_path, "A text of no entry.\n" + CATALOG.read_text()).returncode != 0
 
 
-def entries() -> dict[str, str]:
-    parts = re.split(r"^-- ([0-9a-f]{32})$", CATALOG.read_text(), flags=re.MULTILINE)
+def entries(catalog: Path = CATALOG) -> dict[str, str]:
+    parts = re.split(r"^-- ([0-9a-f]{32})$", catalog.read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -75,10 +76,8 @@ def test_each_entry_says_what_it_has_to(name: str) -> None:
 
 
 def test_each_cause_has_an_id() -> None:
-    assert set(messages.END_BY_CAUSE) == {cause.value for cause in Cause}
-    assert set(messages.END_BY_CAUSE.values()) == {
-        value for name, value in IDS.items() if name.startswith("ENDED_")
-    }
+    assert set(END_BY_CAUSE) == set(Cause)
+    assert {message for message in Message if message.name.startswith("ENDED_")} == ENDS
 
 
 def test_only_fields_that_some_entry_has() -> None:
@@ -91,6 +90,45 @@ def test_only_fields_that_some_entry_has() -> None:
 
 
 def test_the_planned_causes_are_explained() -> None:
-    text = entries()[messages.ENDED_PLANNED]
-    planned = {cause for cause, kind in messages.END_BY_CAUSE.items() if kind == messages.ENDED_PLANNED}
+    text = entries()[Message.ENDED_PLANNED.id]
+    planned = {cause.value for cause, kind in END_BY_CAUSE.items() if kind is Message.ENDED_PLANNED}
     assert set(re.findall(r"^  ([a-z-]+) {2,}", text, re.MULTILINE)) == planned
+
+
+def test_both_languages_compile_and_are_listed(tmp_path: Path) -> None:
+    """Of one identifier in two languages, journalctl shows that of the reader."""
+    alone = compiled(tmp_path, CHINESE.read_text(), CHINESE.name)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (0, "", "")
+    both = compiled(tmp_path, CATALOG.read_text())
+    assert (both.returncode, both.stdout, both.stderr) == (0, "", "")
+    words = ["journalctl", "--list-catalog", f"--root={tmp_path}"]
+    listed = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert {line.split()[0] for line in listed.splitlines()} == set(IDS.values())
+    # Both are in what was compiled, each under its language.
+    database = (tmp_path / "var/lib/systemd/catalog/database").read_bytes()
+    assert b"zh_CN" in database
+    assert "的 master 已启动".encode() in database
+    assert b"has started" in database
+
+
+@pytest.mark.parametrize("name", sorted(IDS))
+def test_each_entry_is_there_in_chinese_with_the_same_fields(name: str) -> None:
+    ours, theirs = entries()[IDS[name]], entries(CHINESE)[IDS[name]]
+    assert set(re.findall(r"@(\w+)@", ours)) == set(re.findall(r"@(\w+)@", theirs))
+    head, _, body = theirs.strip().partition("\n\n")
+    # All but the subject is the same: who, and where more is to be read.
+    assert head.splitlines()[1:] == ours.strip().partition("\n\n")[0].splitlines()[1:]
+    assert re.search(r"[\u4e00-\u9fff]", head.splitlines()[0])
+    assert len(re.findall(r"[\u4e00-\u9fff]", body)) >= 20
+    # What a person types or looks for is the same in both: keys, commands, units.
+    commands = r'"((?:memunit|systemctl|journalctl|coredumpctl) [^"]*)"'
+    said = {" ".join(command.split()) for command in re.findall(commands, ours)}
+    assert said == {
+        " ".join(command.split())
+        for command in re.findall(r"“((?:memunit|systemctl|journalctl|coredumpctl) [^”]*)”", theirs)
+    }
+
+
+def test_there_is_no_other_entry_in_chinese() -> None:
+    found = Counter(re.findall(r"^-- (\S+)$", CHINESE.read_text(), re.MULTILINE))
+    assert found == Counter(IDS.values())

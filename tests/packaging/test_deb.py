@@ -40,7 +40,7 @@ def field(control: Path, name: str) -> str:
 def test_it_depends_on_what_it_imports(control: Path) -> None:
     depends = {word.split()[0] for word in field(control, "Depends").split(", ")}
     assert depends == {"python3-psutil", "python3-sdnotify", "python3-systemd", "python3:any"}
-    assert "python3-uvicorn" in field(control, "Recommends")
+    assert {"python3-rich", "python3-uvicorn"} <= set(field(control, "Recommends").split(", "))
 
 
 def test_its_version_is_the_projects(control: Path) -> None:
@@ -54,6 +54,10 @@ def test_it_has_every_module(tree: Path) -> None:
     here = {path.relative_to(ROOT) for path in (ROOT / "memunit").rglob("*.py")}
     assert {path.relative_to(packed) for path in packed.rglob("*.py")} == here
     assert (packed / "memunit/py.typed").exists()
+    ours = ROOT / "memunit/worker/node"
+    assert {file.name for file in (packed / "memunit/worker/node").iterdir()} == {
+        f.name for f in ours.iterdir()
+    }
 
 
 @pytest.mark.parametrize(
@@ -62,15 +66,27 @@ def test_it_has_every_module(tree: Path) -> None:
         "etc/memunit/demo.toml",
         "usr/bin/memunit",
         "usr/lib/systemd/catalog/memunit.catalog",
+        "usr/lib/systemd/catalog/memunit.zh_CN.catalog",
+        "usr/lib/systemd/system/memunit-end@.service",
         "usr/lib/systemd/system/memunit@.service",
         "usr/lib/systemd/system/memunit@.socket",
-        "usr/lib/systemd/system/memunit@demo.socket.d/demo.conf",
+        "usr/lib/systemd/system-generators/memunit-generator",
         "usr/share/bash-completion/completions/memunit",
+        "usr/share/fish/vendor_completions.d/memunit.fish",
+        "usr/share/zsh/vendor-completions/_memunit",
         "usr/share/doc/memunit/copyright",
+        "usr/share/doc/memunit/README.md",
+        "usr/share/doc/memunit/README.Debian",
+        "usr/share/doc/memunit/docs/nginx.md",
+        "usr/share/doc/memunit/examples/README.md",
+        "usr/share/doc/memunit/examples/django/shop/settings.py",
+        "usr/share/doc/memunit/examples/flask/shop.toml",
+        "usr/share/doc/memunit/examples/node/server.js",
         "usr/share/doc/memunit/examples/static-user.conf",
         "usr/share/doc/memunit/examples/strict.conf",
         "usr/share/man/man1/memunit.1.gz",
         "usr/share/man/man5/memunit.toml.5.gz",
+        "usr/share/man/man8/memunit-generator.8.gz",
         "usr/share/man/man5/memunit@.service.5.gz",
         "usr/share/man/man5/memunit@.socket.5.gz",
         "usr/share/memunit/demo/demo.py",
@@ -78,6 +94,38 @@ def test_it_has_every_module(tree: Path) -> None:
 )
 def test_it_has(tree: Path, path: str) -> None:
     assert (tree / path).exists()
+
+
+def test_it_has_every_page_and_every_example(tree: Path) -> None:
+    """The README is followed from the package: nothing that it names is missing, or packed so that it can't be read."""
+    place = tree / "usr/share/doc/memunit"
+    for folder in ("docs", "examples", "units/examples"):
+        # By their names, for git need not be there: what a build or a run of an example leaves is none of them.
+        for path in (ROOT / folder).rglob("*"):
+            made = path.suffix == ".pyc" or path == ROOT / "examples/c/server"
+            if path.is_file() and not made and path.name != ".gitignore":
+                packed = place / str(path.relative_to(ROOT)).removeprefix("units/")
+                assert packed.read_bytes() == path.read_bytes(), packed
+
+
+def test_the_links_of_its_pages_lead_somewhere(tree: Path) -> None:
+    place = tree / "usr/share/doc/memunit"
+    pages = sorted(place.rglob("*.md"))
+    assert len(pages) > 8
+    for page in pages:
+        text = page.read_text()
+        linked = {page.parent / path for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)}
+        named = {place / path for path in re.findall(r"\b((?:docs|examples)/[\w./@-]*\w)", text)}
+        named |= {tree / path for path in re.findall(r"/(usr/share/doc/memunit/[\w./@-]*\w)", text)}
+        missing = [path for path in (linked | named) if not path.exists()]
+        # A folder of the app's own, in a sentence about a command that is run in it.
+        assert missing == [], page
+
+
+def test_the_manual_names_files_that_are_there(tree: Path) -> None:
+    for page in (ROOT / "packaging/man").iterdir():
+        for path in re.findall(r"/(usr/share/doc/memunit/[\w./@-]*\w)", page.read_text()):
+            assert (tree / path).exists(), (page, path)
 
 
 def test_it_has_no_files_elsewhere(tree: Path) -> None:
@@ -113,6 +161,33 @@ def test_the_program_runs_from_the_package(tree: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"memunit \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_the_generator_runs_from_the_package(tree: Path, tmp_path: Path) -> None:
+    """The demo's file is all that says where the demo listens."""
+    program = tree / "usr/lib/systemd/system-generators/memunit-generator"
+    assert program.stat().st_mode & 0o777 == 0o755
+    text = program.read_text()
+    # The package has memunit where the program looks for it, and no other Python, nor a variable, changes that.
+    assert text.startswith("#!/usr/bin/python3 -IS\n")
+    assert 'sys.path.append("/usr/lib/python3/dist-packages")' in text
+    copy = tmp_path / "memunit-generator"
+    copy.write_text(text.replace("/usr/lib/python3", f"{tree}/usr/lib/python3"))
+    copy.chmod(0o755)
+    normal = tmp_path / "normal"
+    normal.mkdir()
+    words = ["--from", tree / "etc/memunit", "--keep", tmp_path / "kept", normal]
+    done = subprocess.run(
+        [str(each) for each in (copy, *words)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPYCACHEPREFIX": "/x"},
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    said = (normal / "memunit@demo.socket.d/0-memunit.conf").read_text()
+    assert "ListenStream=\nListenStream=127.0.0.1:8010\n" in said
 
 
 def test_its_settings_are_good_where_it_is_installed(tree: Path, tmp_path: Path) -> None:
@@ -162,8 +237,26 @@ def asked(tmp_path: Path) -> Path:
     return log
 
 
-def maintain(control: Path, script: str, asked: Path, *arguments: str, booted: bool = True) -> list[str]:
-    """Run a maintainer script in a root of its own, as far as it goes by paths; what it asked of systemd."""
+def running(asked: Path, *, too_old: str) -> None:
+    """Have two instances run, of which one has a master that can't execute another program."""
+    for instance in ("a", "b"):
+        runtime = asked.parent / "root/run/memunit" / instance
+        runtime.mkdir(parents=True)
+        os.mknod(runtime / "control", stat.S_IFSOCK | 0o600)
+    # What a stopped one leaves behind it.
+    (asked.parent / "root/run/memunit/c").mkdir()
+    program = asked.parent / "bin/memunit"
+    program.write_text(f"#!/bin/sh\necho memunit $* >> {asked}\ntest $3 != {too_old}\n")
+    program.chmod(0o755)
+
+
+def maintain(
+    control: Path, script: str, asked: Path, *arguments: str, booted: bool = True, says: str = ""
+) -> list[str]:
+    """Run a maintainer script in a root of its own, as far as it goes by paths; what it asked of systemd.
+
+    `says` is a part of what it prints, if it prints anything.
+    """
     text = (control / script).read_text()
     root = asked.parent / "root"
     (root / "run").mkdir(parents=True, exist_ok=True)
@@ -181,7 +274,8 @@ def maintain(control: Path, script: str, asked: Path, *arguments: str, booted: b
         env={"PATH": path},
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert says in done.stdout if says else not done.stdout
     calls = asked.read_text().splitlines()
     return [call for call in calls if not call.startswith("py")]
 
@@ -190,10 +284,15 @@ def test_a_first_install_reloads_systemd_and_starts_nothing(control: Path, asked
     assert maintain(control, "postinst", asked, "configure", "") == ["systemctl --system daemon-reload"]
 
 
-def test_an_upgrade_restarts_what_runs(control: Path, asked: Path) -> None:
+def test_an_upgrade_executes_each_master_anew_and_restarts_one_that_can_not(
+    control: Path, asked: Path
+) -> None:
+    running(asked, too_old="memunit@a.service")
     assert maintain(control, "postinst", asked, "configure", "0.0.9") == [
         "systemctl --system daemon-reload",
-        "deb-systemd-invoke try-restart memunit@*.service",
+        "memunit reexec -- memunit@a.service",
+        "deb-systemd-invoke try-restart memunit@a.service",
+        "memunit reexec -- memunit@b.service",
     ]
 
 
@@ -220,6 +319,7 @@ def test_removing_stops_the_sockets_before_the_services(control: Path, asked: Pa
     assert maintain(control, "prerm", asked, "remove") == [
         "deb-systemd-invoke stop memunit@*.socket",
         "deb-systemd-invoke stop memunit@*.service",
+        "deb-systemd-invoke stop memunit-end@*.service",
         "deb-systemd-invoke reset-failed memunit@*",
     ]
 
@@ -227,9 +327,9 @@ def test_removing_stops_the_sockets_before_the_services(control: Path, asked: Pa
 def test_purging_takes_what_instances_have_left_and_nothing_else(control: Path, asked: Path) -> None:
     root = asked.parent / "root"
     ours = [
-        "var/lib/private/memunit/demo/data",
         "var/cache/private/memunit/demo/data",
         "run/private/memunit/demo/starts.json",
+        "run/memunit-generator/demo.socket",
         "etc/memunit/mine.toml",
         "etc/systemd/system/memunit@mine.service.d/override.conf",
         "etc/systemd/system/sockets.target.wants/memunit@mine.socket",
@@ -242,9 +342,40 @@ def test_purging_takes_what_instances_have_left_and_nothing_else(control: Path, 
     for name in (*ours, *others):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
+    # Apps that have kept nothing: of a dynamic user, and of a static one.
+    empty = root / "var/lib/private/memunit/demo"
+    empty.mkdir(parents=True)
+    (root / "var/lib/memunit/mine").mkdir(parents=True)
+    (root / "var/lib/memunit/demo").symlink_to(empty)
     maintain(control, "postrm", asked, "purge")
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == sorted(others)
     assert [path for path in root.rglob("memunit*") if path.name != "memunitx"] == []
+
+
+def test_no_state_of_an_app_is_ever_deleted(control: Path, asked: Path) -> None:
+    """FIELD C15: of a dynamic user, of a static one, in a folder or hidden in one; what is left is said."""
+    root = asked.parent / "root"
+    states = [
+        "var/lib/private/memunit/shop/db.sqlite",
+        "var/lib/memunit/mine/uploads/a.png",
+        "var/lib/memunit/old/.hidden",
+        "var/lib/memunit/by hand",
+    ]
+    for name in states:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("dear")
+    private = root / "var/lib/private/memunit"
+    (private / "empty").mkdir()
+    for name in ("shop", "empty"):
+        (root / "var/lib/memunit" / name).symlink_to(private / name)
+    maintain(control, "postrm", asked, "purge", says="/var/lib/memunit is not removed")
+    assert [(root / name).read_text() for name in states] == ["dear"] * len(states)
+    assert (root / "var/lib/memunit/shop/db.sqlite").exists()
+    left = {path.name for path in (root / "var/lib/memunit").iterdir()}
+    assert left == {"shop", "mine", "old", "by hand"}
+    # Once more, as by "dpkg --purge" after "apt remove".
+    maintain(control, "postrm", asked, "purge", says="is not removed")
+    assert (root / states[0]).read_text() == "dear"
 
 
 def test_removing_keeps_what_purging_takes(control: Path, asked: Path) -> None:
@@ -266,40 +397,3 @@ def test_build_deb_refuses_what_it_does_not_know() -> None:
     )
     assert done.returncode == 64
     assert "surplus" in done.stderr
-
-
-# -- bash completion ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["memunit", ""], {"run", "serve", "reload", "check", "--help", "--version"}),
-        (["memunit", "run", "--met"], {"--metric"}),
-        (["memunit", "run", "--metric", "u"], {"uss"}),
-        (["memunit", "run", "--server", ""], {"asgi", "callable", "wsgi"}),
-        (["memunit", "run", "--grace", ""], set()),
-        (["memunit", "check", "--"], {"--help"}),
-    ],
-)
-def test_completion_offers(words: list[str], offered: set[str]) -> None:
-    script = (
-        f"source {ROOT}/packaging/completion/memunit; "
-        f"COMP_WORDS=({' '.join(repr(word) for word in words)}); COMP_CWORD={len(words) - 1}; "
-        '_memunit; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True, timeout=30)
-    assert (set(done.stdout.split()), done.stderr) == (offered, "")
-
-
-def test_completion_knows_every_flag() -> None:
-    from memunit.core.schema import KEYS
-
-    text = (ROOT / "packaging/completion/memunit").read_text()
-    missing = [
-        key.option for key in KEYS if key.option != "--" and not re.search(rf"(?<![\w-]){key.option}\b", text)
-    ]
-    assert missing == []
-    for key in KEYS:
-        if key.choices:
-            assert f'compgen -W "{" ".join(key.choices)}"' in text, key.path

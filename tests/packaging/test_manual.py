@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from memunit.cli import main as program
 from memunit.core import exitcodes
 from memunit.core.model import Cause
-from memunit.core.schema import KEYS, RESERVED_VARIABLES, TABLES
-from memunit.master import child
+from memunit.core.reserved import RESERVED_VARIABLES
+from memunit.core.schema import KEYS, TABLES
+from memunit.master import afresh, child
 from memunit.worker import options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +45,9 @@ def file() -> str:
 
 
 def test_there_is_a_page_for_the_program_the_file_and_the_units() -> None:
-    assert [page.name for page in PAGES] == ["memunit.1", "memunit.toml.5", "memunit@.service.5"]
+    assert [page.name for page in PAGES] == [
+        *("memunit-generator.8", "memunit.1", "memunit.toml.5", "memunit@.service.5")
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -63,14 +68,16 @@ def test_each_key_is_in_both_pages(command: str, file: str, key: object) -> None
     from memunit.core.schema import Key
 
     assert isinstance(key, Key)
-    assert re.search(
+    assert key.of_unit or re.search(
         rf"^ +{re.escape(key.option)}\b" if key.option != "--" else r"^ +-- COMMAND", command, re.M
     )
     assert re.search(rf"^ +{key.name}\b", file, re.M)
     for choice in key.choices:
         assert re.search(rf"\b{choice}\b", file)
     if isinstance(key.default, str):
-        section = re.search(rf"^ {{7}}{key.name}\b(?! =).*?(?=^ {{7}}\w|^\S|\Z)", file, re.M | re.S)
+        table = re.search(rf"^\[{key.table}\]$.*?(?=^\S|\Z)", file, re.M | re.S)
+        assert table is not None
+        section = re.search(rf"^ {{7}}{key.name}\b(?! =).*?(?=^ {{7}}\w|^\S|\Z)", table[0], re.M | re.S)
         assert section is not None
         assert f'["{key.default}"]' in section[0], key.path
 
@@ -83,6 +90,35 @@ def test_each_table_has_a_section(file: str, table: str) -> None:
 @pytest.mark.parametrize("name", sorted(program._COMMANDS))
 def test_each_command_is_there(command: str, name: str) -> None:
     assert re.search(rf"^ +memunit {name}\b", command, re.M)
+
+
+def each_option() -> list[tuple[str, tuple[str, ...]]]:
+    """Each option of each command, by the parsers from which its help and the completions are made."""
+    sys.path.insert(0, str(ROOT / "packaging/lib"))
+    try:
+        completions = importlib.import_module("completions")
+    finally:
+        sys.path.pop(0)
+    found = [(each.name, option.names) for each in completions.commands() for option in each.options]
+    return [(name, names) for name, names in found if "--help" not in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "names"), each_option(), ids=lambda each: each if isinstance(each, str) else each[-1]
+)
+def test_each_option_of_each_command_is_there(command: str, name: str, names: tuple[str, ...]) -> None:
+    """In the entry of the command, in the list of options for run, or in a sentence that names both."""
+    section = command.partition("\nCOMMANDS\n")[2].partition("\nOPTIONS\n")[0]
+    heads = list(re.finditer(r"^ {7}memunit (\w+)", section, re.MULTILINE))
+    ends = [*(head.start() for head in heads[1:]), len(section)]
+    entries = {head[1]: section[head.start() : end] for head, end in zip(heads, ends, strict=True)}
+    shared = re.findall(r"^ {7}(?!memunit )\S.*", section, re.MULTILINE)
+    sentences = [each for each in re.split(r"\.\s", " ".join(shared)) if re.search(rf"\b{name}\b", each)]
+    places = [re.sub(r"(?m)^ {7}(?!memunit )\S.*", "", entries[name]), *sentences]
+    if name == "run":
+        places.append(command.partition("\nOPTIONS\n")[2].partition("\nSIGNALS\n")[0])
+    for option in names:
+        assert any(re.search(rf"(?<![\w-]){option}(?![\w-])", place) for place in places), (name, option)
 
 
 @pytest.mark.parametrize("code", [value for value in vars(exitcodes).values() if isinstance(value, int)])
@@ -103,7 +139,16 @@ def test_each_cause_is_there(command: str) -> None:
 
 
 # Of the environment and nothing else.
-NO_FIELDS = {"MEMUNIT_THREADS"}
+NO_FIELDS = {
+    "MEMUNIT_BOARD",
+    "MEMUNIT_HANDOVER",
+    "MEMUNIT_HTTP_",
+    "MEMUNIT_LISTEN",
+    "MEMUNIT_NOTIFY_FD",
+    "MEMUNIT_SCOREBOARD",
+    "MEMUNIT_SCOREBOARD_LINE",
+    "MEMUNIT_THREADS",
+}
 
 
 def fields() -> set[str]:
@@ -124,7 +169,7 @@ def test_each_field_of_the_journal_is_there(command: str, field: str) -> None:
     assert re.search(rf"\b{field}\b", section)
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_VARIABLES | child.NOT_FOR_WORKERS))
+@pytest.mark.parametrize("name", sorted(RESERVED_VARIABLES | afresh.NOT_FOR_WORKERS))
 def test_each_variable_that_a_file_may_not_set_is_there(file: str, name: str) -> None:
     section = file.partition("\n       environment")[2].partition("\n       preload")[0]
     assert re.search(rf"\b{name}\b", section)
@@ -134,10 +179,10 @@ def test_the_options_of_uvicorn_are_those_that_are_read(command: str) -> None:
     entry = " ".join(command.partition("UVICORN_NAME")[2].partition("CPU_COUNT")[0].split())
     section = entry.partition("NAME is one of")[2]
     said = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", section)) - {"WSGI", "ASGI", "SCRIPT_NAME", "TLS"}
-    assert said == {name.upper() for name in (*options._TEXTS, *options._NUMBERS, *options._SWITCHES)}
+    assert said == {name.upper() for name in ("http", *options._TEXTS, *options._NUMBERS, *options._SWITCHES)}
 
 
 @pytest.mark.parametrize("status", [child.EXIT_CHDIR, child.EXIT_FDS, child.EXIT_EXEC])
 def test_what_a_worker_that_could_not_be_started_ends_with_is_there(command: str, status: int) -> None:
     section = command.partition("\nEXIT STATUS")[2].partition("\nENVIRONMENT")[0]
-    assert re.search(rf"\b{status} \(", section)
+    assert re.search(rf"\b{status} +\(", section)

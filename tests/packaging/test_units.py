@@ -26,7 +26,14 @@ def installed(tree: Path, place: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "unit", ["memunit@.service", "memunit@.socket", "memunit@demo.service", "memunit@demo.socket"]
+    "unit",
+    [
+        "memunit@.service",
+        "memunit@.socket",
+        "memunit@demo.service",
+        "memunit@demo.socket",
+        "memunit-end@demo.service",
+    ],
 )
 def test_verify_is_silent(tree: Path, tmp_path: Path, unit: str) -> None:
     root = installed(tree, tmp_path)
@@ -106,12 +113,17 @@ def assignments(file: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_the_stop_timeout_leaves_room_for_the_longest_grace() -> None:
+def test_the_unit_is_what_a_file_without_a_word_of_it_means() -> None:
+    """memunit-generator(8) writes a line where a value is another than this."""
     from memunit.core.quantity import parse_time
-    from memunit.core.settings_rules import UNIT_STOP_TIMEOUT
+    from memunit.core.settings import Service, Stop
 
-    said = parse_time(assignments(UNITS / "memunit@.service")["TimeoutStopSec"][0])
-    assert said >= UNIT_STOP_TIMEOUT + 30
+    said = assignments(UNITS / "memunit@.service")
+    assert int(said["UMask"][0], 8) == Service().umask
+    assert parse_time(said["WatchdogSec"][0]) == Service().watchdog
+    assert parse_time(said["TimeoutStopSec"][0]) >= Stop().grace + 30
+    assert "PrivateNetwork" not in said
+    assert assignments(UNITS / "memunit@.socket")["ListenStream"] == ["/run/memunit/%i.sock"]
 
 
 def test_the_master_knows_the_units_pause_between_starts() -> None:

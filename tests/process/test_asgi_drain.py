@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_accepted_and_silent_connection_is_answered(stack: Stack, here: Stage) -
 def test_request_and_stop_at_the_same_moment(stack: Stack, here: Stage) -> None:
     """Bytes lie in the kernel when the stop comes: on accepted, kept, and not yet accepted connections."""
     python, environment = stack
+    # The successor's start takes as long as the machine likes, and no connection is idle for too long meanwhile.
+    environment = {**environment, "UVICORN_TIMEOUT_KEEP_ALIVE": "600"}
     old = here.start(python, "plain:app", environment=environment).ready()
     with Client(here.target) as silent, Client(here.target) as kept:
         kept.get()
@@ -231,7 +234,10 @@ def test_draining_worker_sleeps(here: Stage) -> None:
     assert spent < 0.3  # of a second of waiting: a loop that spins takes all of it
 
 
-@pytest.mark.parametrize("library", ["debian-wsproto", "newest-wsproto", "newest-auto"])
+_LIBRARIES = ["debian-wsproto", "newest-wsproto", "newest-websockets-sansio", "newest-auto"]
+
+
+@pytest.mark.parametrize("library", _LIBRARIES)
 @pytest.mark.parametrize("path", ["/chat", "/deaf"])
 def test_websockets_are_told_to_go(here: Stage, library: str, path: str) -> None:
     """1001, to the client and to the app; an app that only sends is ended too, and without a traceback."""
@@ -255,6 +261,29 @@ def test_websockets_are_told_to_go(here: Stage, library: str, path: str) -> None
     if path == "/chat":
         here.hear(worker.pid, "STATUS=websocket closed with 1001")
     assert worker.output == ""
+
+
+@pytest.mark.parametrize("library", _LIBRARIES)
+def test_a_websocket_ends_with_its_closing_handshake(here: Stage, library: str) -> None:
+    """At once, and not when the patience with clients that do not answer is over: that is 2 s."""
+    where, _, name = library.partition("-")
+    python = DEBIAN if where == "debian" else interpreters.newest()
+    if python is None or not interpreters.can_import(python, "wsproto"):
+        pytest.skip(f"no {library} here")
+    worker = here.start(python, "plain:app", environment={"UVICORN_WS": name}).ready()
+    with Client(here.target) as client, Client(here.target) as clock:
+        clock.get()
+        assert client.upgrade("/chat").status == 101
+        clock.ask("/told?s=1.5")
+        here.hear(worker.pid, "STATUS=slow")
+        worker.stop()
+        opcode, payload = client.read_frame()
+        client.send_frame(opcode, payload[:2])
+        assert client.at_end()
+        # By the worker's own clock: an earlier end than that of a request that takes 1.5 s.
+        assert not select.select([clock.socket], [], [], 0)[0]
+        assert clock.read().closes
+    assert worker.wait() == 0
 
 
 def _cpu_seconds(pid: int) -> float:

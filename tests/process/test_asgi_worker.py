@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 from pathlib import Path
@@ -16,6 +17,56 @@ from tests.support.interpreters import DEBIAN, newest
 from tests.support.workers import ROOT, Stage, stage
 
 pytest_plugins = ["tests.support.stacks"]
+
+
+@pytest.mark.parametrize(("server", "target"), [("asgi", "plain:app"), ("wsgi", "plainwsgi:app")])
+@pytest.mark.parametrize("variable", ["MEMUNIT_ACCESS_LOG", "UVICORN_ACCESS_LOG"])
+def test_the_access_log(here: Stage, server: str, target: str, variable: str) -> None:
+    """Its lines appear, without a log level beside it. Variables without an effect are named."""
+    environment = {variable: "true", "UVICORN_WORKERS": "4", "UVICORN_RELOAD_DIRS": "x", "UVICORN_FROBS": "1"}
+    worker = here.start(DEBIAN, target, server=server, environment=environment).ready()
+    with Client(here.target) as client:
+        client.get("/a?b=c")
+        port = client.socket.getsockname()[1]
+    worker.stop()
+    assert worker.wait() == 0
+    assert f'127.0.0.1:{port} - "GET /a?b=c HTTP/1.1" 200' in worker.output
+    for line in (
+        "UVICORN_WORKERS has no effect: use workers.count",
+        "UVICORN_RELOAD_DIRS has no effect: use memunit reload",
+        "UVICORN_FROBS has no effect",
+    ):
+        assert f"memunit worker: {line}\n" in worker.output
+
+
+def test_an_ipv4_client_of_a_dual_stack_socket(tmp_path: Path) -> None:
+    """ListenStream=8005: it is 127.0.0.1, and trusted as a proxy by that name. So are the hops that it names."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as both:
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        both.bind(("::ffff:127.0.0.1", 0))
+        both.listen()
+        target = f"127.0.0.1:{both.getsockname()[1]}"
+        with stage(tmp_path, sockets=(both,)) as here:
+            worker = here.start(DEBIAN, "plain:app", environment={"UVICORN_WS": "wsproto"}).ready()
+            with Client(target) as client:
+                seen = json.loads(client.get("/scope").body)
+                assert seen["client"] == list(client.socket.getsockname())
+                client.ask(
+                    "/scope", "X-Forwarded-For: 192.0.2.7, ::ffff:127.0.0.1", "X-Forwarded-Proto: https"
+                )
+                seen = json.loads(client.read().body)
+                assert (seen["client"], seen["scheme"]) == (["192.0.2.7", 0], "https")
+            with Client(target) as client:
+                assert client.upgrade("/scope").status == 101
+                client.send_frame(1, b"?")
+                assert json.loads(client.read_frame()[1])["client"] == list(client.socket.getsockname())
+            worker.kill()
+            here.start(DEBIAN, "plainwsgi:app", server="wsgi").ready()
+            with Client(target) as client:
+                seen = json.loads(client.get("/environ").body)
+                assert (seen["REMOTE_ADDR"], seen["SERVER_NAME"]) == ("127.0.0.1", "127.0.0.1")
+                client.ask("/environ", "X-Forwarded-For: ::ffff:192.0.2.7")
+                assert json.loads(client.read().body)["REMOTE_ADDR"] == "192.0.2.7"
 
 
 def test_serves_what_it_inherits(stack: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
@@ -40,8 +91,22 @@ def test_serves_what_it_inherits(stack: tuple[Path, dict[str, str]], tmp_path: P
                         assert client.get("/nodelay").body == b"1"
             worker.stop()
             assert worker.wait() == 0
-            assert here.said(worker.pid) == ["STATUS=finishing open requests", "STATUS=shut down"]
+            said = [
+                line
+                for line in here.said(worker.pid)
+                if not line.startswith("STATUS=finishing open connections")
+            ]
+            assert said == ["STATUS=finishing open requests", "STATUS=shut down"]
             assert worker.output == ""  # nothing to fill a journal with
+
+
+def test_it_waits_in_no_accept_though_somebody_has_made_its_socket_blocking(here: Stage) -> None:
+    """As systemd does, when it starts a successor of the master with the same socket."""
+    here.start(DEBIAN, "plain:app").ready()
+    os.set_blocking(here.sockets[0].fileno(), True)
+    with Client(here.target) as client:
+        assert client.get().status == 200
+    assert os.get_blocking(here.sockets[0].fileno()) is False
 
 
 def test_app_sees_its_own_world(here: Stage) -> None:
@@ -168,16 +233,18 @@ def test_what_the_newest_uvicorn_refuses(here: Stage) -> None:
     python = newest()
     if python is None:
         pytest.skip("the newest uvicorn is not to be had")
-    worker = here.start(python, "plain:app", environment={"UVICORN_HTTP": "nope", "UVICORN_SSL_KEYFILE": "x"})
+    worker = here.start(python, "plain:app", environment={"UVICORN_WS": "nope", "UVICORN_SSL_KEYFILE": "x"})
     assert worker.wait() == 78
-    assert here.hear(worker.pid, "STATUS=").startswith("STATUS=uvicorn refuses UVICORN_HTTP=nope: ")
+    assert here.hear(worker.pid, "STATUS=").startswith("STATUS=uvicorn refuses UVICORN_WS=nope: ")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("UVICORN_TIMEOUT_KEEP_ALIVE", "soon", "UVICORN_TIMEOUT_KEEP_ALIVE=soon: a whole number is needed"),
-        ("UVICORN_HTTP", "nope", "uvicorn refuses UVICORN_HTTP=nope: "),
+        ("UVICORN_HTTP", "nope", "UVICORN_HTTP=nope: auto, httptools or h11 is needed"),
+        ("UVICORN_HTTP", "zttp", "UVICORN_HTTP=zttp: auto, httptools or h11 is needed"),
+        ("UVICORN_WS", "nope", "uvicorn refuses UVICORN_WS=nope: "),
         ("UVICORN_LOG_LEVEL", "nope", "uvicorn refuses UVICORN_LOG_LEVEL=nope: "),
     ],
 )
@@ -205,6 +272,8 @@ def test_pings_until_the_end(stack: tuple[Path, dict[str, str]], here: Stage) ->
     with Client(here.target) as client:
         # An upload that ends when we say, and not when a starved machine comes to it.
         client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\no")
+        with Client(here.target) as second:  # accepted in order: the first one has been, too
+            assert second.get().status == 200
         worker.stop()
         here.hear(worker.pid, "STATUS=finishing")
         here.said(worker.pid).clear()

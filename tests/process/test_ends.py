@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from itertools import pairwise
 
 import pytest
@@ -212,4 +213,53 @@ def test_a_stopped_master_blames_nobody_for_its_own_silence(unit: Unit) -> None:
     assert aborted.cause == "watchdog"
     os.kill(before[0], signal.SIGCONT)
     assert service.entry("ended", pid=before[0]).cause == "watchdog"
+    assert service.stop() == 0
+
+
+SAYS_READY = """
+import os, signal, socket
+{handler}
+# Not pause(): a signal that comes right before it would be seen after the next.
+read, write = os.pipe()
+os.set_blocking(write, False)
+signal.set_wakeup_fd(write)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+    told.connect(os.environ["NOTIFY_SOCKET"])
+    told.send(b"READY=1")
+while True:
+    os.read(read, 1)
+"""
+RAISES_AGAIN = """
+def done(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+signal.signal(signal.SIGTERM, done)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "lost"),
+    [
+        ([sys.executable, "-c", SAYS_READY.format(handler="")], True),
+        # As uvicorn does from 0.29 on: what it had to finish is finished then.
+        ([sys.executable, "-c", SAYS_READY.format(handler=RAISES_AGAIN)], False),
+        (
+            [
+                "sh",
+                "-c",
+                "trap 'trap - TERM; kill $$' TERM; systemd-notify --ready; while :; do sleep 9 & wait; done",
+            ],
+            False,
+        ),
+    ],
+    ids=["no handler", "raises it again", "trap of a shell"],
+)
+def test_what_was_lost_is_said_only_where_it_was(unit: Unit, command: list[str], lost: bool) -> None:
+    service = two(unit, app={"command": command}, workers={"count": 1})
+    pid = service.serving()[0]
+    service.send(signal.SIGHUP)
+    ended = service.entry("ended", pid=pid)
+    assert ended.cause == "reload"
+    assert "killed by SIGTERM" in ended.rest
+    assert ("does not handle SIGTERM: what it was doing is lost" in ended.rest) == lost
     assert service.stop() == 0

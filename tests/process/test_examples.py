@@ -24,7 +24,7 @@ pytest_plugins = ["tests.support.units"]
 
 RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "2"))
 RELOADS = int(os.environ.get("MEMUNIT_RELOADS", "1"))
-NEEDS = {"node": ("node", "systemd-notify"), "c": ("cc", "make"), "sh": ("s6-ipcserverd", "systemd-notify")}
+NEEDS = {"node": ("node",), "c": ("cc", "make"), "sh": ("s6-ipcserverd", "systemd-notify")}
 
 
 def serve(unit: Unit, name: str, **workers: object) -> Service:
@@ -109,12 +109,13 @@ def test_node_drains(unit: Unit) -> None:
         assert unit.get() == f"ok {pid}\n"  # which came after it
         mark = service.mark
         os.kill(pid, signal.SIGTERM)
-        service.expect(rf"clean: {pid} ", after=mark)
+        service.entry("started", after=mark)  # it has said STOPPING=1
         answer = kept.get()
         assert (answer.status, answer.closes) == (200, True)
         assert int(answer.body.split()[1]) == pid
         assert kept.at_end()
         assert busy.read().status == 200
+    service.expect(rf"clean: {pid} ", after=mark)
     assert "exited with status 0" in service.entry("ended", pid=pid, after=mark).rest
     assert service.stop() == 0
 

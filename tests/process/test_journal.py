@@ -15,7 +15,7 @@ import pytest
 
 from memunit.master.journal import Log, stderr_is_journal
 from tests.support.isolated import isolated
-from tests.support.namespaces import need_mount_namespace
+from tests.support.namespaces import enter_mount_namespace, need_mount_namespace
 from tests.support.wait import read_all, wait_readable
 
 JOURNAL = "/run/systemd/journal/socket"
@@ -39,12 +39,12 @@ def in_place_of_journald(body: Callable[[socket.socket], None]) -> None:
     def isolate() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         user = os.getuid()
-        assert libc.unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)) == 0, os.strerror(
-            ctypes.get_errno()
-        )
         if user:
+            assert libc.unshare(CLONE_NEWNS | CLONE_NEWUSER) == 0, os.strerror(ctypes.get_errno())
             Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        assert libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+            assert libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+        else:
+            enter_mount_namespace()
         assert libc.mount(b"none", b"/run", b"tmpfs", 0, None) == 0
         Path(JOURNAL).parent.mkdir(parents=True)
         # What would block for ever is ended by the kernel.
@@ -88,7 +88,7 @@ def test_a_native_entry_has_its_fields() -> None:
             "MESSAGE": "worker 1 recycled",
             "MESSAGE_ID": MESSAGE_ID,
             "PRIORITY": "5",
-            "SYSLOG_IDENTIFIER": "memunit",
+            "SYSLOG_IDENTIFIER": "memunit@shop",
             "MEMUNIT_INSTANCE": "shop",
             "MEMUNIT_SLOT": "1",
             "MEMUNIT_CAUSE": "memory-limit",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.support.harness import Service, Unit, finished
 from tests.support.http import Client
 from tests.support.mixed import MixedProcess
 from tests.support.nginx import Nginx, program
-from tests.support.workers import LoadProcess
+from tests.support.workers import ROOT, LoadProcess
 
 pytest_plugins = ["tests.support.units"]
 
@@ -86,6 +88,60 @@ def test_asgi_is_told_of_the_client_and_of_its_place(
         seen = json.loads(client.read_frame()[1])
     assert (seen["client"][0], seen["scheme"]) == ("127.0.0.2", "wss" if scheme == "https" else "ws")
     assert service.stop() == 0
+
+
+def _blocks(document: str) -> list[str]:
+    """The indented texts of a document, in which nginx is told to pass something on."""
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / document).read_text(), re.MULTILINE)
+    return [textwrap.dedent(block).strip() for block in found if "proxy_pass" in block]
+
+
+BLOCKS = [(document, block) for document in ("README.md", "docs/nginx.md") for block in _blocks(document)]
+BARE = "location / { proxy_pass http://unix:/run/memunit/shop.sock; }"
+
+
+@pytest.mark.parametrize("server", ["asgi", "wsgi"])
+@pytest.mark.parametrize(
+    ("document", "block"),
+    [*BLOCKS, ("nowhere", BARE)],
+    ids=[*(document for document, _ in BLOCKS), "proxy_pass alone"],
+)
+def test_what_the_documents_say_names_the_client_and_not_what_it_says_of_itself(
+    unit: Unit, tmp_path: Path, server: str, document: str, block: str
+) -> None:
+    """proxy_pass alone believes the client, which is why the documents have more."""
+    if program() is None:
+        pytest.skip("no nginx")
+    path = tmp_path / "app.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(64)
+    unit.sockets = (("memunit@app.socket", listener),)
+    text = block.replace("/run/memunit/shop.sock", str(path))
+    if "server {" in text:
+        inside = text.replace("server {", "server { listen ADDRESS;")
+    else:
+        inside = f"server {{ listen ADDRESS;\n{text}\n}}"
+    service = _serve(unit, server, workers={"count": 1})
+    proxy = Nginx(tmp_path / "nginx", str(path), inside=inside)
+    bare = document == "nowhere"
+    try:
+        for source in ("127.0.0.2", "127.0.0.1"):
+            with Client(proxy.target, source=source) as client:
+                page = "/scope" if server == "asgi" else "/shop/environ"
+                client.ask(page, "X-Forwarded-For: 192.0.2.66", "X-Forwarded-Proto: https")
+                seen = json.loads(client.read().body)
+                address = seen["client"][0] if server == "asgi" else seen["REMOTE_ADDR"]
+                scheme = seen["scheme"] if server == "asgi" else seen["wsgi.url_scheme"]
+                assert (address, scheme) == (("192.0.2.66", "https") if bare else (source, "http"))
+    finally:
+        proxy.close()
+        listener.close()
+    assert service.stop() == 0
+
+
+def test_the_documents_were_found() -> None:
+    assert [document for document, _ in BLOCKS] == ["README.md", "docs/nginx.md"]
 
 
 @pytest.mark.parametrize("server", ["asgi", "wsgi"])

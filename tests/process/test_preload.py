@@ -222,10 +222,9 @@ def test_threads_of_the_import_are_told_to_the_journal(unit: Unit, shop: Path) -
         "import threading\n"
         "threading.Thread(target=threading.Event().wait, name='telemetry', daemon=True).start()\n" + SERVING
     )
-    unit.write(app=app(shop), workers={"count": 1})
+    unit.write(app=app(shop, preload=True), workers={"count": 1})
     service = unit.serve()
     service.expect(r"^memunit: warning: Preloading may not be safe: .*telemetry; .* preload = false$")
-    service.expect(r"^memunit zygote: the app's import has started threads")
     service.ready()
     assert service.stop() == 0
 
@@ -304,3 +303,20 @@ def test_a_reload_during_the_import_of_another(unit: Unit, shop: Path, tmp_path:
     assert {unit.get().split()[2] for _ in range(6)} == {"two"}
     service.until(lambda: len(zygotes(service)) == 1 or None, "the end of the other zygotes")
     assert service.stop() == 0
+
+
+def test_an_atexit_function_that_hangs_is_told_of_when_its_time_is_over(
+    unit: Unit, shop: Path, tmp_path: Path
+) -> None:
+    """A stop took ten seconds more, and nothing in the journal said why."""
+    (shop / "shop.py").write_text(f"import atexit, time\natexit.register(time.sleep, 1000)\n{SERVING}")
+    (tmp_path / "sitecustomize.py").write_text("import memunit.master.processes as p\np.PATIENCE = 0.3\n")
+    unit.write(app=app(shop, preload=True, environment={"PYTHONPATH": ""}), workers={"count": 1})
+    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
+    service = unit.serve(environment={"PYTHONPATH": path}).ready()
+    (zygote,) = zygotes(service)
+    assert service.stop() == 0
+    wait_gone(zygote)
+    assert service.find(
+        rf"The zygote \(pid {zygote}\) is killed: what the app's import wants done at its end"
+    )

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from tests.support.workers import LoadProcess
 
 pytest_plugins = ["tests.support.units"]
 
+SAYS_READY = """
+import os, socket, sys
+told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+told.connect(os.environ["NOTIFY_SOCKET"])
+told.send(b"READY=1")
+"""
 ASKED = {"run": "asked:run", "server": "callable"}
 
 
@@ -108,6 +115,25 @@ def test_a_broken_app_leaves_the_old_one_serving(unit: Unit) -> None:
     mark = service.mark
     assert finished(unit.reload(), service)[0] == 0
     service.hear(r"^STATUS=2/2 workers[^;]*$", after=mark)
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "last", ['told.send(b"STOPPING=1")', "", "os._exit(0)"], ids=["stops", "crashes", "clean"]
+)
+def test_an_app_that_ends_right_after_it_was_ready_leaves_the_old_one_serving(unit: Unit, last: str) -> None:
+    """With one worker, the reload was done when the new one said READY=1, and then nobody served."""
+    unit.write(app=ASKED, workers={"count": 1})
+    service = unit.serve().ready()
+    before, mark = service.serving(), service.mark
+    command = [sys.executable, "-c", f"{SAYS_READY}{last}\nsys.exit(1)"]
+    unit.write(app={"command": command}, workers={"count": 1})
+    code, text = finished(unit.reload(), service)
+    assert code == 78
+    assert "Reload failed, the old configuration goes on serving: worker 0 " in text
+    assert service.serving() == before
+    assert int(unit.get().split()[1]) == before[0]
+    service.hear(r"^STATUS=1/1 workers.*the last reload failed", after=mark)
     assert service.stop() == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from memunit.master.system import descendants
 from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
 from tests.support.http import Client
-from tests.support.namespaces import need_mount_namespace
+from tests.support.namespaces import OWN_MOUNTS, need_mount_namespace
 from tests.support.wait import wait_gone
 from tests.support.workers import APPS
 
@@ -41,7 +41,12 @@ def test_in_the_foreground(unit: Unit, tmp_path: Path) -> None:
         with Client(target) as client:
             assert int(client.get().body.split()[1]) in service.serving().values()
     (directory,) = tmp_path.glob("memunit-*")
-    assert sorted(each.name for each in directory.iterdir()) == ["control", "notify"]
+    assert sorted(each.name for each in directory.iterdir()) == [
+        "control",
+        "io.memunit.Instance",
+        "notify",
+        "pressure",
+    ]
     assert service.stop(signal.SIGINT) == 0
     assert list(tmp_path.glob("memunit-*")) == []
     assert not path.exists()
@@ -83,7 +88,7 @@ def test_inherited_sockets_count(unit: Unit, tmp_path: Path) -> None:
     path = tmp_path / "unused"
     service = unit.start(*MEMUNIT, "run", "--listen", str(path), "--workers", "1", *ASKED).ready()
     assert service.find(
-        rf"^memunit: warning: --listen is not used: the inherited sockets count \({unit.target}\)$"
+        rf"^memunit: warning: --listen is not used: the inherited sockets are used \({unit.target}\)$"
     )
     assert not path.exists()
     assert unit.get() == f"ok {service.serving()[0]}"
@@ -151,7 +156,7 @@ def test_sockets_that_were_not_passed(unit: Unit) -> None:
     assert service.exit_code() == 78
     assert [each.text for each in service.said] == [
         "memunit: environment: LISTEN_FDS: Socket operation on non-socket (descriptor 3) (unknown); "
-        "pass listening sockets as sd_listen_fds(3) has it, or none and --listen"
+        "pass listening sockets as sd_listen_fds(3) describes, or pass none and say --listen"
     ]
 
 
@@ -271,7 +276,7 @@ def test_as_pid_1_it_reaps_what_is_left_to_it(unit: Unit, tmp_path: Path) -> Non
     need_mount_namespace()
     path, hold = tmp_path / "s", tmp_path / "hold"
     os.mkfifo(hold)
-    namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
+    namespace = (*OWN_MOUNTS, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
     # Its parent ends at once, so that it becomes a child of PID 1; it reads until somebody writes.
     script = f"(cat {hold} >/dev/null &) ; systemd-notify --ready; exec sleep infinity"
     words = ("--listen", str(path), "--workers", "1", "--", "/bin/sh", "-c", script)
@@ -306,7 +311,7 @@ def test_without_a_place_for_its_sockets_it_says_so(unit: Unit, tmp_path: Path) 
     """As in a container with a read-only root: nothing is a temporary directory."""
     need_mount_namespace()
     words = 'for each in /tmp /var/tmp /usr/tmp; do [ ! -d $each ] || mount -t tmpfs -o ro none $each; done; exec "$@"'
-    prefix = ("unshare", "--mount", "sh", "-c", words, "sh", "env", "TMPDIR=/nonexistent")
+    prefix = (*OWN_MOUNTS, "sh", "-c", words, "sh", "env", "TMPDIR=/nonexistent")
     service = run(
         unit, "--listen", "127.0.0.1:0", "--directory", str(APPS), *ASKED, prefix=prefix, directory="/proc"
     )
@@ -366,5 +371,21 @@ def test_a_defect_has_its_exit_code(unit: Unit, tmp_path: Path) -> None:
     )
     assert service.exit_code() == 70
     service.expect("ZeroDivisionError")
-    service.expect("^memunit: error: memunit itself is at fault: ZeroDivisionError")
+    # It has executed itself anew twice.
+    service.expect("^memunit: error: memunit itself has failed: ZeroDivisionError.*, 3 times within a minute")
     assert not (tmp_path / "s").exists()
+
+
+def test_where_the_interface_has_no_room_the_rest_runs_without(unit: Unit, tmp_path: Path) -> None:
+    """Its socket has the longest name of all: an instance whose name may be 80 characters long once had no master."""
+    longest = 107 - len("/control~") - len(str(tmp_path)) - 1
+    if longest <= 0:
+        pytest.skip("the folder of the tests is too deep itself")
+    runtime = tmp_path / ("r" * longest)
+    environment = {**FOREGROUND, "RUNTIME_DIRECTORY": str(runtime)}
+    words = ("--listen", "127.0.0.1:0", "--workers", "1", *ASKED)
+    service = unit.start(*MEMUNIT, "run", *words, environment=environment, sockets=())
+    service.entry("ready", slot=0)
+    service.expect("There is no interface: .* has more than 107 bytes")
+    assert sorted(each.name for each in runtime.iterdir() if each.is_socket()) == ["control", "notify"]
+    assert service.stop(signal.SIGINT) == 0

@@ -5,8 +5,10 @@ is.
 import contextlib
 import mmap
 import os
+import resource
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import pytest
 
 from memunit.master import system
 from memunit.master.child import Launch
-from memunit.master.sampling import Headroom, Sampler, memory_available
+from memunit.master.probe import Probe
+from memunit.master.sampling import Bound, Sample, Sampler, memory_available
 from memunit.master.spawn import Child, fork_call, launch
 from tests.support.isolated import isolated
 from tests.support.wait import read_line, wait_end, wait_readable
@@ -112,14 +115,19 @@ def test_subprocesses_count_with_their_worker() -> None:
         os.close(descriptor)
 
 
-def test_the_costly_reading_is_made_every_tenth_time_or_near_the_threshold() -> None:
+def costly(samples: Sequence[Sample | None]) -> list[int]:
+    return [number for number, sample in enumerate(samples) if sample and sample.exact]
+
+
+def test_the_costly_reading_is_made_every_sixtieth_time_or_near_the_threshold() -> None:
     with holding(lambda: filled(8 * MIB)) as child:
         sampler = Sampler("uss")
-        samples = [sampler.sample(child.pid, 1 << 40) for _ in range(31)]
-        costly = [number for number, sample in enumerate(samples) if sample and sample.exact]
-        assert costly[0] == 0
-        assert [number - costly[1] for number in costly[1:]] == [0, 10, 20]
-        exact, estimate = samples[0], samples[costly[1] + 1]
+        samples = [sampler.sample(child.pid, 1 << 40) for _ in range(181)]
+        found = costly(samples)
+        assert found[0] == 0
+        assert [number - found[1] for number in found[1:]] == [0, 60, 120][: len(found) - 1]
+        assert len(found) > 2
+        exact, estimate = samples[0], samples[found[1] + 1]
         assert exact is not None
         assert estimate is not None
         assert estimate.metric == "uss"
@@ -128,6 +136,66 @@ def test_the_costly_reading_is_made_every_tenth_time_or_near_the_threshold() -> 
             over = sampler.sample(child.pid, 4 * MIB)
             assert over is not None
             assert over.exact
+
+
+def test_of_one_that_moves_every_tenth_reading_is_costly() -> None:
+    to_child, from_child = os.pipe(), os.pipe()
+
+    def body() -> int:
+        kept = []
+        while os.read(to_child[0], 1):
+            kept.append(filled(MIB))
+            os.write(from_child[1], b"\n")
+        return len(kept) & 0
+
+    child = fork_call(body, Launch(argv=(), environment={}), keep=(to_child[0], from_child[1]))
+    sampler, samples = Sampler("uss"), []
+    for _ in range(41):
+        os.write(to_child[1], b"x")
+        assert os.read(from_child[0], 1)
+        samples.append(sampler.sample(child.pid, 1 << 40))
+    child.kill_tree()
+    wait_end(child)
+    child.close()
+    for descriptor in (*to_child, *from_child):
+        os.close(descriptor)
+    found = costly(samples)
+    assert [number - found[1] for number in found[1:]] == [0, 10, 20, 30][: len(found) - 1]
+    assert len(found) > 3
+
+
+def test_what_starts_a_process_or_a_thread_is_looked_at_as_a_tree() -> None:
+    with holding(lambda: None) as child:
+        probe = Probe(child.pid)
+        assert probe.alone()
+        assert probe.resident()
+    # With its end, the process that has its number is another.
+    assert probe.resident() is None
+    assert not probe.alone()
+    probe.close()
+    with holding(lambda: threading.Thread(target=signal.pause, daemon=True).start()) as child:
+        probe = Probe(child.pid)
+        assert not probe.alone()
+        probe.close()
+
+
+def test_without_room_for_files_it_reads_all_the_same() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with holding(lambda: filled(8 * MIB)) as child:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+        try:
+            sampler = Sampler("uss")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        kept = Sampler("uss")
+        one, other = sampler.sample(child.pid, None), kept.sample(child.pid, None)
+        assert one is not None
+        assert other is not None
+        assert abs(one.bytes - other.bytes) < MIB
+        assert len(list(Path("/proc/self/fd").iterdir())) > before
+        kept.forget(child.pid)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_by_rss_every_reading_is_exact() -> None:
@@ -289,7 +357,7 @@ def test_no_limit_anywhere(tmp_path: Path) -> None:
         memory_high="max\n",
         memory_current="5\n",
     )
-    assert memory_available(*where) == Headroom(8 * GIB, 4 * GIB, "the machine")
+    assert memory_available(*where) == Bound(8 * GIB, 4 * GIB, "the machine")
 
 
 def test_the_units_own_limit_less_what_cannot_be_given_up(tmp_path: Path) -> None:
@@ -303,7 +371,7 @@ def test_the_units_own_limit_less_what_cannot_be_given_up(tmp_path: Path) -> Non
         memory_current=f"{GIB + GIB // 2}\n",
         memory_stat=f"anon {GIB}\nactive_file 7\ninactive_file {GIB // 4}\n",
     )
-    assert memory_available(*where) == Headroom(
+    assert memory_available(*where) == Bound(
         2 * GIB, GIB // 2 + GIB // 4, "MemoryMax= of memunit@app.service"
     )
 
@@ -312,14 +380,14 @@ def test_what_is_left_to_the_master_is_not_free_for_workers(tmp_path: Path) -> N
     where = machine(tmp_path, "0::/memunit@app.service/master\n")
     v2(tmp_path, "memunit@app.service", memory_high=f"{2 * GIB}\n", memory_current=f"{GIB}\n")
     v2(tmp_path, "memunit@app.service/payload", memory_high=f"{GIB + 7}\n", memory_current=f"{GIB}\n")
-    assert memory_available(*where) == Headroom(2 * GIB, 7, "MemoryHigh= of memunit@app.service")
+    assert memory_available(*where) == Bound(2 * GIB, 7, "MemoryHigh= of memunit@app.service")
 
 
 def test_the_least_total_and_the_least_that_is_free_may_be_of_two_groups(tmp_path: Path) -> None:
     where = machine(tmp_path, "0::/web.slice/memunit@app.service\n")
     v2(tmp_path, "web.slice/memunit@app.service", memory_max=f"{2 * GIB}\n", memory_current=f"{GIB}\n")
     v2(tmp_path, "web.slice", memory_max=f"{3 * GIB}\n", memory_current=f"{3 * GIB - 5}\n")
-    assert memory_available(*where) == Headroom(2 * GIB, 5, "MemoryMax= of memunit@app.service")
+    assert memory_available(*where) == Bound(2 * GIB, 5, "MemoryMax= of memunit@app.service")
 
 
 def test_memory_high_bounds_too_and_an_overdrawn_limit_is_no_negative(tmp_path: Path) -> None:
@@ -331,19 +399,19 @@ def test_memory_high_bounds_too_and_an_overdrawn_limit_is_no_negative(tmp_path: 
         memory_high=f"{GIB}\n",
         memory_current=f"{GIB + 7}\n",
     )
-    assert memory_available(*where) == Headroom(GIB, 0, "MemoryHigh= of memunit@app.service")
+    assert memory_available(*where) == Bound(GIB, 0, "MemoryHigh= of memunit@app.service")
 
 
 def test_a_container_without_a_recognisable_name(tmp_path: Path) -> None:
     where = machine(tmp_path, "0::/\n")
     v2(tmp_path, ".", memory_max=f"{GIB}\n", memory_current="0\n")
-    assert memory_available(*where) == Headroom(GIB, GIB, "memory.max of /")
+    assert memory_available(*where) == Bound(GIB, GIB, "memory.max of /")
 
 
 def test_a_limit_that_is_looser_than_the_machine_is_none(tmp_path: Path) -> None:
     where = machine(tmp_path, "0::/a\n")
     v2(tmp_path, "a", memory_max=f"{16 * GIB}\n", memory_current="0\n")
-    assert memory_available(*where) == Headroom(8 * GIB, 4 * GIB, "the machine")
+    assert memory_available(*where) == Bound(8 * GIB, 4 * GIB, "the machine")
 
 
 def v1(root: Path, group: str, limit: int, usage: int, cache: int = 0) -> None:
@@ -357,24 +425,22 @@ def test_cgroup_v1(tmp_path: Path) -> None:
     where = machine(tmp_path, "9:name=systemd:/x\n4:cpu,memory:/system.slice/memunit@app.service\n0::/x\n")
     v1(tmp_path, "system.slice/memunit@app.service", GIB, GIB // 2, GIB // 4)
     v1(tmp_path, "system.slice", 9223372036854771712, GIB)
-    assert memory_available(*where) == Headroom(
-        GIB, GIB // 2 + GIB // 4, "MemoryLimit= of memunit@app.service"
-    )
+    assert memory_available(*where) == Bound(GIB, GIB // 2 + GIB // 4, "MemoryLimit= of memunit@app.service")
 
 
 def test_a_v1_container_that_sees_only_its_own_root(tmp_path: Path) -> None:
     where = machine(tmp_path, "4:memory:/docker/0123\n")
     v1(tmp_path, ".", GIB, 0)
-    assert memory_available(*where) == Headroom(GIB, GIB, "memory.limit_in_bytes of /")
+    assert memory_available(*where) == Bound(GIB, GIB, "memory.limit_in_bytes of /")
 
 
 def test_nothing_can_be_read(tmp_path: Path) -> None:
-    assert memory_available(str(tmp_path), str(tmp_path)) == Headroom(0, 0, "unknown")
+    assert memory_available(str(tmp_path), str(tmp_path)) == Bound(0, 0, "unknown")
 
 
 @pytest.mark.parametrize("text", ["", "garbage\n", "0::\n", "4:memory\n", "::::\n"])
 def test_a_strange_cgroup_file(tmp_path: Path, text: str) -> None:
-    assert memory_available(*machine(tmp_path, text)) == Headroom(8 * GIB, 4 * GIB, "the machine")
+    assert memory_available(*machine(tmp_path, text)) == Bound(8 * GIB, 4 * GIB, "the machine")
 
 
 def test_this_machine() -> None:

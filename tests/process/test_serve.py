@@ -221,7 +221,8 @@ def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit, preload: b
         tries = [each for each in service.said if re.search(f"^memunit: error: W{trouble[1:]}", each.text)]
         assert {each.text[len("memunit: error: Worker ")] for each in tries[:2]} == {"0", "1"}
         imports = [each for each in service.said if each.text.startswith("Traceback")]
-        assert len(imports) == len(tries) - 1
+        # The first two share one, if the second is asked for before that one has failed; the last may be cut short.
+        assert len(tries) - 1 <= len(imports) <= len(tries)
     else:
         assert {entry.slot for entry in started[:2]} == {0, 1}
         for place in (each.place for each in started[2:]):
@@ -300,12 +301,12 @@ def test_a_person_who_restarts_gets_a_try_at_once(unit: Unit) -> None:
         now = time.monotonic()
         StartLog(str(unit.runtime)).save(Record(failures=9, retry_at=now + 600.0, exited_at=now))
         service = unit.serve()
-        looked = service.hear("^STATUS=")
-        if looked.at < now + 1.0:
+        # The master goes by the time of the fork. What it needs until its first word is no part of a person's haste.
+        if time.monotonic() < now + 0.9:
             break
-        service.stop()  # this machine was too busy for a person's haste
+        service.stop()
     else:
-        pytest.fail("no start within a second")
+        pytest.fail("no fork within a second")
     service.ready()
     assert not (unit.runtime / "starts.json").exists()
     assert service.stop() == 0
@@ -429,13 +430,25 @@ def test_no_file(unit: Unit) -> None:
 
 def test_no_socket(unit: Unit) -> None:
     unit.write(app=GOOD)
-    remedy = "systemctl start memunit@app.socket, not the program by hand"
+    remedy = "systemctl restart memunit@app.socket, and do not start the program by hand"
     _refused(unit, [f"memunit@app.service: there is no socket to serve on; {remedy}"], sockets=())
 
 
 def test_no_socket_and_no_file(unit: Unit) -> None:
     socket_problem = "memunit@app.service: there is no socket to serve on; "
     _refused(unit, [socket_problem, f"{unit.file}: there is no such file; "], sockets=())
+
+
+def test_a_colon_in_the_name_is_what_is_told_of(tmp_path: Path) -> None:
+    """systemd separates the names of descriptors by it: "do not fit what was passed" came first in the status."""
+    made = Unit(tmp_path, name="a:b")
+    try:
+        service = made.start(*MEMUNIT, "serve", "--", "a:b", sockets=())
+        service.hear(r'^STATUS="a:b" can.t be the name of an instance')
+        assert service.exit_code() == 78
+        assert service.find("no socket to serve on") is None
+    finally:
+        made.close()
 
 
 def test_a_datagram_socket(unit: Unit) -> None:
@@ -477,7 +490,8 @@ def test_a_listen_that_the_socket_unit_does_not_know(unit: Unit) -> None:
     service = unit.serve()
     service.ready()
     said = service.expect("socket.listen: says 127.0.0.1:1, but the socket unit listens on", source="output")
-    assert f"{unit.target}, which counts; systemctl edit memunit@app.socket" in said.text
+    assert f"{unit.target}, and only that is used; " in said.text
+    assert "systemctl daemon-reload and systemctl restart memunit@app.socket" in said.text
     assert said.text.startswith("memunit: warning: ")
     assert service.stop() == 0
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from memunit.master import system
+from memunit.master.afresh import FOR_THE_MASTER
 from memunit.master.spawn import Child, End, Launch, fork_call, launch, open_descriptors, reap, reap_known
 from tests.support.isolated import isolated
 from tests.support.wait import read_all, read_line, wait_end, wait_gone, wait_readable
@@ -151,7 +152,43 @@ def test_the_environment_is_the_given_one_without_what_systemd_means_for_the_mas
     assert set(text.split()) == {f"PATH={os.environ['PATH']}", "KEPT=yes", "NOTIFY_SOCKET=/run/ours"}
 
 
-def test_signals_are_at_their_defaults_and_unblocked() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        # FIELD B16: of the unit on Debian 13.
+        ("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE"),
+        ("CPU_PRESSURE_WATCH", "CPU_PRESSURE_WRITE", "IO_PRESSURE_WATCH", "IO_PRESSURE_WRITE"),
+        ("MAINPID", "MAINPIDFDID", "MANAGERPID", "MANAGERPIDFDID", "LISTEN_PIDFDID", "SYSTEMD_EXEC_PID"),
+        ("FDSTORE", "PIDFILE"),
+        ("TRIGGER_UNIT", "TRIGGER_PATH", "TRIGGER_TIMER_REALTIME_USEC", "TRIGGER_TIMER_MONOTONIC_USEC"),
+        ("MONITOR_UNIT", "MONITOR_SERVICE_RESULT", "MONITOR_EXIT_CODE", "MONITOR_EXIT_STATUS"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["program", "function"])
+def test_none_of_systemds_words_to_the_master_reaches_a_worker(names: tuple[str, ...], kind: str) -> None:
+    for_the_app = {
+        "INVOCATION_ID": "1f",
+        "JOURNAL_STREAM": "8:9",
+        "CREDENTIALS_DIRECTORY": "/run/credentials/memunit@shop.service",
+        "STATE_DIRECTORY": "/var/lib/memunit/shop",
+    }
+    given = {"PATH": os.environ["PATH"], **for_the_app, **dict.fromkeys(names, "1")}
+
+    def tell() -> int:
+        os.write(1, "".join(f"{name}={value}\n" for name, value in os.environ.items()).encode())
+        return 0
+
+    with stdout_to_pipe() as reader:
+        what = Launch(argv=("/usr/bin/env",), environment=given)
+        child = launch(what) if kind == "program" else fork_call(tell, what)
+    text = read_all(reader)
+    os.close(reader)
+    wait_end(child)
+    child.close()
+    assert dict(line.split("=", 1) for line in text.split()) == {"PATH": os.environ["PATH"], **for_the_app}
+
+
+def test_signals_are_at_their_defaults_and_unblocked_but_for_those_to_the_master() -> None:
     def body() -> None:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -160,7 +197,8 @@ def test_signals_are_at_their_defaults_and_unblocked() -> None:
         child, text = output_of(Launch(argv=STATUS, environment={}))
         wait_end(child)
         status = dict(line.split(":\t", 1) for line in text.splitlines())
-        assert [int(status[key], 16) for key in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
+        ignored = sum(1 << number - 1 for number in FOR_THE_MASTER)
+        assert [int(status[key], 16) for key in ("SigBlk", "SigIgn", "SigCgt")] == [0, ignored, 0]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1}
 
     isolated(body)
@@ -300,9 +338,9 @@ def test_one_that_the_program_has_waited_for_itself_has_ended_all_the_same() -> 
     """os.wait() in a thread of a program that has called memunit.run takes workers too."""
     child = fork_call(lambda: 3, Launch(argv=(), environment={}))
     assert os.waitpid(child.pid, 0) == (child.pid, 3 << 8)
-    assert reap_known({child.pid: child}) == [End(child.pid, "unknown", 0)]
+    assert reap_known([child]) == [End(child.pid, "unknown", 0)]
     assert child.ended
-    assert reap_known({child.pid: child}) == []
+    assert reap_known([child]) == []
     child.close()
 
 
@@ -403,9 +441,11 @@ if os.fork() == 0:
         signal.pause()
     tell("session")
     signal.pause()
+# Not pause(): one that comes right before it would be seen after the next.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 tell("main")
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-signal.pause()
+signal.sigwait((signal.SIGTERM,))
+os._exit(0)
 """
 
 
@@ -487,7 +527,7 @@ def test_reap_tells_children_from_strays() -> None:
         wait_readable(pidfd)
         until = time.monotonic() + 20
         while len(ends) + len(strays) < 5 and time.monotonic() < until:
-            new, others = reap(children)
+            new, others = reap(children.get)
             ends |= {end.pid: end for end in new}
             strays += others
         assert ends[ok] == End(ok, "exited", 0)
@@ -495,7 +535,7 @@ def test_reap_tells_children_from_strays() -> None:
         assert ends[sleeping].code in ("killed", "dumped")
         assert ends[sleeping].status == signal.SIGSEGV
         assert strays == [stray]
-        assert reap(children) == ([], [])
+        assert reap(children.get) == ([], [])
 
     isolated(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def test_environ(here: Stage, parser: Stack) -> None:
         client.ask("/environ?q=%C3%A4&x=1")
         assert json.loads(client.read().body)["QUERY_STRING"] == "q=%C3%A4&x=1"
         client.send("GET http://elsewhere/environ HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert json.loads(client.read().body)["PATH_INFO"] == "/environ"
+        seen = json.loads(client.read().body)
+        assert (seen["PATH_INFO"], seen["HTTP_HOST"]) == ("/environ", "elsewhere")
 
 
 @pytest.mark.parametrize(("path", "seen"), [("/shop/environ", "/environ"), ("/environ", "/environ")])
@@ -147,7 +149,6 @@ def test_errors_before_the_answer(here: Stage, parser: Stack, name: str, says: s
     [
         ("middle", "RuntimeError: asked for"),
         ("late", "RuntimeError: too late"),
-        ("short", ""),
     ],
 )
 def test_errors_within_the_answer(here: Stage, parser: Stack, name: str, says: str) -> None:
@@ -158,6 +159,14 @@ def test_errors_within_the_answer(here: Stage, parser: Stack, name: str, says: s
     worker.stop()
     assert worker.wait() == 0
     assert says in worker.output
+
+
+def test_an_answer_that_is_too_short_does_not_look_whole(here: Stage, parser: Stack) -> None:
+    """A 500 if the app had done with it before its head was out, which is up to its thread; else it is cut off."""
+    worker = _start(here, parser)
+    with contextlib.suppress(EOFError):
+        assert _bad(here, "short").status == 500
+    assert "Response content shorter than Content-Length" in worker.output
 
 
 def test_an_answer_ends_at_its_content_length(here: Stage, parser: Stack) -> None:
@@ -279,15 +288,17 @@ def test_threads_run_at_once(here: Stage, parser: Stack) -> None:
 
 def test_an_exhausted_worker_leaves_connections_to_its_siblings(here: Stage, parser: Stack) -> None:
     """Its only thread is busy: every new connection is the sibling's, and it accepts again afterwards."""
-    busy = _start(here, parser, MEMUNIT_THREADS="1")
+    # Its client may take as long as the sibling and the twenty need.
+    busy = _start(here, parser, MEMUNIT_THREADS="1", MEMUNIT_HTTP_BODY_TIMEOUT="600")
     with Client(here.target) as client:
-        client.ask("/told?s=1")
-        here.hear(busy.pid, "STATUS=slow")
+        client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.read(head_only=True).status == 100  # its thread is reading
         sibling = _start(here, parser, MEMUNIT_THREADS="1")
         for _ in range(20):
             with Client(here.target) as other:
                 assert other.get().body == b"ok %d" % sibling.pid
-        client.read()
+        client.send("hello")
+        assert client.read().body == b"hello"
     sibling.stop()
     assert sibling.wait() == 0
     with Client(here.target) as other:
@@ -297,10 +308,14 @@ def test_an_exhausted_worker_leaves_connections_to_its_siblings(here: Stage, par
 def test_pings_while_a_thread_is_free(here: Stage, parser: Stack) -> None:
     python, environment = parser
     environment = {**environment, "MEMUNIT_THREADS": "2"}
+    # At this rate a ping is given up that finds the queue full, so that none comes later than it was asked for.
     worker = here.start(
-        python, "plainwsgi:app", server="wsgi", environment=environment, watchdog_usec=100_000
+        python, "plainwsgi:app", server="wsgi", environment=environment, watchdog_usec=60_000
     ).ready()
-    with Client(here.target) as one, Client(here.target) as two:
+    with contextlib.ExitStack() as stack:
+        one, two, *loop = (stack.enter_context(Client(here.target)) for _ in range(4))
+        for client in loop:
+            assert client.get().status == 200  # accepted: an exhausted worker accepts nobody
         one.ask("/stuck")
         here.hear(worker.pid, "STATUS=stuck")
         here.said(worker.pid).clear()
@@ -308,12 +323,48 @@ def test_pings_while_a_thread_is_free(here: Stage, parser: Stack) -> None:
             here.hear(worker.pid, "WATCHDOG=1")
         two.ask("/stuck")
         here.hear(worker.pid, "STATUS=stuck")
+        # The thread may have asked for a ping just before. Behind what the loop refuses by itself, it has been sent.
+        loop[0].send("GET / HTTP/9\r\n\r\n")
+        assert loop[0].read().status == 400
         here.said(worker.pid).clear()
         with pytest.raises(TimeoutError):
             here.hear(worker.pid, "WATCHDOG=1", timeout=0.3)
+        loop[1].send("GET / HTTP/9\r\n\r\n")
+        assert loop[1].read().status == 400  # the loop has come round since: it could have pinged
+        assert "WATCHDOG=1" not in here.said(worker.pid)
         worker.signal(signal.SIGABRT)
         assert worker.wait() == -signal.SIGABRT
     assert worker.output.count("in _stuck") == 2
+
+
+_UPLOAD = "POST /sum HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", ["heads alone", "slow uploads", "readers that do not read"])
+def test_pings_while_every_thread_waits_for_its_client(here: Stage, parser: Stack, kind: str) -> None:
+    """The pool is not stuck: it is the clients that take their time."""
+    python, environment = parser
+    environment = {**environment, "MEMUNIT_THREADS": "2"}
+    worker = here.start(
+        python, "plainwsgi:app", server="wsgi", environment=environment, watchdog_usec=100_000
+    ).ready()
+    with Client(here.target) as one, Client(here.target) as two:
+        for client in (one, two):
+            if kind == "readers that do not read":
+                client.ask("/endless")
+                assert client.socket.recv(1, 2) == b"H"
+            else:
+                client.send(_UPLOAD)
+        here.said(worker.pid).clear()
+        for _ in range(4):
+            here.hear(worker.pid, "WATCHDOG=1")
+            if kind == "slow uploads":
+                one.send("1\r\nx\r\n")
+                two.send("1\r\nx\r\n")
+        if kind != "readers that do not read":
+            for client in (one, two):
+                client.send("0\r\n\r\n")
+                assert client.read().body == (b"4" if kind == "slow uploads" else b"0")
 
 
 def test_pings_while_every_thread_streams(here: Stage, parser: Stack) -> None:

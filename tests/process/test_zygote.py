@@ -89,10 +89,10 @@ def test_it_has_the_descriptors_of_an_executed_one_and_no_more(made: Nest, targe
     executed = told(made)
 
     def kinds(facts: dict[str, Any]) -> list[str]:
-        # The connection under way counts on both sides; numbers of sockets and pipes differ.
-        return sorted(
-            f"{number} {link.split(':')[0]}" for number, link in facts["fds"].items() if int(number) > 2
-        )
+        # The connection under way counts on both sides. The numbers differ: libuv has made its pipe at a rehearsal.
+        # With its first stream, libuv opens /dev/null, to have one to give up; an executed one has had a trial.
+        links = [link for number, link in facts["fds"].items() if int(number) > 2 and link != "/dev/null"]
+        return sorted(link.split(":")[0] for link in links)
 
     assert kinds(forked) == kinds(executed)
     assert (forked["ignored"], forked["blocked"]) == (executed["ignored"], executed["blocked"])
@@ -351,9 +351,9 @@ def test_adopting_what_is_no_child() -> None:
     [
         (
             "PRELOADED_THREAD",
-            "threads, which no worker will have, .*: left-by-import; do it in a function that",
+            "threads, which no worker will have, .*: left-by-import",
         ),
-        ("PRELOADED_LOOP", "left an event loop open, .*: _UnixSelectorEventLoop; .* say preload = false"),
+        ("PRELOADED_LOOP", "left an event loop open, .*: _UnixSelectorEventLoop"),
     ],
 )
 def test_hazards_are_named(made: Nest, variable: str, text: str) -> None:
@@ -361,7 +361,7 @@ def test_hazards_are_named(made: Nest, variable: str, text: str) -> None:
     ready(made, "0")
     assert len(made.warned) == 1
     assert re.search(text, made.warned[0]), made.warned
-    assert made.said == f"memunit zygote: {made.warned[0]}\n"
+    assert made.said == ""
     assert told(made)["threads"] == 2  # its own, and the one that waits for SIGTERM
 
 
@@ -374,7 +374,8 @@ def test_a_connection_left_by_the_import_is_named(made: Nest, tmp_path: Path) ->
         )
         made.ask("0", "connected:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
         ready(made, "0")
-        assert f": 127.0.0.1 port {port}; do it in a function" in made.warned[0]
+        where = f"connected.kept, a socket, {tmp_path}/connected.py line 2"
+        assert f": 127.0.0.1 port {port} ({where})" in made.warned[0]
 
 
 def test_signal_handlers_of_the_app(made: Nest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,22 @@ def test_a_loop_that_cannot_be_asked(made: Nest, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "packet", [b"garbage", b"[]", b"1", b'{"ready": true}', b'{"pid": 1}', b"\xff", b"{" * 9000]
+    "packet",
+    [
+        b"garbage",
+        b"[]",
+        b"1",
+        b'{"ready": true}',
+        b'{"pid": 1}',
+        b"\xff",
+        b"{" * 9000,
+        b"[" * 60000,
+        b'{"a":' * 12000,
+        b"9" * 60000,
+        b'{"unusable": 5}',
+        b'{"ready": true, "hazards": [7], "notes": [], "lingers": false}',
+    ],
+    ids=range(12),
 )
 def test_what_is_no_message_ends_the_zygote_and_nothing_else(
     made: Nest, tmp_path: Path, packet: bytes
@@ -76,6 +92,75 @@ def test_what_is_no_message_ends_the_zygote_and_nothing_else(
     imported(made, tmp_path, for_each_socket(f"os.write(int(name), {packet!r})"))
     assert made.refusal("0") == "the zygote has sent what is no message of its"
     assert made.forked == {}
+
+
+# Instead of a fork: what app code can find by looking up the stack, said in the zygote's name.
+FORGED = """
+import json, os, signal, sys
+def forge():
+    if os.path.exists({flag!r}):
+        frame = sys._getframe()
+        while not {{"control", "request"}} <= frame.f_locals.keys():
+            frame = frame.f_back
+        number = frame.f_locals["request"]["id"]
+        frame.f_locals["control"].send(json.dumps(eval({message!r})).encode())
+        signal.pause()
+os.register_at_fork(before=forge)
+"""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"id": number, "pid": 10**30}',
+        '{"id": number, "pid": 2**31}',
+        '{"id": number, "pid": 2.5}',
+        '{"id": number, "pid": "7"}',
+        '{"id": number, "pid": True}',
+        '{"id": number + 1, "pid": 7}',
+        '{"id": number, "pid": os.getppid()}',
+        '{"id": number, "pid": os.getpid()}',
+        '{"id": number, "pid": int(open(__file__ + ".sibling").read())}',
+        '{"id": number, "error": "fork", "errno": 10**30}',
+        '{"id": number, "error": ["fork"], "errno": 0}',
+        "[number] * 2000",
+    ],
+    ids=range(12),
+)
+def test_a_forged_answer_ends_the_zygote_and_nobody_else(made: Nest, tmp_path: Path, message: str) -> None:
+    """The pid may be that of anybody: of a sibling, of the master, of nobody."""
+    flag = tmp_path / "flag"
+    imported(made, tmp_path, FORGED.format(flag=str(flag), message=message))
+    worker = made.child("0").child
+    made.stage.hear(worker.pid, "READY=1")
+    (tmp_path / "strange.py.sibling").write_text(str(worker.pid))
+    flag.touch()
+    made.ask("1", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
+    assert made.refusal("1") == zygote.RUBBISH
+    assert made.end(FIRST).status == signal.SIGKILL
+    made.settle(lambda: made.lost or None, "its loss")
+    assert made.lost[0].how.startswith(zygote.RUBBISH)
+    flag.unlink()
+    made.ask("2", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
+    made.child("2")
+    assert worker.signal(0)
+
+
+def test_an_answer_about_a_process_that_is_not_ours(made: Nest, tmp_path: Path) -> None:
+    """Nobody is adopted, and nobody killed."""
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    ) as shell:
+        assert shell.stdout is not None
+        stranger = int(shell.stdout.readline())
+        flag = tmp_path / "flag"
+        flag.touch()
+        imported(
+            made, tmp_path, FORGED.format(flag=str(flag), message=f'{{"id": number, "pid": {stranger}}}')
+        )
+        assert "was killed before it began" in made.refusal("0")
+        os.kill(stranger, signal.SIGTERM)  # it is there
+        made.zygotes[0].child.signal(signal.SIGKILL)
 
 
 def test_a_zygote_that_is_deaf_to_sigabrt_is_killed(
@@ -187,7 +272,7 @@ def test_an_import_that_makes_our_socket_useless(
     imported(made, tmp_path, for_each_socket(deed))
     assert made.refusal("0") in (
         "the zygote has closed its socket",
-        "the zygote exited with status 1 while it imported the app",  # its own word for a closed descriptor
+        "the zygote exited with status 78 while it imported the app",  # its own word for a closed descriptor
     )
     assert made.forked == {}
 

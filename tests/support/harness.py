@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +86,7 @@ class Service:
         self._notify = notify
         self._rest = b""
         self._code: int | None = None
+        self._deaf = False
         self._poll = select.poll()
         self._poll.register(output, select.POLLIN)
         self._poll.register(notify.fileno(), select.POLLIN)
@@ -205,7 +206,7 @@ class Service:
         return "\n".join(f"{each.source:6} {each.at:.3f} {each.text}" for each in self.said)
 
     def _take(self) -> None:
-        for datagram in self._notify.receive():
+        for datagram in () if self._deaf else self._notify.receive():
             self._hear("notify", datagram.payload.decode("ascii"))
         while True:
             try:
@@ -223,6 +224,11 @@ class Service:
 
     # -- acting ----------------------------------------------------------------------------------------------
 
+    @property
+    def pidfd(self) -> int:
+        """Readable once the master has ended."""
+        return self._child.pidfd
+
     def send(self, signum: int) -> None:
         """Send a signal to the master."""
         self._child.signal(signum)
@@ -237,6 +243,22 @@ class Service:
         mark = self.mark
         self.send(signal.SIGUSR1)
         self.expect(r"^memunit: (\d+/\d+ workers|stopping|reloading)", source="output", after=mark)
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """As long as this lasts, systemd reads nothing of what it is told, and its queue is full."""
+        self._poll.unregister(self._notify.fileno())
+        self._deaf = True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flood:
+                flood.connect(self._notify.path)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        flood.send(b"FLOOD=1")
+            yield
+        finally:
+            self._deaf = False
+            self._poll.register(self._notify.fileno(), select.POLLIN)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """Ask it to stop, and wait; the exit code."""
@@ -384,11 +406,13 @@ class Unit:
             each.close()
 
 
-def finished(process: subprocess.Popen[str], service: Service) -> tuple[int, str]:
+def finished(
+    process: subprocess.Popen[str], service: Service, *, timeout: float = DEADLINE
+) -> tuple[int, str]:
     """Wait for a command's end while listening to the service: its exit code and output."""
     pidfd = os.pidfd_open(process.pid)
     try:
-        service.listen_until(pidfd, f"the end of {process.args!r}")
+        service.listen_until(pidfd, f"the end of {process.args!r}", timeout=timeout)
     finally:
         os.close(pidfd)
     output, _ = process.communicate(timeout=DEADLINE)

@@ -47,6 +47,10 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. To close the socket alone would not: the file holds it open."""
         self._file.close()
         self.socket.close()
 

@@ -287,6 +287,13 @@ class Load:
             thread.start()
         return self
 
+    def __enter__(self) -> Load:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.join()
+
     def stop(self) -> None:
         """Send no more requests; those under way are finished."""
         self._stop.set()

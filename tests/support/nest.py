@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from memunit.master import system
-from memunit.master.nursery import Forked, Lost, Nursery, Refused, Started, Warned, ZygoteId
+from memunit.master.nursery import (
+    Apart,
+    Declined,
+    Forked,
+    Lost,
+    Nursery,
+    Refused,
+    Started,
+    Warned,
+    ZygoteId,
+)
 from memunit.master.registry import Registry
 from memunit.master.spawn import Child, End, Launch, launch
 from tests.support.interpreters import DEBIAN
@@ -32,6 +42,8 @@ class Nest:
         self.refused: dict[str, str] = {}
         self.zygotes: list[Started] = []
         self.warned: list[str] = []
+        self.declined: list[str] = []
+        self.apart: dict[str, Launch] = {}
         self.lost: list[Lost] = []
         self.gone: dict[ZygoteId, Child] = {}
         self.ends: dict[str | ZygoteId, End] = {}
@@ -39,7 +51,9 @@ class Nest:
         self._epoll = select.epoll()
         self.registry: Registry[str | ZygoteId] = Registry(self._epoll)
         self._epoll.register(stage.notify.fileno(), select.EPOLLIN)
-        self.nursery: Nursery[str] = Nursery(self._epoll, self._start, lambda failures: 0.05 * (failures - 1))
+        self.nursery: Nursery[str] = Nursery(
+            self._epoll, self._start, lambda failures: 0.05 * (failures - 1), known=self.registry.knows
+        )
 
     def ask(
         self,
@@ -52,6 +66,7 @@ class Nest:
         watchdog_usec: int = 0,
         directory: Path = APPS,
         environment: Mapping[str, str] | None = None,
+        careful: bool = False,
     ) -> None:
         """Request a worker; the first request of a revision decides what its zygote is."""
         made = Launch(
@@ -64,7 +79,7 @@ class Nest:
             notify_path=self.stage.notify.path,
             watchdog_usec=watchdog_usec,
         )
-        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name})
+        self.nursery.request(revision, made, name, {"MEMUNIT_SLOT": name}, careful=careful)
 
     def settle(self, condition: Callable[[], Found | None], what: str, timeout: float = DEADLINE) -> Found:
         """Go round the loop until `condition` finds something."""
@@ -116,7 +131,8 @@ class Nest:
     def _round(self) -> None:
         self._events()
         self.stage.said(0)  # so that nobody waits for room in the queue
-        for name, end, failure in self.registry.collect(self._events):
+        for process, end, failure in self.registry.collect(self._events):
+            name = process.name
             self.ends[name] = end
             if isinstance(name, ZygoteId):
                 self.gone[name] = self.nursery.ended(name, end, failure)
@@ -135,6 +151,10 @@ class Nest:
                         self.registry.signal(name, signum)
                 case Refused(name, why):
                     self.refused[name] = why
+                case Apart(name, launch):
+                    self.apart[name] = launch
+                case Declined(hazards):
+                    self.declined += hazards
                 case Warned(text):
                     self.warned.append(text)
                 case Lost():
@@ -144,6 +164,8 @@ class Nest:
         """End everything."""
         for name in self.forked:
             self.registry.kill(name)
+        # Else each of them is a loss, and is replaced.
+        self.nursery.keep(())
         for started in self.zygotes:
             self.registry.kill(started.identity)
         wanted = {*self.forked, *(started.identity for started in self.zygotes)}

@@ -33,8 +33,12 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+{inside}}}
+"""
+
+_INSIDE = """\
     upstream app {{
-        server unix:{target};
+        server {target};
         keepalive 8;
         keepalive_timeout {idle};
     }}
@@ -43,6 +47,7 @@ http {{
         '' '';
     }}
     proxy_http_version 1.1;
+    proxy_ignore_client_abort on;
     proxy_set_header Connection $connection_header;
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Host $http_host;
@@ -51,6 +56,11 @@ http {{
     server {{
         listen {address};
         location / {{ proxy_pass http://app; }}
+        location {protected} {{ return 403; }}
+        location /unbuffered {{
+            proxy_pass http://app;
+            proxy_request_buffering off;
+        }}
         location /cut/ {{
             proxy_pass http://app/;
             proxy_set_header Connection $connection_header;
@@ -60,7 +70,6 @@ http {{
             proxy_set_header X-Forwarded-Proto https;
         }}
     }}
-}}
 """
 
 
@@ -79,9 +88,18 @@ def program() -> str | None:
 
 
 class Nginx:
-    """One that passes everything on to the Unix socket `target`, until close()."""
+    """One that passes everything but what is `protected` on to `target`, a Unix socket or "host:port"."""
 
-    def __init__(self, directory: Path, target: str, *, idle: str = "4s") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        target: str,
+        *,
+        idle: str = "4s",
+        inside: str | None = None,
+        protected: str = "/protected",
+    ) -> None:
+        """`inside` is another text for the http block, in which ADDRESS is where it listens."""
         found = program()
         assert found is not None
         directory.mkdir()
@@ -90,9 +108,12 @@ class Nginx:
             host, port = listener.getsockname()
             self.target = f"{host}:{port}"
             file = directory / "nginx.conf"
-            file.write_text(
-                _CONFIGURATION.format(idle=idle, directory=directory, target=target, address=self.target)
-            )
+            if inside is None:
+                upstream = f"unix:{target}" if target.startswith("/") else target
+                inside = _INSIDE.format(idle=idle, target=upstream, address=self.target, protected=protected)
+            else:
+                inside = inside.replace("ADDRESS", self.target)
+            file.write_text(_CONFIGURATION.format(directory=directory, inside=inside))
             # As it inherits sockets from the nginx that it replaces: nobody else can take the port meanwhile.
             self._process = subprocess.Popen(
                 [found, "-p", directory, "-c", file, "-e", directory / "error.log"],

@@ -6,9 +6,10 @@ It keeps no rules of its own about policy; it carries actions out and reports fa
 import math
 
 from memunit.core import facts as f
-from memunit.core.actions import Action, Finish, Journal, ReloadResult, Send, Signal, Spawn
-from memunit.core.model import Gate, Phase, Policy, State, Worker, WorkerId, initial
+from memunit.core.actions import Action, Finish, Journal, Measure, ReloadResult, Send, Signal, Spawn
+from memunit.core.model import Gate, Phase, Policy, Worker, WorkerId
 from memunit.core.policy import step
+from memunit.core.state import State, initial
 
 M = 1024 * 1024
 
@@ -22,26 +23,39 @@ class Sim:
         self.history: list[tuple[float, Action]] = []
         self.alive: dict[WorkerId, int] = {}
         self.deadline = self.now
+        self.actions: tuple[Action, ...] = ()
+        self.sizes: dict[WorkerId, int] = {}
         self._pid = 100
+        self._revision = 1
         self._pending: list[f.Fact] = []
         self.step()
 
     def step(self, *facts: f.Fact) -> list[Action]:
-        """One pass now, and further ones as long as actions report facts at once."""
+        """One pass now, and further ones as long as actions report facts at once.
+
+        A worker that was measured once has that size until it is measured anew.
+        """
         done: list[Action] = []
+        self.sizes |= {fact.id: fact.memory for fact in facts if isinstance(fact, f.Sampled)}
         todo = list(facts)
         while True:
-            self.state, actions, self.deadline = step(self.state, self._pending + todo, self.now)
-            todo, self._pending = [], []
-            for action in actions:
+            told, todo, self._pending = self._pending + todo, [], []
+            self.decide(told)
+            for action in self.actions:
                 self.history.append((self.now, action))
                 if isinstance(action, Spawn):
                     self._pid += 1
                     self.alive[action.id] = self._pid
                     self._pending.append(f.Spawned(action.id, self._pid))
-            done += actions
+                if isinstance(action, Measure) and action.id in self.sizes:
+                    self._pending.append(f.Sampled(action.id, self.sizes[action.id], "uss"))
+            done += self.actions
             if not self._pending:
                 return done
+
+    def decide(self, facts: list[f.Fact]) -> None:
+        """The pass itself."""
+        self.state, self.actions, self.deadline = step(self.state, facts, self.now)
 
     def advance(self, seconds: float) -> list[Action]:
         """Let time pass, with a pass of policy at each deadline on the way."""
@@ -76,6 +90,11 @@ class Sim:
         """This worker's memory is measured, in bytes."""
         return self.step(f.Sampled(who, size, "uss"))
 
+    def reload(self, policy: Policy, *tokens: int) -> list[Action]:
+        """A reload with this configuration."""
+        self._revision += 1
+        return self.step(f.Reload(tokens, policy, self._revision))
+
     def up(self) -> None:
         """Bring every starting worker up with a small baseline."""
         for worker in self.workers(Phase.STARTING):
@@ -95,7 +114,7 @@ def sent(actions: list[Action], signal: Signal) -> list[WorkerId]:
 
 def entries(actions: list[Action], kind: str) -> list[Journal]:
     """The journal entries of a kind ("ENDED" for all ends)."""
-    return [a for a in actions if isinstance(a, Journal) and a.kind.partition(":")[0] == kind]
+    return [a for a in actions if isinstance(a, Journal) and a.kind.name.startswith(kind)]
 
 
 def causes(actions: list[Action]) -> list[str]:

@@ -59,5 +59,5 @@ def wait_gone(pid: int, timeout: float = DEADLINE) -> None:
 def wait_end(child: Child, timeout: float = DEADLINE) -> End:
     """Wait for the child's end, reap it and return how it ended."""
     wait_readable(child.pidfd, timeout)
-    ends, _ = reap({child.pid: child})
+    ends, _ = reap({child.pid: child}.get)
     return next(end for end in ends if end.pid == child.pid)

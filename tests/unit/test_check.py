@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from memunit import __version__
-from memunit.cli import check, hiding
-from memunit.cli.files import instance_path, load_file
+from memunit.cli import checking, hiding
+from memunit.cli.files import instance_path, load_file, named_path
 from memunit.cli.main import main
-from memunit.cli.preflight import budget_of, budget_problem, preflight, worker_count
+from memunit.cli.preflight import preflight
+from memunit.cli.room import budget_of, budget_problem, worker_count
 from memunit.cli.unitfacts import UnitFacts, parse_facts, slices_of, unit_facts
 from memunit.core.settings import COMMAND_LINE, App, Memory, Settings, SettingsError, Workers
-from memunit.master.sampling import Headroom, memory_available
+from memunit.master.sampling import Bound, memory_available
+from tests.support.namespaces import OWN_MOUNTS
 
 ROOT = Path(__file__).parents[2]
 # The system's own: a virtualenv's may lie where nobody but its owner may go.
@@ -187,6 +189,35 @@ def test_names_of_instances() -> None:
 def test_names_that_are_none(bad: str) -> None:
     with pytest.raises(SettingsError, match="can't be the name of an instance"):
         instance_path(bad, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a:b", '": ":" is in it; '),
+        ("café", ': "é" is in it; '),
+        ("a\n", ": a line break is in it; "),
+        ("a\x1b", ": U+001B is in it; "),
+        ("-x", ': it begins with "-"; '),
+        ("", ": it is empty; "),
+        ("a" * 81, ": it has 81 characters; "),
+    ],
+)
+def test_why_a_name_is_none(name: str, why: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        instance_path(name, {})
+    assert why.lstrip('"') in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["app", "memunit@app", "memunit@app.service", "memunit@app.socket"])
+def test_the_name_of_a_unit_names_its_instance(text: str, etc: Path) -> None:
+    """systemctl(1) takes all but the first."""
+    assert named_path(text) == ("app", etc / "app.toml")
+
+
+def test_a_file_is_no_instance() -> None:
+    assert named_path("./memunit@app.toml") == (None, Path("./memunit@app.toml"))
+    assert named_path("app.toml") == (None, Path("app.toml"))
 
 
 # -- what it names -------------------------------------------------------------------------------------------
@@ -384,11 +415,11 @@ def test_a_home_that_is_sealed_with_a_mount(folder: Path, readable: Path) -> Non
         f'exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$2" -c "$3"'
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", str(sealed), PYTHON, code],
+        [*OWN_MOUNTS, "sh", "-c", script, "sh", str(sealed), PYTHON, code],
         cwd=readable, env={**os.environ, **IN_UNIT}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode == 99 or done.stderr.startswith("unshare: "):
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    if done.returncode == 99 or done.stderr.startswith("no mount namespace"):
+        pytest.skip(done.stderr.strip())
     assert done.stdout == (
         "command line: --directory: /home/ann/shop can't be seen from this unit: its ProtectHome= hides /home; "
         'write a drop-in with "systemctl edit UNIT" that says, under [Service], ProtectHome=read-only; or to '
@@ -527,7 +558,7 @@ def test_facts_where_no_systemctl_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "web.py").write_text("raise SystemExit('imported')\n")
+    (folder / "web.py").write_text("raise SystemExit('imported')\napp = None\n")
     (etc / "app.toml").write_text(
         f'[app]\nrun = "web:app"\ndirectory = "{folder}"\npython = "{PYTHON}"\n'
         '[socket]\nlisten = ["127.0.0.1:8000"]\n[workers]\ncount = 2\n[memory]\nlimit = "2M"\nceiling = "3M"\n'
@@ -536,16 +567,19 @@ def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert said.err == ""
     lines = said.out.splitlines()
-    assert lines[:7] == [
+    assert lines[:10] == [
         f"{etc}/app.toml: good",
-        f"  app      web:app (asgi, preloaded), {PYTHON}",
+        f"  app      web:app (asgi, preload auto), {PYTHON}",
         f"  in       {folder}",
         "  listen   127.0.0.1:8000",
         "  workers  2, surge 1, start_timeout 30s, watchdog 30s, min_lifetime 10s, max_age infinity",
         "  memory   limit 2M, ceiling 3M, cgroup, or uss every 1s, patience 2s",
-        "  stop     grace 30s",
+        "  http     head_size 64K in 10s, body_size infinity, body_timeout 30s",
+        "  stop     SIGTERM, grace 30s",
+        "  recorder 1M",
+        "  service  user the dynamic user of all instances; umask 0077, network internet; watchdog 30s, in all 37M",
     ]
-    assert lines[7].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
+    assert lines[10].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
     assert main(["check", str(etc / "app.toml")]) == 0
 
 
@@ -554,7 +588,7 @@ def test_check_of_a_command(etc: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["check", "app"]) == 0
     out = capsys.readouterr().out
     assert "  app      sh -c 'exit 0' (ready: exec)\n" in out
-    assert "  listen   what the .socket unit says\n" in out
+    assert "  listen   /run/memunit/app.sock\n" in out
     assert f"  workers  {len(os.sched_getaffinity(0))} (auto: the CPUs of this machine), surge 1" in out
 
 
@@ -574,13 +608,13 @@ def test_check_says_everything_at_once(etc: Path, capsys: pytest.CaptureFixture[
 def test_check_joins_what_is_missing_with_the_sum(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (etc / "app.toml").write_text(
         '[app]\nrun = "a:b"\ndirectory = "/srv/no-such-folder"\n[memory]\nlimit = "7E"\n[workers]\ncount = 1\n'
-        '[stop]\ngrace = "1h"\n'
+        'max_age = "5s"\n'
     )
     assert main(["check", "app"]) == 78
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[2] for line in lines[:2]] == ["app.directory", "memory.limit"]
     assert "1 worker x 7E + 25M for memunit = 7E, more than the " in lines[1]
-    assert lines[2].startswith(f"memunit: warning: {etc}/app.toml: stop.grace: 1h is more than")
+    assert lines[2].startswith(f"memunit: warning: {etc}/app.toml: workers.max_age: 5s is less than")
 
 
 def test_check_of_a_mistyped_key_hides_nothing_else(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -638,12 +672,12 @@ def test_no_problem_is_the_consequence_of_another(
 def shell_of_1m(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the shell's own slice had 1M."""
 
-    def available(proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> Headroom:
+    def available(proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> Bound:
         if cgroup == "/sys/fs/cgroup":
-            return Headroom(1 << 20, 1 << 20, "MemoryMax= of user-1000.slice")
+            return Bound(1 << 20, 1 << 20, "MemoryMax= of user-1000.slice")
         return memory_available(proc, cgroup)
 
-    monkeypatch.setattr(check, "memory_available", available)
+    monkeypatch.setattr(checking, "memory_available", available)
 
 
 @pytest.mark.usefixtures("shell_of_1m")
@@ -652,7 +686,7 @@ def test_check_adds_up_the_bounds_of_the_unit_and_not_of_the_shell(
 ) -> None:
     (etc / "app.toml").write_text('[app]\ncommand = ["sh"]\n[memory]\nlimit = "4M"\n[workers]\ncount = 1\n')
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr(check, "_CGROUP", str(folder))
+    monkeypatch.setattr(checking, "_CGROUP", str(folder))
     assert main(["check", str(etc / "app.toml")]) == 78
     assert "more than the 1M of MemoryMax= of user-1000.slice; " in capsys.readouterr().err
     _systemctl(folder, monkeypatch)
@@ -687,7 +721,7 @@ def test_check_warns_of_a_file_that_the_units_user_may_not_read(
     assert main(["check", "closed"]) == 0
     said = capsys.readouterr()
     assert (
-        "has mode 0600, and memunit@closed.service may run as a user who can't read it; chmod 0644"
+        "has mode 0600, and memunit@closed.service may run as a user that can't read it; chmod 0644"
         in said.err
     )
 
@@ -722,8 +756,8 @@ def test_check_of_what_is_not_there(etc: Path, capsys: pytest.CaptureFixture[str
     assert main(["check", "a b"]) == 78
     assert capsys.readouterr().err == (
         f"memunit: {etc}/gone.toml: there is no such file; create {etc}/gone.toml, see memunit.toml(5)\n"
-        'memunit: "a b" can\'t be the name of an instance; say the part between @ and the dot of its unit, as "app" of '
-        "memunit@app.service\n"
+        'memunit: "a b" can\'t be the name of an instance: a space is in it; letters of ASCII, digits and _ . - @ \\ may '
+        "be; systemd-escape(1) writes others so\n"
     )
 
 

@@ -57,6 +57,17 @@ def test_replacement_is_ready_before_the_old_is_told() -> None:
     assert spawned(done) == []
 
 
+def test_an_end_names_who_took_the_place_also_when_that_one_has_ended_since() -> None:
+    sim = serving()
+    sim.step(f.RecycleRequested(A))
+    pid = sim.alive[A2]
+    sim.ready(A2)
+    sim.exit(A2, "killed", 11)
+    sim.ready(WorkerId(0, 3))
+    (entry,) = entries(sim.exit(A), "ENDED")
+    assert (entry.replacement, entry.replacement_pid) == (A2, pid)
+
+
 def test_a_spike_is_not_a_leak() -> None:
     sim = serving()
     sim.sample(A, LIMIT * 2)
@@ -187,7 +198,7 @@ def test_a_worker_may_ask_for_time_to_start() -> None:
     sim.advance(29)
     sim.step(f.ExtendTimeout(A, 20.0))
     assert sent([a for _, a in sim.history], Signal.ABRT) == []
-    assert sim.state.workers[A].timer == pytest.approx(1049.0)
+    assert sim.state.workers[A].deadline == pytest.approx(1049.0)
 
 
 def test_the_watchdog_is_armed_by_the_first_ping() -> None:
@@ -285,6 +296,7 @@ def test_what_a_worker_held_before_it_was_ready_recycles_no_one() -> None:
     """READY comes a pass before the baseline that it asks for, and the minimum life may be none."""
     sim = Sim(replace(POLICY, patience=0.0, min_lifetime=0.0))
     sim.sample(A, LIMIT * 2)
+    sim.sizes.clear()
     sim.ready(B)
     done = sim.ready(A) + sim.advance(1)
     assert spawned(done) == []
@@ -339,7 +351,7 @@ def test_a_reload_under_pressure_takes_nothing_from_who_serves() -> None:
     sim = Sim(replace(POLICY, count=2))
     sim.up()
     sim.advance(60)
-    assert spawned(sim.step(f.Reload((), replace(POLICY, count=2)))) == [A2]
+    assert spawned(sim.reload(replace(POLICY, count=2))) == [A2]
     scarce = f.MemoryAvailable(Headroom(100 * M, 0, "the machine"))
     assert sent(sim.step(scarce, f.MemoryPressure()), Signal.TERM) == []
 
@@ -373,6 +385,7 @@ def test_one_without_a_handler_for_sigterm_has_lost_what_it_did() -> None:
     sim = serving()
     sim.step(f.RecycleRequested(A))
     sim.ready(A2)
+    sim.step(f.Deaf(A))
     (entry,) = entries(sim.exit(A, "killed", 15), "ENDED")
     assert entry.fields["MEMUNIT_CAUSE"] == "requested"
     assert "; it does not handle SIGTERM: what it was doing is lost" in entry.message
@@ -392,8 +405,7 @@ def test_memory_that_cannot_be_measured_is_told_once() -> None:
     sim.advance(4)
     done = sim.step()
     assert entries(done, "UNMEASURED") == []
-    sim.advance(2)
-    done = sim.step() + sim.step()
+    done = sim.advance(2) + sim.step() + sim.step()
     assert len(entries(done, "UNMEASURED")) == 1
     assert "no limit is in effect" in sentence(sim.state, sim.now)
     sim = Sim(replace(POLICY, limit=None, ceiling=None))
@@ -455,15 +467,16 @@ def test_a_reload_does_not_judge_the_old_workers_by_what_they_were_never_told() 
     sim = serving()
     sim.step(f.Ping(A), f.Ping(B))
     sim.step(f.Sampled(A, 90 * M, "uss"), f.Sampled(B, 90 * M, "uss"))
-    done = sim.step(f.Reload((1,), replace(POLICY, ceiling=80 * M, watchdog=1.0, grace=1.0)))
+    done = sim.reload(replace(POLICY, ceiling=80 * M, watchdog=1.0, grace=1.0), 1)
     done += sim.step(f.Sampled(A, 90 * M, "uss"), f.Sampled(B, 90 * M, "uss"), f.Ping(A), f.Ping(B))
     done += sim.advance(20)
     assert sent(done, Signal.KILL) == []
     assert sent(done, Signal.ABRT) == []
     new = sim.workers(Phase.STARTING)[0].id
     sim.ready(new)
+    sim.advance(1)
     old = sim.workers(Phase.STOP_SIGTERM)[0].id
-    assert sent(sim.advance(9), Signal.KILL) == []
+    assert sent(sim.advance(8), Signal.KILL) == []
     assert causes(sim.exit(old)) == ["reload"]
     assert sent(sim.sample(new, 85 * M), Signal.KILL) == [new]
 
@@ -498,17 +511,24 @@ def test_stop_is_bounded_by_grace_even_with_an_unkillable_worker() -> None:
 def test_a_second_interrupt_does_not_wait() -> None:
     sim = serving()
     sim.step(f.StopRequested())
-    assert sent(sim.step(f.StopRequested(force=True)), Signal.KILL) == [A, B]
+    actions = sim.step(f.StopRequested(force=True))
+    assert sent(actions, Signal.KILL) == [A, B]
+    # The cause of their ends is grace-expired, of a grace that was not over.
+    assert (
+        "by a second signal: 2 workers will not have the rest of stop.grace"
+        in entries(actions, "MASTER_STOPPING")[0].message
+    )
 
 
 def test_reload_replaces_all_one_by_one_and_reports() -> None:
     sim = serving()
-    done = sim.step(f.Reload((5,), POLICY))
+    done = sim.reload(POLICY, 5)
     assert NotifyReloading() in done
     first = spawned(done)
     assert len(first) == 1
     for _ in range(2):
         sim.ready()
+        sim.advance(1)
         assert len(sim.workers(Phase.RUNNING)) == 2
         old = sim.workers(Phase.STOP_SIGTERM)[0]
         sim.exit(old.id)
@@ -521,7 +541,7 @@ def test_reload_replaces_all_one_by_one_and_reports() -> None:
 
 def test_a_broken_reload_leaves_the_old_generation_serving() -> None:
     sim = serving()
-    sim.step(f.Reload((5,), replace(POLICY, count=1, limit=50 * M)))
+    sim.reload(replace(POLICY, count=1, limit=50 * M), 5)
     for generation in (2, 3):
         new = WorkerId(0, generation)
         assert new in sim.alive
@@ -537,7 +557,7 @@ def test_a_broken_reload_leaves_the_old_generation_serving() -> None:
 
 def test_a_reload_that_hangs_fails_at_its_start_timeout() -> None:
     sim = serving()
-    sim.step(f.Reload((5,), POLICY))
+    sim.reload(POLICY, 5)
     new = sim.workers(Phase.STARTING)[0].id
     sim.advance(40.2)
     sim.exit(new, "killed", 9)
@@ -547,8 +567,9 @@ def test_a_reload_that_hangs_fails_at_its_start_timeout() -> None:
 
 def test_a_reload_that_breaks_half_way_is_rolled_back() -> None:
     sim = serving()
-    sim.step(f.Reload((5,), POLICY))
+    sim.reload(POLICY, 5)
     sim.ready()
+    sim.advance(1)
     sim.exit(sim.workers(Phase.STOP_SIGTERM)[0].id)
     for _ in range(2):
         sim.exit(sim.workers(Phase.STARTING)[0].id, "exited", 1)
@@ -561,10 +582,11 @@ def test_a_reload_that_breaks_half_way_is_rolled_back() -> None:
 
 def test_a_later_reload_supersedes_the_one_on_its_way() -> None:
     sim = serving()
-    sim.step(f.Reload((1,), POLICY))
-    sim.step(f.Reload((2,), POLICY))
+    sim.reload(POLICY, 1)
+    sim.reload(POLICY, 2)
     for _ in range(10):
         sim.ready()
+        sim.advance(1)
         for worker in sim.workers(Phase.STOP_SIGTERM):
             sim.exit(worker.id)
     assert [(r.tokens, r.ok) for r in results([a for _, a in sim.history])] == [((1, 2), True)]
@@ -575,7 +597,7 @@ def test_reload_during_recycle_and_stop_during_both() -> None:
     sim = serving()
     sim.sample(A, LIMIT)
     sim.advance(2.1)
-    sim.step(f.Reload((1,), POLICY))
+    sim.reload(POLICY, 1)
     done = sim.step(f.StopRequested())
     assert [r.ok for r in results(done)] == [False]
     assert done.index(NotifyReady()) < done.index(NotifyStopping())
@@ -594,11 +616,12 @@ def test_a_refused_reload_is_answered_and_changes_nothing() -> None:
 
 def test_a_reload_refused_beside_one_under_way_says_which_goes_on() -> None:
     sim = serving()
-    sim.step(f.Reload((1,), POLICY))
+    sim.reload(POLICY, 1)
     (refused,) = results(sim.step(f.ReloadRefused((2,), "app.toml: memory.limt: unknown key")))
     assert refused.text.startswith("Reload refused, the one under way goes on: app.toml: ")
     for _ in range(10):
         sim.ready()
+        sim.advance(1)
         for worker in sim.workers(Phase.STOP_SIGTERM):
             sim.exit(worker.id)
     assert "reload failed" not in sentence(sim.state, sim.now)
@@ -606,7 +629,7 @@ def test_a_reload_refused_beside_one_under_way_says_which_goes_on() -> None:
 
 def test_a_failed_reload_takes_back_no_scaling() -> None:
     sim = serving()
-    sim.step(f.Reload((1,), POLICY))
+    sim.reload(POLICY, 1)
     sim.step(f.Scale(+1))
     while sim.state.rollout is not None:
         sim.exit(sim.workers(Phase.STARTING)[0].id, "exited", 1)
@@ -761,10 +784,10 @@ def test_what_a_predecessor_has_counted_is_not_over_at_ready() -> None:
     sim.advance(3)
     assert spawned(sim.exit(A, "killed", 11)) == []
     assert sim.state.gate.retry_at >= sim.now + 12
-    # Ten seconds of serving end it.
+    # Each half minute of serving takes one from it.
     sim = Sim(replace(POLICY, count=1), gate=Gate(failures=9, since=900.0, retry_at=1000.0))
     sim.ready(A)
-    sim.advance(11)
+    sim.advance(9 * 30)
     assert spawned(sim.exit(A, "killed", 11)) == [A2]
 
 
@@ -839,19 +862,19 @@ def test_what_never_speaks_has_to_outlast_what_it_replaces() -> None:
     """Else a program that crashes at once would take the place of each that serves, and the reload be called done."""
     sim = Sim(EXEC)
     sim.step(f.Executed(A))
-    sim.step(f.Reload((5,), EXEC))
+    sim.reload(EXEC, 5)
     sim.step(f.Executed(A2))
     assert sim.state.workers[A].phase is Phase.RUNNING
     sim.exit(A2, "exited", 1)
     assert sim.state.workers[A].phase is Phase.RUNNING
-    sim.advance(30)
+    sim.advance(20)
     (again,) = (who for who in sim.alive if who.generation == 3)
     sim.step(f.Executed(again))
     (result,) = results(sim.exit(again, "exited", 1))
     assert not result.ok
     assert sim.state.workers[A].phase is Phase.RUNNING
 
-    sim.step(f.Reload((6,), EXEC))
+    sim.reload(EXEC, 6)
     (good,) = (who for who in sim.alive if who.generation == 4)
     sim.step(f.Executed(good))
     assert results(sim.advance(0.9)) == []
@@ -865,7 +888,7 @@ def on_probation() -> Sim:
     sim = Sim(EXEC)
     sim.step(f.Executed(A))
     sim.advance(20)
-    sim.step(f.Reload((5,), EXEC))
+    sim.reload(EXEC, 5)
     sim.step(f.Executed(A2))
     return sim
 
@@ -880,10 +903,20 @@ def test_one_that_stops_by_itself_does_not_pass_its_probation() -> None:
     # Told in the pass in which it has become its program.
     sim = Sim(EXEC)
     sim.step(f.Executed(A))
-    sim.step(f.Reload((5,), EXEC))
+    sim.reload(EXEC, 5)
     sim.step(f.Stopping(A2), f.Executed(A2))
     assert results(sim.advance(10)) == []
     assert sim.state.workers[A].phase is Phase.RUNNING
+
+
+def test_one_that_stops_in_its_probation_is_not_ended_for_a_stall_of_the_master() -> None:
+    sim = on_probation()
+    sim.step(f.Stopping(A2))
+    sim.now += 3600
+    assert sent(sim.step(), Signal.ABRT) == []
+    # Once.
+    sim.now += 3600
+    assert sent(sim.step(), Signal.ABRT) == [A2]
 
 
 def test_a_probation_can_not_be_prolonged() -> None:
@@ -900,7 +933,7 @@ def test_nothing_is_given_up_while_a_program_is_on_probation() -> None:
     sim.advance(20)
     sim.exit(A)
     sim.advance(9.5)
-    sim.step(f.Reload((5,), policy))
+    sim.reload(policy, 5)
     (starting,) = sim.workers(Phase.STARTING)
     sim.step(f.Executed(starting.id))
     done = sim.advance(1.1)
@@ -914,7 +947,8 @@ def test_what_a_program_on_probation_ends_with_is_its_own() -> None:
     (entry,) = entries(sim.exit(A2, "exited", 203), "ENDED")
     assert "exited with status 203 after" in entry.message
     sim = on_probation()
-    sim.step(f.Reload((6,), EXEC))
+    sim.reload(EXEC, 6)
+    sim.step(f.Deaf(A2))
     (entry,) = entries(sim.exit(A2, "killed", 15), "ENDED")
     assert "what it was doing is lost" in entry.message
 
@@ -942,12 +976,18 @@ def test_the_sentence() -> None:
     assert text == "2/2 workers, 20M of 100M at most, 2 recycled (1 crash-signal, 1 memory-limit)"
 
 
-def test_state_is_a_value() -> None:
+def test_a_copy_of_the_state_shares_nothing_that_changes() -> None:
     sim = serving()
-    before = sim.state
-    copy = replace(before, workers=dict(before.workers))
-    step(before, [f.Exited(A, "killed", 9), f.StopRequested()], sim.now)
-    assert before == copy
+    sim.step(f.Sampled(A, LIMIT, "uss"), f.Ping(B))
+    sim.exit(B, "killed", 9)
+    sim.reload(POLICY, 1)
+    before, kept = sim.state, sim.state.copy()
+    assert kept == before
+    facts: list[f.Fact] = [f.Exited(A, "killed", 9), f.Scale(+1), f.StopRequested()]
+    first = step(kept.copy(), facts, sim.now)
+    assert kept == before
+    # And its indexes, which are made anew, lead to the same.
+    assert step(kept, facts, sim.now) == first
 
 
 def test_sampling_never_recycles_without_a_limit() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from memunit.core import facts as f
 from memunit.core.actions import NotifyExtend, NotifyReady, Signal
+from memunit.core.messages import DEBUG, ERROR
 from memunit.core.model import Cause, Gate, Phase, Policy, WorkerId
-from memunit.core.policy import healthy
-from memunit.core.turn import DEBUG, ERROR
+from memunit.core.policy import healthy, step
+from memunit.core.status import sentence
 from tests.support.sim import M, Sim, causes, entries, finished, sent, spawned
 
 LIMIT = 100 * M
@@ -44,11 +45,12 @@ def test_who_was_granted_time_to_start_is_not_pinged_to_death() -> None:
 
 def test_a_reload_may_take_as_long_as_those_that_it_replaces_drain() -> None:
     sim = serving(replace(POLICY, count=4, grace=300.0))
-    done = sim.step(f.Reload((1,), replace(POLICY, count=4, grace=1.0)))
+    done = sim.reload(replace(POLICY, count=4, grace=1.0), 1)
     (told,) = [action.seconds for action in done if isinstance(action, NotifyExtend)]
     began = sim.now
     while sim.state.rollout is not None:
         sim.up()
+        sim.advance(1)
         if sim.state.rollout is not None:
             (old,) = sim.workers(Phase.STOP_SIGTERM)
             sim.advance(299)
@@ -65,6 +67,7 @@ def test_who_said_that_it_stops_has_a_handler(says_so: bool) -> None:
     else:
         sim.step(f.RecycleRequested(A))
         sim.ready(A2)
+        sim.step(f.Deaf(A))
     (entry,) = entries(sim.exit(A, "killed", 15), "ENDED")
     assert entry.fields["MEMUNIT_CAUSE"] == "requested"
     assert ("does not handle SIGTERM" in entry.message) is not says_so
@@ -87,6 +90,8 @@ def test_only_a_recycle_can_have_been_no_help(last: str, told: int) -> None:
         sim.sample(heir, 10 * M)
     sim.advance(3)
     sim.sample(heir, LIMIT)
+    # Whether it grows on is known only after a while.
+    sim.advance(10)
     assert len(entries([a for _, a in sim.history], "RECYCLE_DID_NOT_HELP")) == told
 
 
@@ -127,11 +132,41 @@ def test_what_is_cut_short_in_the_end_does_not_hide_why() -> None:
     assert entry.priority == ERROR
 
 
+def test_giving_up_on_a_worker_that_never_failed_says_what_it_waits_for() -> None:
+    """A Node program that never listens: "no worker was ready in time" was all that anybody could read."""
+    sim = Sim(POLICY)
+    sim.step(f.Spawned(A, 100))
+    sim.step(f.StatusText(A, "waiting until the app listens on /x.sock"))
+    sim.advance(30.1)
+    (told,) = entries([a for _, a in sim.history], "NOTHING_READY")
+    what = "worker 0 was not ready in time: waiting until the app listens on /x.sock"
+    assert f": {what}. Giving up" in told.message
+    assert what in sentence(sim.state, sim.now)
+
+
 def test_an_end_of_which_nobody_knows_how_is_an_accident_unless_it_was_asked_for() -> None:
     sim = serving()
     (entry,) = entries(sim.exit(A, "unknown"), "ENDED")
     assert entry.fields["MEMUNIT_CAUSE"] == Cause.CRASH_EXIT
-    assert "another wait() of this program has taken its status" in entry.message
+    assert "another process has waited for it" in entry.message
     sim.ready(A2)
     sim.step(f.StopRequested(force=False))
     assert causes(sim.exit(A2, "unknown")) == ["stop"]
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0])
+def test_of_two_that_are_as_urgent_the_same_comes_first_in_a_state_that_was_read_back(later: float) -> None:
+    """The order was that of an index: a replay, or the master executed anew, has made it in another order."""
+    sim = Sim(replace(POLICY, count=3))
+    sim.up()
+    sim.advance(60)
+    first, low, high = WorkerId(0, 1), WorkerId(1, 1), WorkerId(2, 1)
+    sim.step(f.RecycleRequested(first))
+    sim.step(f.RecycleRequested(high))
+    sim.now += later
+    sim.step(f.RecycleRequested(low))
+    sim.ready(WorkerId(0, 2))
+    twin = sim.state.copy()
+    end = f.Exited(first, "exited", 0)
+    _, done, _ = step(twin, [end], sim.now)
+    assert spawned(list(done)) == spawned(sim.exit(first)) == [WorkerId(2 if later else 1, 2)]

@@ -1,4 +1,4 @@
-"""What the drain does to answers and WebSockets, on the bare ASGI interface."""
+"""What the drain does to WebSockets, on the bare ASGI interface."""
 
 from __future__ import annotations
 
@@ -7,90 +7,7 @@ from typing import Any
 
 import pytest
 
-from memunit.worker.draining import Application, Connections, closing, may_close
-
-START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"connection", b"keep-alive"), (b"x", b"1")],
-}
-
-
-def _answers(drain: str) -> list[dict[str, Any]]:
-    """What the server gets of an app that answers once, with drain() "before", "within" or "never"."""
-    sent: list[dict[str, Any]] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if drain == "within":
-            wrapped.drain()
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    async def main() -> None:
-        if drain == "before":
-            wrapped.drain()
-        await wrapped({"type": "http"}, None, send)  # type: ignore[arg-type]
-
-    wrapped = Application(app)
-    asyncio.run(main())
-    return sent
-
-
-@pytest.mark.parametrize("drain", ["before", "within"])
-def test_each_answer_announces_the_end(drain: str) -> None:
-    start, body = _answers(drain)
-    assert start["headers"] == [(b"x", b"1"), (b"connection", b"close")]
-    assert start["status"] == 200
-    assert body["body"] == b"ok"
-    assert START["headers"] == [
-        (b"connection", b"keep-alive"),
-        (b"x", b"1"),
-    ]  # the app's own message is untouched
-
-
-def test_no_word_before_the_drain() -> None:
-    assert _answers("never")[0] is START
-
-
-def test_closing_replaces_every_spelling() -> None:
-    assert closing([(b"Connection", b"Keep-Alive"), (b"CONNECTION", b"x")]) == [(b"connection", b"close")]
-
-
-class _Transport:
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-
-    def get_extra_info(self, _name: str) -> None:
-        return None
-
-    def get_protocol(self) -> Any:
-        return self._protocol
-
-
-class _Cycle:
-    more_body = False
-
-    def __init__(self, **protocol: Any) -> None:
-        self.transport = _Transport(type("Protocol", (), protocol)())
-
-    async def send(self, message: Any) -> None:
-        """Of the server."""
-
-
-def test_not_over_what_is_still_coming() -> None:
-    """A body, parsed pipelined requests (httptools) or unparsed ones (h11); HTTP/2 has no such header."""
-    assert may_close({}, _Cycle().send)
-    uploading = _Cycle()
-    uploading.more_body = True
-    assert not may_close({}, uploading.send)
-    assert not may_close({}, _Cycle(pipeline=[1]).send)
-    for trailing, last in ((b"", True), (b"GET", False)):
-        connection = type("H11", (), {"trailing_data": (trailing, False)})()
-        assert may_close({}, _Cycle(conn=connection).send) is last
-    assert not may_close({"http_version": "2"}, _Cycle().send)
+from memunit.worker.draining import Application, Connections, came_of
 
 
 def _websocket(app: Any, drain_after: int) -> tuple[list[dict[str, Any]], BaseException | None]:
@@ -179,3 +96,43 @@ def test_connections_say_when_none_is_left() -> None:
     assert said == [0]
     connections.discard(3)
     assert said == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["websocket.send", "websocket.accept", "websocket.close"])
+def test_what_an_app_sends_after_the_drain_has_closed_is_an_error_but_its_own_close(kind: str) -> None:
+    met: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        try:
+            await send({"type": kind})
+        except OSError as error:
+            met.append(error)
+
+    sent, raised = _websocket(app, 1)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert raised is None
+    assert bool(met) is (kind != "websocket.close")
+
+
+def test_a_refused_handshake_is_not_closed_by_the_drain() -> None:
+    """The app answers with HTTP: that response is its own, and goes on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    sent, raised = _websocket(app, 1)
+    assert [message["type"] for message in sent] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
+    assert raised is None
+
+
+def test_errors_that_were_raised_for_each_other_come_to_an_end() -> None:
+    """An app may set __cause__ to what it likes."""
+    first, second = ValueError("one"), KeyError("other")
+    first.__cause__, second.__cause__ = second, first
+    assert not came_of(first, OSError)
+    assert came_of(first, KeyError)

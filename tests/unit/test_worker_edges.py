@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memunit.worker.farewell import wait_for_answer
-from memunit.worker.proxied import from_unix_sockets
+from memunit.worker.proxied import Trusted, from_proxies
 from memunit.worker.threads import Threads
 
 
@@ -38,6 +38,9 @@ class _Server:
     def __init__(self) -> None:
         self.transport: Any = _Transport()
 
+    async def send(self, message: object) -> None:
+        """ASGI's."""
+
 
 def _frame(opcode: int, size: int) -> bytes:
     length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
@@ -51,7 +54,7 @@ def test_the_closing_frame_is_found_behind_others(step: int) -> None:
     async def main() -> None:
         server = _Server()
         transport = server.transport
-        wait_for_answer(server)
+        wait_for_answer(server.send)
         server.transport.close()
         assert server.transport.is_closing()
         assert not transport.closed
@@ -87,7 +90,7 @@ def test_the_client_of_a_proxy(forwarded: bytes, client: tuple[str, int] | None)
     headers = [(b"x-forwarded-for", forwarded), (b"x-forwarded-proto", b"https")]
     for peer in (None, ("127.0.0.1", 1)):
         scope = {"type": "websocket", "client": peer, "scheme": "ws", "headers": headers}
-        asyncio.run(from_unix_sockets(app, "192.0.2.9, 192.0.2.8")(scope, None, None))  # type: ignore[arg-type]
+        asyncio.run(from_proxies(app, Trusted("192.0.2.9, 192.0.2.8"))(scope, None, None))  # type: ignore[arg-type]
     assert (seen[0]["client"], seen[0]["scheme"]) == (client, "wss")
     assert (seen[1]["client"], seen[1]["scheme"]) == (("127.0.0.1", 1), "ws")
 
@@ -123,3 +126,16 @@ def test_threads_are_made_when_they_are_needed() -> None:
     assert order == [0, 1, 2]
     held[1].set()
     threads.finish()
+
+
+def test_jobs_that_come_at_once_wait_for_none_of_each_other() -> None:
+    """One thread is woken for many jobs, but none of them stays behind one that waits."""
+    for most in (2, 4, 8):
+        threads = Threads(most)
+        for _ in range(3):  # threads that are new, and threads that are idle
+            together = threading.Barrier(most + 1)
+            for _ in range(most):
+                threads.submit(lambda meet=together: meet.wait(10))  # type: ignore[misc]
+            together.wait(10)
+        threads.finish()
+        assert not together.broken

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
-from throwaway import image, machine, nspawn, payload, qemu
+from throwaway import image, machine, nspawn, payload, qemu, qemukernel, uml, umlkernel
 from throwaway.host import HarnessError
 
 # As env(1) and timeout(1) say that they, and not what they ran, failed.
@@ -22,11 +23,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     built = commands.add_parser("image", help="build the image if the cache has none and print its folder")
     built.add_argument("--cached", action="store_true", help="build nothing: status 1 if there is none")
+    prepare = commands.add_parser("prepare", help="build what the cache lacks, one after the other")
+    things = (*image.SUITES, "uml", *(f"qemu-{suite}" for suite in image.SUITES))
+    prepare.add_argument("thing", nargs="+", choices=things, help="an image by its suite, or a kernel")
     run = commands.add_parser("run", help="run FOLDER/run in a throwaway machine")
     run.add_argument("folder", type=Path, help="or a tar of it, as payload.pack makes it")
-    run.add_argument("--with", dest="backend", choices=("auto", "nspawn", "qemu"), default="qemu")
+    run.add_argument("--with", dest="backend", choices=("auto", "nspawn", "uml", "qemu"), default="qemu")
     run.add_argument("--deadline", type=float, default=600.0, metavar="SECONDS")
-    run.add_argument("--memory", type=int, default=1024, metavar="MIB", help="QEMU only")
+    run.add_argument("--memory", type=int, default=1024, metavar="MIB", help="not nspawn")
     run.add_argument("--cpus", type=int, default=2, help="QEMU only")
     run.add_argument("--results", type=Path, help="where what the payload leaves in /results goes")
     arguments = parser.parse_args()
@@ -35,6 +39,8 @@ def main() -> int:
             folder = image.cached(arguments.suite)
             print(folder or "")
             return 0 if folder else 1
+        if arguments.command == "prepare":
+            return _prepare(arguments.thing)
         made = image.ensure(arguments.suite)
         if arguments.command == "image":
             print(made.root.parent)
@@ -45,6 +51,20 @@ def main() -> int:
         return EXIT_HARNESS
     except machine.Interrupted as interrupted:
         return 128 + interrupted.signum
+
+
+def _prepare(things: list[str]) -> int:
+    for thing in things:
+        kind, _, suite = thing.partition("-")
+        if kind == "uml":
+            # Where it can't be had, QEMU takes its place.
+            with contextlib.suppress(HarnessError):
+                umlkernel.ensure()
+        elif kind == "qemu":
+            qemukernel.ensure(suite)
+        else:
+            image.ensure(thing)
+    return 0
 
 
 def _run(arguments: argparse.Namespace, made: image.Image) -> int:
@@ -59,12 +79,12 @@ def _run(arguments: argparse.Namespace, made: image.Image) -> int:
         backend = arguments.backend
         if backend == "auto":
             backend = "qemu" if nspawn.refusal(made) else "nspawn"
-        boot: machine.Boot = (
-            partial(nspawn.boot, made, packed)
-            if backend == "nspawn"
-            else partial(qemu.boot, made, packed, cpus=arguments.cpus, memory=arguments.memory)
-        )
-        return machine.follow(boot, deadline=arguments.deadline, results=arguments.results)
+        boots: dict[str, machine.Boot] = {
+            "nspawn": partial(nspawn.boot, made, packed),
+            "uml": partial(uml.boot, made, packed, memory=arguments.memory),
+            "qemu": partial(qemu.boot, made, packed, cpus=arguments.cpus, memory=arguments.memory),
+        }
+        return machine.follow(boots[backend], deadline=arguments.deadline, results=arguments.results)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,16 @@ beside its place and renamed into it, and is never written to afterwards: each b
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tarfile
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from throwaway import host
+from throwaway import host, workshop
 
 SUITES = ("bookworm", "trixie")
 _PACKAGES = (
@@ -30,6 +23,7 @@ _PACKAGES = (
     "systemd-sysv",
     "dbus",
     "udev",
+    "kmod",
     "curl",
     "e2fsprogs",
     "procps",
@@ -39,8 +33,9 @@ _PACKAGES = (
     "python3-sdnotify",
     "python3-uvicorn",
     "python3-pytest",
+    "nodejs",
 )
-# Nobody logs in, nothing is fetched, and the initrd has loaded every driver that the machine needs.
+# Nobody logs in, nothing is fetched, and every driver that the machine needs is there before systemd.
 _MASKED = (
     "getty@.service",
     "serial-getty@.service",
@@ -65,7 +60,7 @@ _MASKED = (
     "systemd-pcrphase.service",
     "systemd-pcrphase-sysinit.service",
 )
-_KEPT_SECONDS = 14 * 86400
+_BUILD_SECONDS = 600.0
 _ROOM_MIB = 1024
 
 # $1 the tree, $2 the folder of the image, $3 the owner of what comes out, $4 mke2fs. The machine identity and
@@ -77,9 +72,7 @@ echo >>"$tree/etc/machine-id"
 echo throwaway >"$tree/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 throwaway\n::1 localhost\n' >"$tree/etc/hosts"
 rm -f "$tree/etc/resolv.conf" "$tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$tree/etc/apt/apt.conf.d/99mmdebstrap"
-mkdir -p "$tree/memunit-host" "$tree/var/log/journal"
-cp "$tree"/boot/vmlinuz-* "$out/vmlinuz"
-cp "$tree"/boot/initrd.img-* "$out/initrd"
+mkdir -p "$tree/memunit-host" "$tree/var/log/journal" "$tree/usr/lib/modules"
 touch "$tree/etc/.updated" "$tree/var/.updated"
 "$mke2fs" -q -F -t ext4 -O ^has_journal -E lazy_itable_init=1 -d "$tree" "$out/root.img"
 chown -R "$owner" "$out"
@@ -88,11 +81,10 @@ chown -R "$owner" "$out"
 
 @dataclass(frozen=True)
 class Image:
-    """Paths of a built image."""
+    """A built image: the file of its root file system, and the suite that it is of."""
 
+    suite: str
     root: Path
-    kernel: Path
-    initrd: Path
 
 
 def cached(suite: str) -> Path | None:
@@ -107,52 +99,36 @@ def ensure(suite: str) -> Image:
     Raises HarnessError with the builder's words.
     """
     place, overlay = _place(suite)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(place.with_name(f"{place.name}.lock")):
+    with workshop.locked(place):
         if not (place / "root.img").exists():
             _build(suite, place, overlay)
         os.utime(place)
-    _forget_old(place.parent, place)
-    return Image(place / "root.img", place / "vmlinuz", place / "initrd")
+    workshop.forget_old(place)
+    return Image(suite, place / "root.img")
 
 
 def _place(suite: str) -> tuple[Path, bytes]:
     """Where the image belongs, and the guest's files that its name stands for."""
     if suite not in SUITES:
         raise host.HarnessError(f"no image for {suite!r}: one of {', '.join(SUITES)}")
-    overlay = _overlay()
+    overlay = workshop.files("guest")
     steps = "\n".join([*_bootstrap("WORK"), _FINISH])
     recipe = hashlib.sha256(steps.encode() + overlay).hexdigest()[:12]
     return host.cache() / "images" / f"{suite}-{host.architecture().debian}-{recipe}", overlay
 
 
-def _overlay() -> bytes:
-    """The guest's own files as a tar, the same bytes for the same contents whatever the checkout's umask."""
-    guest = Path(__file__).parent / "guest"
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path in sorted(guest.rglob("*")):
-            if path.is_dir():
-                continue
-            info = tarfile.TarInfo(str(path.relative_to(guest)))
-            info.size = path.stat().st_size
-            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            with path.open("rb") as stream:
-                tar.addfile(info, stream)
-    return buffer.getvalue()
-
-
 def _build(suite: str, place: Path, overlay: bytes) -> None:
     started = time.monotonic()
     print(f"building the {suite} image (once; it stays in {place.parent})", file=sys.stderr, flush=True)
-    with _workshop(place) as (work, log):
+    with workshop.workshop(place) as (work, log):
         (work / "guest.tar").write_bytes(overlay)
         out = work / "image"
         out.mkdir()
         tree = str(work / "tree")
         host.find("mmdebstrap")
         command = [*_bootstrap(str(work)), suite, tree, *host.mirrors(suite)]
-        _run(host.as_root("env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", *command), log)
+        command = host.as_root("env", f"PATH={os.environ['PATH']}:/usr/sbin:/sbin", *command)
+        workshop.run("the image", command, log, _BUILD_SECONDS)
         used = subprocess.run(
             host.as_root("du", "-sm", tree), check=True, capture_output=True, text=True
         ).stdout
@@ -160,7 +136,7 @@ def _build(suite: str, place: Path, overlay: bytes) -> None:
             image.truncate((int(used.split()[0]) + _ROOM_MIB) << 20)
         owner = f"{os.getuid()}:{os.getgid()}"
         finish = ["sh", "-euc", _FINISH, "finish", tree, str(out), owner, host.find("mke2fs")]
-        _run(host.as_root(*finish), log)
+        workshop.run("the image", host.as_root(*finish), log, _BUILD_SECONDS)
         if place.exists():
             shutil.rmtree(place)
         out.rename(place)
@@ -175,60 +151,15 @@ def _bootstrap(work: str) -> list[str]:
         "--mode=root",
         "--variant=minbase",
         "--format=directory",
-        f"--include={','.join((*_PACKAGES, host.architecture().kernel))}",
+        f"--include={','.join(_PACKAGES)}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Retries "3"',
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/info/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
-        # After the essential packages, before the kernel's: its initrd is made by this configuration.
-        f"--essential-hook=tar-in {work}/guest.tar /",
+        f"--customize-hook=tar-in {work}/guest.tar /",
         f"--customize-hook={chroot}systemctl mask {' '.join(_MASKED)}",
         f"--customize-hook={chroot}systemctl enable throwaway-payload.service",
         f"--customize-hook={chroot}systemctl set-default throwaway.target",
     ]
-
-
-@contextlib.contextmanager
-def _workshop(place: Path) -> Iterator[tuple[Path, Path]]:
-    """A folder beside the image for the tree (root's) and the log; gone afterwards, whatever happened."""
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
-    # mmdebstrap's apt drops to its own user, which must be able to come here.
-    work.chmod(0o755)
-    try:
-        yield work, work / "log"
-    finally:
-        subprocess.run(host.as_root("rm", "-rf", "--one-file-system", str(work)), check=False)
-
-
-def _run(command: list[str], log: Path) -> None:
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
-        )
-        try:
-            code = process.wait()
-        finally:
-            # Interrupted: mmdebstrap unmounts what it mounted when it is asked to end.
-            host.end(process, signal.SIGTERM, signal.SIGKILL)
-    if code != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
-        raise host.HarnessError(f"the image was not built (exit status {code}):\n{tail}")
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _forget_old(images: Path, current: Path) -> None:
-    """Images of older recipes go when nobody has booted them for two weeks."""
-    for other in images.iterdir():
-        if other.is_dir() and other != current and not other.name.startswith("."):
-            with contextlib.suppress(OSError):
-                if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
-                    shutil.rmtree(other)
-                    other.with_name(f"{other.name}.lock").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -24,18 +25,24 @@ from throwaway.host import HarnessError
 
 _UP = b"\0memunit-up\n"
 _EXIT = b"\0memunit-exit "
-BOOT_SECONDS = 150.0
+_PANIC = re.compile(r"Kernel panic - not syncing: (.*\S)")
+# QEMU that emulates takes half a minute on a quiet machine, and was not done after 150 s at a load of 23.
+BOOT_SECONDS = 600.0
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Running:
-    """A started machine. `receive` returns b"" when there is nothing (more), and never blocks."""
+    """A started machine. `receive` returns b"" when there is nothing (more), and never blocks.
+
+    `console` is what the guest wrote to its console, `errors` what the machine's own process wrote.
+    """
 
     process: subprocess.Popen[bytes]
     channel: int
     receive: Callable[[], bytes]
     console: Path
+    errors: Path
 
 
 Boot = Callable[[], AbstractContextManager[Running]]
@@ -121,10 +128,7 @@ def follow(boot: Boot, *, deadline: float, results: Path | None = None) -> int:
                 if data:
                     stream.feed(data)
                 elif end in ready:
-                    code = running.process.poll()
-                    raise HarnessError(
-                        f"the machine died (its process ended with {code}){_console(running, stream)}"
-                    )
+                    raise HarnessError(f"{_death(running)}{_console(running, stream)}")
                 elif running.channel in ready:
                     selector.unregister(running.channel)
         finally:
@@ -147,12 +151,22 @@ def _unpack(archive: bytes, folder: Path) -> None:
             (folder / name).write_bytes(content.read())
 
 
-def _console(running: Running, stream: _Stream) -> str:
-    """The last lines of the console, where they tell something."""
+def _death(running: Running) -> str:
+    """What is known of a machine that ended before its payload did."""
     with contextlib.suppress(OSError):
-        lines = running.console.read_text(errors="replace").splitlines()[-25:]
-        if lines:
-            return "; the end of its console:\n" + "\n".join(f"  | {line}" for line in lines)
+        panics = _PANIC.findall(running.console.read_text(errors="replace"))
+        if panics:
+            return f"the machine's kernel panicked: {panics[0]}"
+    return f"the machine died (its process ended with {running.process.poll()})"
+
+
+def _console(running: Running, stream: _Stream) -> str:
+    """The last lines of the console, where they tell something; else those of the machine's process."""
+    for said, whose in ((running.console, "its console"), (running.errors, "what its process wrote")):
+        with contextlib.suppress(OSError):
+            lines = said.read_text(errors="replace").splitlines()[-40:]
+            if lines:
+                return f"; the end of {whose}:\n" + "\n".join(f"  | {line}" for line in lines)
     return "" if stream.up else "; it wrote nothing to its console"
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from throwaway import payload as payloads
 from throwaway.image import Image
 from throwaway.machine import Running
 
-_PROBE_SECONDS = 30.0
+_PROBE_SECONDS = 120.0
+_OWN_ROOT = Path(__file__).with_name("ownroot.py")
 
 # $1 the image, $2 the folder of the channel and the payload, $3 the place of the mounts.
 _START = r"""
@@ -35,11 +37,17 @@ exec systemd-nspawn --quiet -b -D "$place/root" --machine=throwaway --register=n
 """
 
 
+def has_memory_controller() -> bool:
+    """Whether a machine under nspawn has one of cgroup v2: it sees the host's."""
+    with contextlib.suppress(OSError):
+        return "memory" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
+    return False
+
+
 def refusal(image: Image) -> str:
     """Why no machine under nspawn is whole here, "" if one is: one is tried.
 
-    From a chroot it boots, but its services can't have PrivateUsers=: whoever is in a chroot may make no user
-    namespace (user_namespaces(7)), and nspawn can't leave it.
+    It is whole if its services can have PrivateUsers=, which a machine in a chroot can't (ownroot.py).
     """
     with tempfile.TemporaryDirectory(prefix="memunit-probe-") as folder:
         empty = Path(folder) / "payload.tar"
@@ -48,7 +56,7 @@ def refusal(image: Image) -> str:
             status = machine.follow(lambda: boot(image, empty), deadline=_PROBE_SECONDS)
         except (host.HarnessError, OSError) as error:
             return str(error)
-        return "" if status == 0 else "no user namespace can be made in it, as from a chroot"
+        return "" if status == 0 else "no user namespace can be made in it"
 
 
 @contextlib.contextmanager
@@ -65,7 +73,7 @@ def boot(image: Image, payload: Path) -> Iterator[Running]:
         console = Path(folder) / "console"
         channel = os.open(shared / "channel", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         places = [str(image.root), str(shared), str(place)]
-        start = ["unshare", "--mount", "sh", "-euc", _START, "start", *places]
+        start = [sys.executable, str(_OWN_ROOT), "sh", "-euc", _START, "start", *places]
         try:
             with console.open("wb") as stream:
                 process = subprocess.Popen(
@@ -83,7 +91,7 @@ def boot(image: Image, payload: Path) -> Iterator[Running]:
                     return b""
 
             try:
-                yield Running(process, channel, receive, console)
+                yield Running(process, channel, receive, console, console)
             finally:
                 # A poweroff, then the end at once (nspawn's second SIGTERM), then the kill.
                 host.end(process, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from throwaway import host
+from throwaway import host, qemukernel
 from throwaway.image import Image
 from throwaway.machine import Running
 
@@ -56,7 +56,8 @@ def accelerator(kernel: Path) -> str:
 def boot(image: Image, payload: Path, *, cpus: int = 2, memory: int = 1024) -> Iterator[Running]:
     """Start the machine with `memory` MiB; the root disk lies beneath a layer that QEMU throws away."""
     arch = host.architecture()
-    accel = accelerator(image.kernel)
+    kernel = qemukernel.ensure(image.suite)
+    accel = accelerator(kernel.image)
     with (
         tempfile.TemporaryDirectory(prefix="memunit-qemu-") as folder,
         socket.socket(socket.AF_UNIX) as listener,
@@ -72,7 +73,7 @@ def boot(image: Image, payload: Path, *, cpus: int = 2, memory: int = 1024) -> I
             *("-accel", "tcg,thread=multi" if accel == "tcg" else "kvm"),
             *("-cpu", "max" if accel == "tcg" else "host", "-machine", arch.machine),
             *("-smp", str(cpus), "-m", str(memory), "-no-reboot", "-nodefaults", "-display", "none"),
-            *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
+            *("-kernel", str(kernel.image), "-initrd", str(kernel.initrd)),
             *("-append", f"console={arch.console} {_COMMAND_LINE}"),
             *("-serial", f"file:{console}"),
             *("-drive", f"file={image.root},format=raw,if=virtio,snapshot=on,cache=unsafe"),
@@ -98,7 +99,7 @@ def boot(image: Image, payload: Path, *, cpus: int = 2, memory: int = 1024) -> I
                     except BlockingIOError:
                         return b""
 
-                yield Running(process, connection.fileno(), receive, console)
+                yield Running(process, connection.fileno(), receive, console, errors)
         finally:
             process.kill()
             process.wait()

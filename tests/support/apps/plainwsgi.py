@@ -37,6 +37,9 @@ def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     elif path == "/endless":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return _Closing(bytes(65536) for _ in iter(int, 1))
+    elif path == "/endless-counted":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return _Closing(b"ok" for _ in iter(int, 1))
     elif path == "/ending":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return _Closing([b"ok"], float(query.get("s", "0.1")))
@@ -155,6 +158,11 @@ def _long(start_response: Start) -> Iterable[bytes]:
     return [b"lo", b"nger"]
 
 
+def _cookie(start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", [("Set-Cookie", " a=1")])  # as Django up to 5.2 does
+    return [b"ok"]
+
+
 def _split(start_response: Start) -> Iterable[bytes]:
     start_response("200 OK", [("X-One", "1\r\nX-Two: 2")])
     return [b"never"]
@@ -197,6 +205,7 @@ _BAD: dict[str, Callable[[Start], Iterable[bytes]]] = {
     "short": _short,
     "long": _long,
     "split": _split,
+    "cookie": _cookie,
     "written": _written,
     "nothing": _nothing,
     "204": _no_content,

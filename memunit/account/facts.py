@@ -1,0 +1,78 @@
+"""All that is known of an instance at one moment, and the shape of what is wrong with it."""
+
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from memunit.account.lives import Account, Life
+from memunit.account.text import duration
+from memunit.account.units import Unit
+from memunit.core.problems import Problem
+from memunit.core.settings import Settings
+
+HOUR = 3600.0
+DAY = 86400.0
+# Of an entry's own message, for a sentence.
+KEPT = 300
+
+
+@dataclass(slots=True)
+class Finding:
+    """One thing that is wrong, or was: `short` for a table, `text` for who asks why, `steps` to go.
+
+    `rank` orders them: 0 nobody is served, 1 requests are lost, 2 something is going to be, 3 good to know, 4 all is
+    well. `at` is when it was last seen, in seconds of CLOCK_REALTIME. What was printed of it is that of `life`,
+    or what any process of the instance has printed until `printed_at`.
+    """
+
+    kind: str
+    rank: int
+    at: float
+    short: str
+    text: list[str]
+    steps: list[str]
+    life: Life | None = field(default=None, repr=False)
+    printed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of an instance at one moment."""
+
+    unit: Unit
+    account: Account
+    now: float
+    file: str
+    settings: Settings | None = None
+    problems: Sequence[Problem] = ()
+    silent: str = ""
+
+    @property
+    def name(self) -> str:
+        """The instance's."""
+        return self.unit.instance
+
+    def ago(self, at: float) -> str:
+        """ "4 min ago"."""
+        seconds = max(0.0, self.now - at)
+        return f"{seconds:.0f} s ago" if seconds < 99.5 else f"{duration(seconds)} ago"
+
+
+def how_signal(number: int) -> str:
+    """ "SIGSEGV"."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def check(name: str) -> str:
+    """The command that looks at the file."""
+    return f"memunit check {name}"
+
+
+def size_of(size: int) -> str:
+    """A size for a file: in whole steps of 10M, or of 1M where it is small."""
+    step = 10 << 20 if size >= 100 << 20 else 1 << 20
+    return f"{max(1, math.ceil(size / step)) * step >> 20}M"

@@ -1,0 +1,107 @@
+"""What is wrong with memory: a leak, a limit that is too low, a memory that can't be measured."""
+
+from itertools import pairwise
+
+from memunit.account.facts import DAY, HOUR, KEPT, Facts, Finding, check, size_of
+from memunit.account.lives import middle
+from memunit.account.text import clean, duration, plural
+from memunit.core.quantity import format_size
+
+# A leak that costs a recycle more often than this is worth a person's time; one a day is what memunit is for.
+OFTEN = 4
+
+
+def baseline(facts: Facts) -> Finding | None:
+    """A recycle can't help, or did not."""
+    note = facts.account.last_note("BASELINE_OVER_LIMIT", "RECYCLE_DID_NOT_HELP", since=facts.now - DAY)
+    if note is None:
+        return None
+    memory = note.number("MEMUNIT_MEMORY_BYTES")
+    limit = note.number("MEMUNIT_LIMIT_BYTES")
+    below = note.kind == "BASELINE_OVER_LIMIT"
+    short = (
+        "the limit is below what it needs to start" if below else "a recycle did not help: at the limit again"
+    )
+    wanted = f' = "{size_of(max(memory * 2, (limit or 0) * 3 // 2))}"' if memory else ""
+    return Finding(
+        "limit-too-low",
+        2,
+        note.at,
+        f"{short}, {facts.ago(note.at)}",
+        [
+            clean(note.message, KEPT) + ".",
+            "A new worker is no smaller than the one that it replaces: recycling costs time here, and frees nothing.",
+        ],
+        [
+            f"raise limit{wanted} in [memory] of {facts.file}, then {check(facts.name)}, and systemctl reload "
+            f"memunit@{facts.name}",
+        ],
+    )
+
+
+def leak(facts: Facts) -> Finding | None:
+    """They reach their limit."""
+    lives = facts.account.ended("memory-limit", since=facts.now - HOUR)
+    if len(lives) < 2:
+        lives = facts.account.ended("memory-limit", since=facts.now - DAY)
+    if not lives:
+        return None
+    last = lives[-1]
+    recent = [life for life in lives if (life.ended or 0) >= facts.now - HOUR]
+    times = [life.ended or 0.0 for life in lives]
+    apart = middle([after - before for before, after in pairwise(times)])
+    lived = middle([life.uptime for life in lives if life.uptime is not None])
+    drain = middle([life.drain for life in lives if life.drain is not None])
+    growth = [life.growth for life in lives if life.growth]
+    often = len(recent) >= OFTEN
+    # A worker's own differs from it a little.
+    limit = (facts.settings.memory.limit if facts.settings else None) or last.limit
+    size = f" of {format_size(limit)}" if limit else ""
+    many = len(lives) > 1
+    rate = f"{len(lives)} recycles, one each {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
+    told = [
+        clean(last.message, KEPT) + ".",
+        f"Workers reach their limit{size} after {duration(lived)} (median): {rate}.",
+    ]
+    if growth:
+        told.append(f"A worker grows by {format_size(int(middle(growth)))} an hour.")
+    told.append(
+        f"No request is lost by a recycle: each worker finishes what it has, in {duration(drain)} (median)."
+    )
+    steps = []
+    if often and limit:
+        steps.append(
+            f'if that is too often, give it room: limit = "{size_of(limit * 2)}" in [memory] of {facts.file}; '
+            f"{check(facts.name)} does the sum, systemctl reload memunit@{facts.name} puts it into effect"
+        )
+    steps += [
+        "find what the app keeps: caches without a bound, lists at module level, handlers that are added with each "
+        "request; tracemalloc shows the lines that allocate what stays",
+        f"memunit report {facts.name} -o report.html draws each worker's memory over time",
+    ]
+    short = f"leaks: {len(recent)} recycles at its limit{size} in the last hour"
+    if often:
+        short += f", one each {duration(apart)}"
+    if len(recent) < 2:
+        short = f"leaks slowly: {plural(len(lives), 'recycle')} at its limit{size} in a day"
+    return Finding("leak", 2 if often else 3, times[-1], short, told, steps, last)
+
+
+def unmeasured(facts: Facts) -> Finding | None:
+    """Nobody knows what they hold."""
+    note = facts.account.last_note("UNMEASURED")
+    started = max(
+        (entry.at for entry in facts.account.manager if entry.kind == "MASTER_STARTED"), default=0.0
+    )
+    if note is None or note.at < started:
+        return None
+    return Finding(
+        "unmeasured",
+        2,
+        note.at,
+        "its memory can't be measured: no limit is in effect",
+        [clean(note.message, KEPT) + "."],
+        [
+            f"systemctl cat memunit@{facts.name} shows the drop-in that hides /proc (ProcSubset=pid); remove it"
+        ],
+    )

@@ -1,0 +1,227 @@
+"""What is wrong with workers: they crash, hang, do not stop, or do not become ready."""
+
+import math
+from collections.abc import Sequence
+
+from memunit.account.facts import DAY, HOUR, KEPT, Facts, Finding, check, how_signal, size_of
+from memunit.account.lives import Life, middle
+from memunit.account.text import clean, duration
+from memunit.core.quantity import format_size, format_time
+
+
+def _recent(facts: Facts, *causes: str) -> list[Life]:
+    return facts.account.ended(*causes, since=facts.now - HOUR) or facts.account.ended(*causes)[-1:]
+
+
+def _times(facts: Facts, lives: Sequence[Life]) -> str:
+    """ "7 in the last hour, the last 12 s ago"; "one, 3 h ago"."""
+    last = facts.ago(lives[-1].ended or facts.now)
+    recent = [life for life in lives if (life.ended or 0) >= facts.now - HOUR]
+    return f"{len(recent)} in the last hour, the last {last}" if len(recent) > 1 else f"one, {last}"
+
+
+def crashes(facts: Facts) -> Finding | None:
+    """They end unasked."""
+    lives = _recent(facts, "crash-exit", "crash-signal")
+    if not lives:
+        return None
+    last = lives[-1]
+    how = _how(last)
+    early = middle([life.uptime for life in lives if life.uptime is not None])
+    loop = len(lives) >= 3 and early < 60
+    name, pid = facts.name, last.pid
+    steps = []
+    if last.exit_code == "dumped":
+        steps.append(f"coredumpctl info {pid} shows where it was")
+    if (last.exit_code, last.exit_status) == ("killed", 9):
+        steps.append(
+            'signal 9 that nobody sent is the OOM killer: journalctl -k -g "out of memory"; memory.ceiling in '
+            f"{facts.file} bounds one worker, MemoryMax= all of them"
+        )
+    steps += [
+        f"journalctl -u memunit@{name} _PID={pid} shows all that it printed",
+        f"mend the app, then systemctl reload memunit@{name}: if the new code does not come up, the old serves on",
+    ]
+    return Finding(
+        "crash-loop" if loop else "crash",
+        1 if loop or facts.now - (last.ended or 0) < HOUR else 3,
+        last.ended or facts.now,
+        f"{'crash loop' if loop else 'crashed'}: {how} after {duration(early)}; {_times(facts, lives)}",
+        [
+            clean(last.message, KEPT) + ".",
+            f"Workers crashed: {_times(facts, lives)}. They lived {duration(early)} (median).",
+            "The requests that they had at that moment are lost. Each is replaced, after a pause that grows while it "
+            "goes on.",
+        ],
+        steps,
+        last,
+    )
+
+
+def _how(life: Life) -> str:
+    if life.exit_code == "exited":
+        return f"exits with status {life.exit_status}"
+    return f"killed by {how_signal(life.exit_status or 0)}" if life.exit_code else "ends"
+
+
+def ceiling(facts: Facts) -> Finding | None:
+    """They were killed at their ceiling."""
+    lives = _recent(facts, "memory-ceiling")
+    if not lives:
+        return None
+    last = lives[-1]
+    ceiling = last.ceiling or (facts.settings.memory.ceiling if facts.settings else None)
+    size = f" of {format_size(ceiling)}" if ceiling else ""
+    steps = [
+        "find the request that needs so much at once: a large upload, a query without a bound, a big answer that is "
+        "built in memory; bound it in the app",
+    ]
+    if ceiling:
+        steps.append(
+            f'or give it room: ceiling = "{size_of(ceiling * 3 // 2)}" in [memory] of {facts.file}, then '
+            f"{check(facts.name)} does the sum, and systemctl reload memunit@{facts.name}"
+        )
+    steps.append(f"journalctl -u memunit@{facts.name} _PID={last.pid} shows what it did last")
+    lived = f"It lived {duration(last.uptime)}. " if last.uptime is not None else ""
+    return Finding(
+        "ceiling",
+        1 if facts.now - (last.ended or 0) < DAY else 3,
+        last.ended or facts.now,
+        f"killed at its ceiling{size}: {_times(facts, lives)}",
+        [
+            clean(last.message, KEPT) + ".",
+            f"Workers were killed at the ceiling{size}: {_times(facts, lives)}.",
+            f"{lived}It grew too fast to be replaced at the limit before: the requests that it had are lost, those of "
+            "the others are not.",
+        ],
+        steps,
+        last,
+    )
+
+
+def watchdog(facts: Facts) -> Finding | None:
+    """They were silent for too long."""
+    lives = _recent(facts, "watchdog")
+    if not lives:
+        return None
+    last = lives[-1]
+    after = facts.settings.workers.watchdog if facts.settings else math.inf
+    bound = f" for {format_time(after)}" if math.isfinite(after) else ""
+    return Finding(
+        "hang",
+        1 if facts.now - (last.ended or 0) < DAY else 3,
+        last.ended or facts.now,
+        f"hangs: silent{bound}, then aborted; {_times(facts, lives)}",
+        [
+            clean(last.message, KEPT) + ".",
+            f"Workers stopped answering{bound}, and were ended: {_times(facts, lives)}. The requests that they had are "
+            "lost.",
+        ],
+        [
+            "the stacks in the journal say what it hung in: often a call that blocks inside the event loop. Await it, "
+            "give it a time limit, or run it in a thread",
+            f"if the app needs that long, raise watchdog in [workers] of {facts.file}, then systemctl reload "
+            f"memunit@{facts.name}",
+            f"journalctl -u memunit@{facts.name} _PID={last.pid} shows the whole stacks",
+        ],
+        last,
+    )
+
+
+def grace(facts: Facts) -> Finding | None:
+    """They used up their grace: killed at its end, or gone by themselves a moment before, without what still ran.
+
+    A Python worker does the latter (docs/stop.md): the cause of its end is then that of its stop.
+    """
+    bound = facts.settings.stop.grace if facts.settings else math.inf
+    slow = [life for life in facts.account.ended() if _used_up(life, bound)]
+    lives = [life for life in slow if (life.ended or 0) >= facts.now - HOUR] or slow[-1:]
+    if not lives:
+        return None
+    last = lives[-1]
+    killed = sum(life.cause == "grace-expired" for life in lives)
+    size = f" of {format_time(bound)}" if math.isfinite(bound) else ""
+    why = last.stop_reason or last.cause
+    said = f'What it said last: "{clean(last.said, 200)}".' if last.said else ""
+    how = "were killed" if killed else "ended without what they still had to do"
+    return Finding(
+        "slow-drain",
+        1 if facts.now - (last.ended or 0) < DAY else 3,
+        last.ended or facts.now,
+        f"slow to stop: {'killed after' if killed else 'used up'} its grace{size}; {_times(facts, lives)}",
+        [
+            clean(last.message, KEPT) + ".",
+            f"Workers had not finished within their grace{size}, and {how}: {_times(facts, lives)}; the last was being "
+            f"stopped for {clean(why, 30)}. The requests that they still had are cut off.",
+            *([said] if said else []),
+        ],
+        [
+            "find what it waited for: a long request, a stream or WebSocket that does not end, a thread that "
+            "never ends; bound it in the app",
+            f"if such requests are right, raise grace in [stop] of {facts.file} (over 5 min TimeoutStopSec= too), then "
+            f"systemctl reload memunit@{facts.name}",
+            f"memunit history {facts.name} shows how long its stops take",
+        ],
+        last,
+    )
+
+
+def _used_up(life: Life, bound: float) -> bool:
+    if life.cause == "grace-expired":
+        return True
+    # The last fifth, and five seconds at most, are for cutting off.
+    return life.drain is not None and math.isfinite(bound) and life.drain >= bound - min(5.0, bound / 5) > 0
+
+
+def never_ready(facts: Facts) -> Finding | None:
+    """They did not become ready, while others serve."""
+    lives = _recent(facts, "start-failed", "start-timeout")
+    counted = facts.unit.counted
+    if not lives or (counted is not None and counted[0] == 0):
+        return None
+    last = lives[-1]
+    healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
+    timeout = last.cause == "start-timeout"
+    steps = [
+        "what the worker printed says what it failed of",
+        f"{check(facts.name)} finds the usual mistakes",
+    ]
+    if timeout:
+        steps.append(
+            f"if it only needs longer, raise start_timeout in [workers] of {facts.file}; a command that never says "
+            'READY=1 needs ready = "exec" in [app]'
+        )
+    return Finding(
+        "start-timeout" if timeout else "start-failed",
+        3 if healed else 1,
+        last.ended or facts.now,
+        f"{'is not ready in time' if timeout else 'fails to start'}: {_times(facts, lives)}",
+        [
+            clean(last.message, KEPT) + ".",
+            f"Workers that did not become ready: {_times(facts, lives)}. Those that serve are not touched.",
+        ],
+        steps,
+        last,
+    )
+
+
+def reload(facts: Facts) -> Finding | None:
+    """The last reload failed."""
+    failed = facts.account.last_note("RELOAD_FAILED")
+    done = facts.account.last_note("RELOAD_DONE")
+    started = max(
+        (entry.at for entry in facts.account.manager if entry.kind == "MASTER_STARTED"), default=0.0
+    )
+    if failed is None or failed.at < max(started, done.at if done else 0.0):
+        return None
+    return Finding(
+        "reload-failed",
+        2,
+        failed.at,
+        f"the last reload failed, {facts.ago(failed.at)}: the old code serves",
+        [
+            clean(failed.message, KEPT) + ".",
+            f"That was {facts.ago(failed.at)}. Nothing is lost by it, but what serves is older than what is installed.",
+        ],
+        [f"mend it, {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],
+    )

@@ -1,0 +1,44 @@
+"""`memunit examine INSTANCE SLOT`: replace one worker, and have it say what has grown in it.
+
+Exit codes: 0 when it has said it, 64 when no worker serves there or none can be examined, 69 when no such instance
+runs or the worker has said nothing, 77 when the caller is neither root nor the service's own user.
+"""
+
+from collections.abc import Sequence
+
+from memunit.cli import linked
+from memunit.cli.asking import ask, directory_of
+from memunit.cli.recycle import MOST_SLOTS
+from memunit.cli.usage import Parser, fail
+
+_PROGRAM = "memunit examine"
+_DESCRIPTION = """\
+Replace the worker in a slot, and have it say what has grown in it since its start: where its memory is, in which object
+of which module, and whether that is a leak. No request is lost."""
+# A replacement has to come up, and the requests of the worker have to end.
+_TIMEOUT = 900.0
+
+
+def parser() -> Parser:
+    """What may be typed after its name."""
+    made = Parser(_PROGRAM, _DESCRIPTION)
+    made.add_argument("instance", metavar="INSTANCE", help="a running instance")
+    made.add_argument("slot", metavar="SLOT", help="the slot of the worker, as memunit status shows it")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
+    words = parser().parse_args(arguments)
+    instance = linked.named(words.instance, _PROGRAM)
+    slot = words.slot
+    if not (slot.isascii() and slot.isdigit() and len(slot) < 10 and int(slot) < MOST_SLOTS):
+        fail(f'"{slot[:40]}" is no slot; say 0', _PROGRAM)
+    code, _ = ask(
+        directory_of(instance),
+        f"examine {int(slot)}",
+        _TIMEOUT,
+        failed=f"the master of {instance} can't be asked",
+        remedy=f"sudo memunit examine {instance} {slot}",
+    )
+    return code

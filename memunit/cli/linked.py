@@ -1,0 +1,130 @@
+"""What the commands that ask a master have in common: an instance by its name, and each way in which that can fail."""
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from memunit.account.text import clean
+from memunit.cli.link import Link, Refused, path_of
+from memunit.cli.usage import Parser, fail
+from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, OK
+from memunit.core.names import bad_instance, instance_of, is_instance
+from memunit.core.problems import Problem
+
+# Seconds within which a master answers: within one pass of its loop, or it hangs.
+PATIENCE = 5.0
+EXIT_CODES = """\
+exit codes: 0 done, 64 wrong command line or refused by the master, 69 not running, or a master that does not answer,
+77 only root and the service's own user may ask"""
+_SERVICE = "org.varlink.service."
+
+
+class Failed(Exception):
+    """The command can't do what was asked: one line, and the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def asker(name: str, description: str, epilog: str) -> Parser:
+    """A parser with INSTANCE first, and --json."""
+    parser = Parser(f"memunit {name}", description, epilog=f"{epilog}\n\n{EXIT_CODES}")
+    parser.add_argument("--json", action="store_true", help="print JSON, for a program")
+    parser.add_argument("instance", metavar="INSTANCE", help="which")
+    return parser
+
+
+def named(text: str, program: str) -> str:
+    """The instance that a person means; also by the name of its unit. Raises SystemExit with 64."""
+    name = instance_of(text)
+    if not is_instance(name):
+        fail(str(Problem("", "", *bad_instance(name))), program)
+    return name
+
+
+def connected(instance: str, timeout: float = PATIENCE) -> Link:
+    """A connection to the master of this instance. Raises Failed."""
+    try:
+        return Link(path_of(instance), timeout)
+    except OSError as error:
+        raise failure(instance, error) from None
+
+
+def failure(instance: str, error: OSError) -> Failed:
+    """What is wrong with a connection, and what to do."""
+    if isinstance(error, PermissionError):
+        who = f"only root and the service's own user may ask the master of {instance}"
+        return Failed(f"{who}; put sudo before the command", EX_NOPERM)
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+        text = f"{instance} is not running, or its master is of a version without an interface"
+        return Failed(f"{text}; memunit why {instance} says more", EX_UNAVAILABLE)
+    if isinstance(error, TimeoutError):
+        text = f"the master of {instance} does not answer: {error.strerror}"
+        return Failed(f"{text}; systemctl restart memunit@{instance} ends it", EX_UNAVAILABLE)
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return Failed(f"the master of {instance} has hung up before it answered; try again", EX_UNAVAILABLE)
+    why = error.strerror or str(error)
+    return Failed(f"the master of {instance} can't be asked: {error.filename or ''}: {why}", EX_UNAVAILABLE)
+
+
+def told(instance: str, refused: Refused) -> Failed:
+    """What a master has refused, in words."""
+    reason = refused.parameters.get("reason")
+    if isinstance(reason, str):
+        setting = refused.parameters.get("setting")
+        text = (
+            f"{setting}: {reason}" if isinstance(setting, str) and not reason.startswith(setting) else reason
+        )
+        return Failed(f"{instance}: {text}", EX_USAGE)
+    if refused.error.startswith(_SERVICE) and refused.error.endswith(("MethodNotFound", "InterfaceNotFound")):
+        text = f"the master of {instance} is of another version of memunit and does not know this"
+        return Failed(f"{text}; memunit reexec {instance} brings it up to date", EX_UNAVAILABLE)
+    return Failed(
+        f"{instance}: the master refuses: {refused.error} {refused.parameters or ''}".rstrip(), EX_USAGE
+    )
+
+
+def run(instance: str, work: Callable[[Link], int], timeout: float = PATIENCE) -> int:
+    """Do `work` with a connection; returns its exit code, or prints the one line of what has failed."""
+    try:
+        with connected(instance, timeout) as link:
+            try:
+                return work(link)
+            except Refused as refused:
+                raise told(instance, refused) from None
+            except OSError as error:
+                raise failure(instance, error) from None
+    except Failed as failed:
+        say(str(failed))
+        return failed.code
+    except KeyboardInterrupt:
+        return 130
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"memunit: {clean(text, 1500)}\n")
+    sys.stderr.flush()
+
+
+def name_of(worker: dict[str, Any]) -> str:
+    """ "0.6"."""
+    return f"{worker.get('slot')}.{worker.get('generation')}"
+
+
+__all__ = [
+    "OK",
+    "Failed",
+    "Link",
+    "Refused",
+    "asker",
+    "connected",
+    "failure",
+    "name_of",
+    "named",
+    "run",
+    "say",
+    "told",
+]

@@ -1,0 +1,132 @@
+"""What the commands that read afterwards have in common: options, the journal, and all facts of an instance."""
+
+import re
+import sys
+import time
+from collections.abc import Sequence
+
+from memunit.account.entries import Entry
+from memunit.account.facts import DAY, Facts
+from memunit.account.lives import build
+from memunit.account.source import Journal, Unreadable
+from memunit.account.text import clean
+from memunit.account.units import Unit, answers, loaded, units
+from memunit.cli.files import configured, instance_path, load_file
+from memunit.cli.usage import Parser, fail
+from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.names import bad_instance, instance_of, is_instance
+from memunit.core.problems import Problem, SettingsError
+from memunit.core.quantity import QuantityError, parse_time
+from memunit.core.settings import Settings
+
+_CLOCK = re.compile(r"(?:(\d{4})-(\d{2})-(\d{2}))?[ T]?(?:(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+
+_TIMES = 'say "2h", "3 days", "14:30" or "2026-11-28 14:30"'
+
+
+class Refused(Exception):
+    """The command can't do what was asked: one line, and the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        self.code = code
+        super().__init__(text)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"memunit: {clean(text)}\n")
+    sys.stderr.flush()
+
+
+def reader(name: str, description: str, epilog: str) -> Parser:
+    """A parser with --json, and --journal."""
+    parser = Parser(f"memunit {name}", description, epilog=epilog)
+    parser.add_argument("--json", action="store_true", help="print JSON, for a program")
+    parser.add_argument(
+        "--journal",
+        metavar="PATH",
+        help="read the journal in this folder, or this file, and not the machine's",
+    )
+    return parser
+
+
+def instance_named(text: str, program: str) -> str:
+    """The instance that a person means; also by the name of its unit. Raises SystemExit with 64."""
+    name = instance_of(text)
+    if not is_instance(name):
+        fail(str(Problem("", "", *bad_instance(name))), program)
+    return name
+
+
+def since(text: str, now: float, program: str) -> float:
+    """A time in seconds of CLOCK_REALTIME: a span before now as in "2h" or "3 days", or a date and time of day.
+
+    Raises SystemExit with 64.
+    """
+    try:
+        return max(0.0, now - parse_time(text.removeprefix("-").removesuffix(" ago"), endless=False))
+    except QuantityError:
+        pass
+    if text == "today":
+        text = time.strftime("%Y-%m-%d", time.localtime(now))
+    found = _CLOCK.fullmatch(text.strip())
+    if found is None or not (found[1] or found[4]):
+        fail(f'--since: "{clean(text, 40)}" is no time; {_TIMES}', program)
+    year, month, day, hour, minute, second = (int(each) if each else 0 for each in found.groups())
+    if not found[1]:
+        year, month, day = time.localtime(now)[:3]
+    try:
+        return max(0.0, time.mktime((year, month, day, hour, minute, second, 0, 0, -1)))
+    except (ValueError, OverflowError):
+        fail(f'--since: "{clean(text, 40)}" is no time of this calendar; {_TIMES}', program)
+
+
+def known(instance: str, place: str | None) -> Unit:
+    """The unit of an instance that there is. Raises Refused for one of which nothing is known."""
+    unit = units([instance]).get(instance) or Unit(instance)
+    there = unit.runs or unit.active not in ("", "inactive") or unit.listening
+    if not (there or place or instance in configured()):
+        text = (
+            f'there is no instance "{instance}": no {instance_path(instance)}, and no unit of it runs; memunit status '
+            "shows which there are"
+        )
+        raise Refused(text, EX_UNAVAILABLE)
+    return unit
+
+
+def settings_of(instance: str) -> tuple[str, Settings | None, list[Problem]]:
+    """The path of an instance's file, what it says, and what is wrong with it."""
+    path = instance_path(instance)
+    try:
+        parsed = load_file(path)
+    except SettingsError as error:
+        return str(path), None, list(error.problems)
+    return str(path), parsed.settings, list(parsed.problems)
+
+
+def facts_of(
+    unit: Unit, entries: Sequence[Entry], now: float, *, begin: float | None = None, ask: bool = False
+) -> Facts:
+    """All that is known of one instance; with `ask` also whether its master answers."""
+    file, settings, problems = settings_of(unit.instance)
+    account = build(unit.instance, entries, now - DAY if begin is None else begin, now)
+    silent = answers(unit.instance) if ask and unit.runs else ""
+    return Facts(unit, account, now, file, settings, problems, silent)
+
+
+def read(place: str | None, instance: str | None, begin: float) -> list[Entry]:
+    """The entries since `begin`. Raises Refused."""
+    try:
+        return list(Journal(place).entries(instance, begin))
+    except Unreadable as error:
+        raise Refused(str(error), error.code) from None
+
+
+def names() -> list[str]:
+    """All instances: those with a file, and those that systemd has loaded."""
+    return sorted({*configured(), *loaded()})
+
+
+def counts_in_words(counts: dict[str, int]) -> str:
+    """ "12 memory-limit, 1 watchdog"."""
+    return ", ".join(f"{count} {clean(cause, 30)}" for cause, count in counts.items())

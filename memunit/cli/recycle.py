@@ -1,0 +1,96 @@
+"""`memunit recycle INSTANCE [SLOT|PID]`: replace the workers of an instance, one after the other, or one of them.
+
+Exit codes: 0 each is replaced (with --no-wait: the master was told), 64 wrong command line or no such worker, 69 not
+running, or a master that does not answer or stops before that is done, 77 neither root nor the service's own user.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from memunit.account.text import plural
+from memunit.cli import linked
+from memunit.cli.linked import Link
+from memunit.cli.terminal import as_json, emit
+from memunit.cli.usage import Parser, fail
+from memunit.core.exitcodes import EX_UNAVAILABLE, OK
+
+_PROGRAM = "memunit recycle"
+_DESCRIPTION = """\
+Replace all workers of an instance, one after the other, or the one of a slot or with a pid. Each new one is ready
+before the old one is told to stop, and no request is lost. The cause in the journal is "requested". Waits until that is
+done."""
+_EPILOG = """\
+examples:
+  memunit recycle shop             all of them, one after the other
+  memunit recycle shop 0           the worker of slot 0
+  memunit recycle shop 4711        the worker with this pid
+  memunit recycle --no-wait shop   do not wait for it"""
+# Slots are few (1024 at most), and pids of this size are the kernel's own.
+MOST_SLOTS = 1024
+# Seconds between two replies of a master that replaces: a worker's start and its drain, and those before it.
+_LONGEST = 24 * 3600.0
+
+
+def parser() -> Parser:
+    """What may be typed after its name."""
+    made = linked.asker("recycle", _DESCRIPTION, _EPILOG)
+    made.add_argument("worker", metavar="SLOT|PID", nargs="?", help="a worker: its slot, or its pid")
+    made.add_argument("--no-wait", action="store_true", help="return when the master has been told")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
+    chosen = parser().parse_args(arguments)
+    instance = linked.named(chosen.instance, _PROGRAM)
+    wanted = meant(chosen.worker, _PROGRAM)
+
+    def work(link: Link) -> int:
+        with linked.connected(instance) as other:
+            # Before it is asked for: no end is missed.
+            other.follow("Follow")
+            told = other.replies(linked.PATIENCE)
+            next(told)
+            workers = link.call("Recycle", wanted)["workers"]
+            if chosen.no_wait:
+                return _done(workers, chosen.json, "is to be replaced", "are to be replaced")
+            if not chosen.json and len(workers) > 1:
+                emit(f"{plural(len(workers), 'worker')} of {instance} are replaced, one after the other\n")
+            return _wait(instance, other, workers, as_data=chosen.json)
+
+    return linked.run(instance, work)
+
+
+def meant(text: str | None, program: str) -> dict[str, int]:
+    """The parameters that name a worker. Raises SystemExit with 64."""
+    if text is None:
+        return {}
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        fail(f'"{text[:40]}" is neither a slot nor a pid; say 0 or 4711', program)
+    number = int(text)
+    return {"slot": number} if number < MOST_SLOTS else {"pid": number}
+
+
+def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: bool) -> int:
+    """Until none of them is there any more."""
+    left = {(each["slot"], each["generation"]) for each in workers}
+    for told in link.replies(_LONGEST):
+        there = {(each["slot"], each["generation"]) for each in told["workers"]}
+        for end in told["ends"]:
+            if (end["slot"], end["generation"]) in left and not as_data:
+                emit(f"{end['text']}\n")
+        left &= there
+        if not left:
+            return _done(workers, as_data, "is replaced", "are replaced")
+        if told["instance"]["stopping"]:
+            linked.say(f"{instance} is being stopped, and {plural(len(left), 'worker')} of it not replaced")
+            return EX_UNAVAILABLE
+    return EX_UNAVAILABLE
+
+
+def _done(workers: list[dict[str, Any]], as_data: bool, one: str, several: str) -> int:
+    if as_data:
+        return emit(as_json([{key: each[key] for key in ("slot", "generation", "pid")} for each in workers]))
+    names = ", ".join(f"{linked.name_of(each)} (pid {each['pid']})" for each in workers[:8])
+    more = f" and {len(workers) - 8} more" if len(workers) > 8 else ""
+    return emit(f"{names}{more} {one if len(workers) == 1 else several}\n", OK)

@@ -1,0 +1,81 @@
+"""`memunit status [INSTANCE...]`: how all instances are, or these: by the master, or by systemd, kernel and journal.
+
+Exit codes: 0 what was asked for is shown; 64 wrong command line; 69 no such instance, none of the ones named runs, or a
+master that does not answer; 77 the journal may not be read (what else is known is shown).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from memunit.account.text import clean
+from memunit.cli import linked, live
+from memunit.cli.linked import Failed, Refused
+from memunit.cli.tables import fold, render
+from memunit.cli.terminal import Terminal, emit, terminal
+from memunit.cli.usage import Parser
+
+_PROGRAM = "memunit status"
+_DESCRIPTION = """\
+Show how instances are: all of them in a table, or the workers of those that are named. The master of an instance that
+is named is asked; where it does not answer, and for the table of all, systemd, the kernel and the journal are read."""
+_EPILOG = """\
+examples:
+  memunit status              all instances: who serves, who has trouble, in words
+  memunit status shop         the workers of one, with memory against the limit
+  memunit status --json       the same for a program
+
+exit codes: 0 shown, 64 wrong command line, 69 not running, no such instance or no journal,
+77 the journal may not be read (the rest is shown)"""
+_ENDS = 5
+
+
+def parser() -> Parser:
+    """What may be typed after its name."""
+    made = Parser(_PROGRAM, _DESCRIPTION, epilog=_EPILOG)
+    made.add_argument("--json", action="store_true", help="print JSON, for a program")
+    made.add_argument(
+        "--journal",
+        metavar="PATH",
+        help="read the journal in this folder, or this file, and not the machine's",
+    )
+    made.add_argument("instances", metavar="INSTANCE", nargs="*", help="which; all if none is named")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
+    chosen = parser().parse_args(arguments)
+    asked = [linked.named(each, _PROGRAM) for each in chosen.instances]
+    if asked and not (chosen.json or chosen.journal):
+        told = [_asked(each) for each in asked]
+        if all(each is not None for each in told):
+            # All that is shown is known without the journal, whose reading takes its time.
+            at = terminal()
+            return emit("\n".join(_live(each, at) for each in told if each is not None))
+    from memunit.cli.recorded import show  # noqa: PLC0415  takes longer to load than all of the above to run
+
+    return show(asked, chosen.journal, as_data=chosen.json)
+
+
+def _asked(instance: str) -> dict[str, Any] | None:
+    """What the master of this instance tells; None where nobody answers, or it is not ours to ask."""
+    try:
+        with linked.connected(instance) as link:
+            return link.call("Follow")
+    except (OSError, Failed, Refused):
+        return None
+
+
+def _live(told: dict[str, Any], at: Terminal) -> str:
+    instance = told["instance"]
+    said, style = live.headline(instance)
+    text = fold(f"{instance['name']}: {said}", at, hang="  ", style=style) + "\n"
+    text += fold(f"  {clean(instance['status'], 400)}", at) + "\n"
+    columns, rows = live.rows(told, at)
+    if rows:
+        text += "\n" + render(columns, rows, at, plain=True)
+    more = [fold(live.ended(instance), at, hang="  ")]
+    more += [fold(f"  {each}", at, hang="  ") for each in live.last_ends(told, _ENDS)]
+    if instance["trouble"]:
+        more.append(fold(f"memunit why {instance['name']} says what to do", at))
+    return text + "\n" + "".join(f"{line}\n" for line in more)

@@ -1,0 +1,113 @@
+"""`memunit report INSTANCE -o FILE`: what `memunit history` tells, as one page for a browser.
+
+Exit codes: 0 the page is written; 64 wrong command line; 69 no such instance, or no journal; 74 the page could not be
+written; 77 the journal may not be read.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from memunit import __version__
+from memunit.account import series
+from memunit.account.facts import Facts
+from memunit.account.findings import diagnose
+from memunit.account.page import page
+from memunit.account.units import Unit, units
+from memunit.cli.history import as_values, gathered
+from memunit.cli.reading import Refused, instance_named, reader, say, settings_of, since
+from memunit.cli.terminal import as_json, emit
+from memunit.cli.usage import Parser, fail
+from memunit.core.exitcodes import EX_IOERR, OK
+
+_PROGRAM = "memunit report"
+_DESCRIPTION = """\
+Write one page for a browser, that needs nothing else: the memory of each worker over time with limit and ceiling,
+recycles by cause, drain times, the last ends, and what is wrong with what can be done."""
+_EPILOG = """\
+examples:
+  memunit report shop -o report.html
+  memunit report shop --since "3 days" -o report.html
+  ssh host sudo memunit report shop > report.html
+
+exit codes: 0 written, 64 wrong command line, 69 no such instance or no journal, 74 the page can't be written,
+77 the journal may not be read"""
+
+
+def parser() -> Parser:
+    """What may be typed after its name."""
+    made = reader("report", _DESCRIPTION, _EPILOG)
+    made.add_argument("instance", metavar="INSTANCE", help="which")
+    made.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to; -, for stdout, is the default where that is no terminal",
+    )
+    made.add_argument("--since", metavar="TIME", help='from when on, as in 2h, "3 days", 14:30 [24h]')
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
+    chosen = parser().parse_args(arguments)
+    instance = instance_named(chosen.instance, _PROGRAM)
+    output = chosen.output or ("" if sys.stdout.isatty() and not chosen.json else "-")
+    if not output:
+        fail("a page is for a browser; say -o report.html", _PROGRAM)
+    now = time.time()
+    begin = None if chosen.since is None else since(chosen.since, now, _PROGRAM)
+    try:
+        account, settings = gathered(instance, chosen.journal, begin, now)
+    except Refused as refused:
+        say(str(refused))
+        return refused.code
+    if chosen.json:
+        return _write(as_json(as_values(account, settings)), output)
+    limit, ceiling = series.bounds(account.lives)
+    if settings is not None:
+        limit, ceiling = settings.memory.limit or limit, settings.memory.ceiling or ceiling
+    unit = Unit(instance) if chosen.journal else units([instance]).get(instance) or Unit(instance)
+    file, read, problems = settings_of(instance)
+    facts = Facts(unit, account, account.until, file, read, () if chosen.journal else problems)
+    text = page(
+        account,
+        diagnose(facts),
+        limit=limit,
+        ceiling=ceiling,
+        grace=settings.stop.grace if settings else None,
+        version=__version__,
+    )
+    return _write(text, output)
+
+
+def _write(text: str, output: str) -> int:
+    if output == "-":
+        return emit(text, what="the page")
+    path = Path(output)
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe, a device: there is nothing to put in its place.
+            path.write_text(text)
+            return OK
+        # In one step: whoever looks at it has the old page or the new one.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                mask = os.umask(0)
+                os.umask(mask)
+                os.fchmod(file.fileno(), 0o666 & ~mask)
+            Path(name).rename(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        say(f"{output}: the page can't be written: {error.strerror or error}; say -o with another place")
+        return EX_IOERR
+    return OK

@@ -1,0 +1,338 @@
+"""What holds in each pass of policy, whatever the world does: the exploration checks it, and so does `memunit replay`.
+
+Each invariant is a function with a name and a sentence. It looks at one pass, and answers with what is wrong: "" if it
+holds.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+from memunit.core import facts as f
+from memunit.core.actions import Action, Finish, GiveBack, Journal, ReloadResult, Send, Signal, Spawn
+from memunit.core.giving import REST
+from memunit.core.messages import ENDS, Message
+from memunit.core.model import Cause, Phase, WorkerId
+from memunit.core.state import State
+
+T = TypeVar("T")
+_STOPS = (Phase.STOP_SIGTERM, Phase.STOP_SIGKILL)
+# Where a worker may go from each phase; from each it may end too.
+_NEXT = {
+    Phase.STARTING: (Phase.RUNNING, *_STOPS),
+    Phase.RUNNING: _STOPS,
+    Phase.STOP_SIGTERM: (Phase.STOP_SIGKILL,),
+    Phase.STOP_SIGKILL: (),
+}
+# The reasons to tell one that serves to stop for which nobody has to serve in its place first.
+_WITHOUT_HEIR = (Cause.STOP, Cause.SCALE_DOWN)
+
+
+class Look(NamedTuple):
+    """What the invariants want to know of one worker."""
+
+    phase: Phase
+    deadline: float
+    yields_at: float
+    force: Cause | None
+    reason: Cause | None
+    wants: Cause | None
+    holds_slot: bool
+    sampled_at: float
+    give_at: float
+
+
+class Snapshot(NamedTuple):
+    """What they want to know of a state: `step` may take the state itself to pieces."""
+
+    workers: Mapping[WorkerId, Sequence[Any]]
+    """What a Look is made of."""
+    surge: int
+    reversed: bool
+    retry_at: Sequence[float]
+    gate_failures: int
+    gate_retry_at: float
+    tokens: tuple[int, ...]
+    stopping: bool
+    finished: bool
+
+
+_looked = attrgetter(
+    *("phase", "deadline", "yields_at", "force", "reason", "wants", "holds_slot", "sampled_at", "give_at")
+)
+_retry_at = attrgetter("retry_at")
+
+
+def snapshot(state: State) -> Snapshot:
+    """What is to be known of the state before the next pass, and after the last one."""
+    return Snapshot(
+        workers={who: _looked(worker) for who, worker in state.workers.items()},
+        surge=state.policy.surge,
+        reversed=state.surge_reversed,
+        retry_at=list(map(_retry_at, state.slots)),
+        gate_failures=state.gate.failures,
+        gate_retry_at=state.gate.retry_at,
+        tokens=state.rollout.tokens if state.rollout else (),
+        stopping=state.stopping,
+        finished=state.finished,
+    )
+
+
+class Pass:
+    """One pass: what was before, what it was told, when, what it wanted, and what came of it."""
+
+    def __init__(
+        self,
+        before: Snapshot,
+        facts: Sequence[f.Fact],
+        now: float,
+        after: Snapshot,
+        actions: Sequence[Action],
+        deadline: float,
+    ) -> None:
+        self.before, self.facts, self.now = before, facts, now
+        self.after, self.actions, self.deadline = after, actions, deadline
+        then, there = before.workers, after.workers
+        self.changed = [
+            (who, Look._make(looked), Look._make(there[who]))
+            for who, looked in then.items()
+            if who in there and looked != there[who]
+        ]
+        """Who was there before and is there still, and is not as it was."""
+        self.gone = then.keys() - there.keys()
+        self.new = there.keys() - then.keys()
+        self.started = [action.id for action in actions if isinstance(action, Spawn)]
+
+    def of(self, kind: type[T]) -> list[T]:
+        """The actions of a kind."""
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    def slots(self, *phases: Phase) -> list[int]:
+        """The slot of each worker that is in one of these phases afterwards."""
+        return [who.slot for who, looked in self.after.workers.items() if looked[0] in phases]
+
+    def stopping(self) -> list[tuple[WorkerId, float]]:
+        """Who is to end, and when it is to be killed."""
+        return [(who, looked[1]) for who, looked in self.after.workers.items() if looked[0] in _STOPS]
+
+
+Invariant = Callable[[Pass], str]
+
+
+def deadline_is_to_come(done: Pass) -> str:
+    """The next deadline is not in the past: the loop would spin."""
+    return "" if done.deadline >= done.now else f"it is {done.now - done.deadline:g} s ago"
+
+
+def one_of_each_in_a_slot(done: Pass) -> str:
+    """At most one worker of a slot starts, and at most one serves."""
+    for phase in (Phase.STARTING, Phase.RUNNING) if done.changed or done.new else ():
+        slots = done.slots(phase)
+        if len(set(slots)) < len(slots):
+            return f"two are {phase.value} in one slot"
+    return ""
+
+
+def phases_go_forward(done: Pass) -> str:
+    """A worker never comes back to an earlier phase."""
+    for who, then, now in done.changed:
+        if now.phase is not then.phase and now.phase not in _NEXT[then.phase]:
+            return f"{who} went from {then.phase.value} to {now.phase.value}"
+    return ""
+
+
+def names_are_given_once(done: Pass) -> str:
+    """A new worker has a generation that is higher than each that its slot has."""
+    for who in done.started:
+        if any(
+            other.slot == who.slot and other.generation >= who.generation for other in done.before.workers
+        ):
+            return f"{who} is no new name"
+    if len(set(done.started)) < len(done.started):
+        return "one name is given twice"
+    strangers = done.new - set(done.started)
+    return f"{min(strangers)} was never started" if strangers else ""
+
+
+def each_end_is_told_once(done: Pass) -> str:
+    """A worker that is gone has one entry of its end, and one that is there has none."""
+    told = Counter(
+        WorkerId(int(entry.fields["MEMUNIT_SLOT"]), int(entry.fields["MEMUNIT_GENERATION"]))
+        for entry in done.of(Journal)
+        if entry.kind in ENDS or entry.kind is Message.LAUNCH_FAILED
+    )
+    gone = done.gone | (set(done.started) - done.after.workers.keys())
+    for who in told.keys() | gone:
+        if told[who] != (who in gone):
+            return f"{who} has {told[who]} entries"
+    return ""
+
+
+def nobody_is_started_while_it_stops(done: Pass) -> str:
+    """Once the instance stops, nobody is started."""
+    return f"{done.started[0]} was started" if done.after.stopping and done.started else ""
+
+
+def finish_is_the_end(done: Pass) -> str:
+    """The master leaves once, and only when it stops and every worker is gone."""
+    finishes = len(done.of(Finish))
+    if finishes and (done.before.finished or finishes > 1):
+        return "it leaves twice"
+    if finishes and (done.after.workers or not done.after.stopping):
+        return "it leaves workers behind"
+    if done.after.stopping and not done.after.workers and not (finishes or done.before.finished):
+        return "nobody is left, and it stays"
+    return ""
+
+
+def replacement_first(done: Pass) -> str:
+    """One that serves is told to stop when another serves in its slot, or there is no room for two, or for good."""
+    spoke = {fact.id for fact in done.facts if isinstance(fact, f.Stopping)}
+    for who, then, now in done.changed:
+        if then.phase is not Phase.RUNNING or now.phase is not Phase.STOP_SIGTERM:
+            continue
+        allowed = now.holds_slot or now.force or who in spoke or now.reason in _WITHOUT_HEIR
+        if not (allowed or done.after.reversed or who.slot in done.slots(Phase.RUNNING)):
+            return f"{who} was told to stop for {now.reason}, and nobody serves in its slot"
+    return ""
+
+
+def no_surge_is_none(done: Pass) -> str:
+    """With surge 0 nobody is started beside another of its slot that lives, unless SIGKILL has not ended that one."""
+    for started in done.started if done.after.surge == 0 else ():
+        for who, looked in done.after.workers.items():
+            stuck = looked[0] is Phase.STOP_SIGKILL and math.isinf(looked[1])
+            if who.slot == started.slot and who != started and not stuck:
+                return f"{started} was started beside {who}, which is {looked[0].value}"
+    return ""
+
+
+def surge_is_bounded(done: Pass) -> str:
+    """A replacement is started only if, with it, no more than `surge` replacements are under way."""
+    serving = done.slots(Phase.RUNNING) if done.started else []
+    replacing = [who for who in done.started if who.slot in serving]
+    if not replacing:
+        return ""
+    bound = max(1, done.after.surge)
+    # One that has asked for more time (EXTEND_TIMEOUT_USEC=) keeps no other from being replaced once its own is over.
+    extra = sum(
+        looked[0] is Phase.STARTING and who.slot in serving and done.now < looked[2]
+        for who, looked in done.after.workers.items()
+    )
+    return f"with {replacing[0]} there are {extra} of {bound}" if extra > bound else ""
+
+
+def backoff_is_waited_for(done: Pass) -> str:
+    """Nobody is started in a slot before its backoff is over, nor while nothing serves before the gate opens."""
+    if not done.started or any(isinstance(fact, f.Reload) for fact in done.facts):
+        return ""
+    runs = bool(done.slots(Phase.RUNNING))
+    for who in done.started:
+        # What has failed in this pass counts, and what a success or a person has forgiven in it does not.
+        late = done.after.retry_at[who.slot] - done.now
+        if late > 0:
+            return f"{who} was started {late:g} s too early"
+        late = done.after.gate_retry_at - done.now
+        if not runs and done.after.gate_failures and late > 0:
+            return f"{who} was started {late:g} s before the gate opens"
+    return ""
+
+
+def kill_deadlines_stand_still(done: Pass) -> str:
+    """The time at which a stopping worker is killed moves by nothing but its own EXTEND_TIMEOUT_USEC=."""
+    asked = {fact.id for fact in done.facts if isinstance(fact, f.ExtendTimeout)} if done.changed else set()
+    for who, then, now in done.changed:
+        same = then.phase in _STOPS and now.phase is then.phase and now.force is then.force
+        if same and who not in asked and then.deadline < now.deadline < math.inf:
+            return f"that of {who} was moved by {now.deadline - then.deadline:g} s"
+    return ""
+
+
+def nobody_outlives_a_deadline(done: Pass) -> str:
+    """Once a worker's time to end is over, it has been sent the next signal, or is given up."""
+    for who, deadline in done.stopping():
+        if deadline < done.now:
+            return f"{who} is there {done.now - deadline:g} s after its time"
+    return ""
+
+
+def recycles_rest_on_a_sample(done: Pass) -> str:
+    """Nobody is recycled for its memory by a sample that is older than the decision."""
+    for who, then, now in done.changed:
+        if then.wants is None and now.wants is Cause.MEMORY_LIMIT and now.sampled_at < done.now:
+            return f"{who} is to be recycled, and was measured {done.now - now.sampled_at:g} s ago"
+    return ""
+
+
+def who_serves_is_asked_now_and_then(done: Pass) -> str:
+    """A worker is asked to give memory back while it serves, and not twice within a minute."""
+    for action in done.of(GiveBack):
+        then = done.before.workers.get(action.id)
+        there = done.after.workers.get(action.id)
+        if there is None or (
+            there[0] is not Phase.RUNNING and (then is None or then[0] is not Phase.RUNNING)
+        ):
+            return f"{action.id} does not serve, and is asked"
+        if then is not None and done.now - Look._make(then).give_at < REST:
+            return f"{action.id} was asked {done.now - Look._make(then).give_at:g} s ago"
+    return ""
+
+
+def reloads_are_answered_once(done: Pass) -> str:
+    """Whoever asks for a reload is told how it went, once."""
+    waiting = Counter(done.before.tokens)
+    for fact in done.facts:
+        if isinstance(fact, f.Reload | f.ReloadRefused):
+            waiting.update(fact.tokens)
+    if not waiting and not done.after.tokens:
+        return ""
+    waiting.subtract(done.after.tokens)
+    waiting.subtract(token for answer in done.of(ReloadResult) for token in answer.tokens)
+    wrong = [token for token, count in waiting.items() if count]
+    return f"token {wrong[0]} is owed {waiting[wrong[0]]} answers" if wrong else ""
+
+
+def signals_meet_the_living(done: Pass) -> str:
+    """A signal goes to a worker that is there, and SIGKILL only to one that is then stop-sigkill."""
+    for action in done.of(Send):
+        there = done.after.workers.get(action.id)
+        if action.id not in done.before.workers and there is None:
+            return f"{action.id} is nobody"
+        if action.signal is Signal.KILL and there is not None and there[0] is not Phase.STOP_SIGKILL:
+            return f"{action.id} is killed and {there[0].value}"
+    return ""
+
+
+def _named(*invariants: Invariant) -> dict[str, Invariant]:
+    return {each.__name__.replace("_", "-"): each for each in invariants}
+
+
+INVARIANTS: Mapping[str, Invariant] = _named(
+    deadline_is_to_come,
+    one_of_each_in_a_slot,
+    phases_go_forward,
+    names_are_given_once,
+    each_end_is_told_once,
+    nobody_is_started_while_it_stops,
+    finish_is_the_end,
+    replacement_first,
+    surge_is_bounded,
+    backoff_is_waited_for,
+    nobody_outlives_a_deadline,
+    reloads_are_answered_once,
+    signals_meet_the_living,
+    no_surge_is_none,
+    kill_deadlines_stand_still,
+    recycles_rest_on_a_sample,
+    who_serves_is_asked_now_and_then,
+)
+
+
+def broken(done: Pass) -> Iterator[tuple[str, str]]:
+    """The name of each invariant that this pass does not keep, and what is wrong."""
+    for name, invariant in INVARIANTS.items():
+        wrong = invariant(done)
+        if wrong:
+            yield name, wrong

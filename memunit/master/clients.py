@@ -1,0 +1,329 @@
+"""A listening Unix socket and its clients: whole messages from each, in order, and messages to each.
+
+Never blocks, and never grows: whatever a client does or fails to do, it costs what is written here and then its
+connection.
+"""
+
+import contextlib
+import errno
+import math
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from memunit.master.system import identity, prepare_socket_path
+
+# Connections in all, and of those how many may be others' than root's: whoever runs the workers must not keep root out.
+MOST = 128
+MOST_OF_OTHERS = 96
+# Bytes that are read of one client at a time, and how many clients and messages are served in one pass.
+BLOCK = 4096
+CLIENTS_A_PASS = 16
+MESSAGES_A_PASS = 64
+# Seconds after which a client that takes none of what waits for it is hung up on.
+PATIENCE = 30.0
+_BACKLOG = 128
+_PEERCRED = struct.Struct("3i")
+
+
+class Reader(Protocol):
+    """Takes bytes apart into messages. Raises ValueError when nothing good can come any more."""
+
+    @property
+    def pending(self) -> bool: ...
+
+    def feed(self, block: bytes) -> None: ...
+
+    def take(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end (SO_PEERCRED, unix(7)), as it was when it connected."""
+
+    pid: int
+    uid: int
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A connection. It is `busy` from a message that was handed over to `Clients.ready`: its next one waits so long."""
+
+    connection: socket.socket
+    peer: Peer
+    reader: Reader
+    token: int
+    asked: bool = False
+    busy: bool = False
+    ends: bool = False
+    to_send: bytearray = field(default_factory=bytearray)
+    stuck_since: float = math.inf
+    events: int = select.EPOLLIN
+
+
+class Clients:
+    """Has one descriptor for all, which is readable whenever `messages` has something to do."""
+
+    def __init__(self, path: str, reader: Callable[[], Reader], kept: int | None = None) -> None:
+        """Listen at `path`, or go on with the listening descriptor that is `kept` of a predecessor. Raises OSError."""
+        self.path = path
+        self._reader = reader
+        self._listener = self._listening() if kept is None else socket.socket(fileno=kept)
+        self._identity = identity(path)
+        try:
+            self._epoll = select.epoll()
+        except BaseException:
+            self._listener.close()
+            raise
+        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._clients: dict[int, Client] = {}
+        self._by_token: dict[int, Client] = {}
+        self._last_token = 0
+        self._pending: set[int] = set()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def fileno(self) -> int:
+        """The one descriptor."""
+        return self._epoll.fileno()
+
+    def kept(self) -> int:
+        """The descriptor that a successor in this process goes on with. The connections end with this program."""
+        return self._listener.fileno()
+
+    @property
+    def due(self) -> float:
+        """When `messages` has something to do of itself, in seconds of CLOCK_MONOTONIC."""
+        if self._pending:
+            return -math.inf
+        stuck = [client.stuck_since for client in self._clients.values() if client.to_send]
+        return min(stuck, default=math.inf) + PATIENCE
+
+    def reachable(self) -> bool:
+        """Whether the path still leads here."""
+        return self._identity is not None and identity(self.path) == self._identity
+
+    def renew(self) -> None:
+        """Listen anew at the path, whose directory is made too. Raises OSError, also if another listens there."""
+        made = self._listening(socket.SOCK_STREAM)
+        self._epoll.unregister(self._listener.fileno())
+        self._listener.close()
+        self._listener, self._identity = made, identity(self.path)
+        self._epoll.register(made.fileno(), select.EPOLLIN)
+
+    def _listening(self, taken: int = 0) -> socket.socket:
+        prepare_socket_path(self.path, taken=taken)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            made.bind(self.path)
+            os.chmod(self.path, 0o600)
+            made.listen(_BACKLOG)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    # -- in ------------------------------------------------------------------------------------------------------
+
+    def messages(self) -> list[tuple[int, bytes]]:
+        """What has come, as (token, message), of as many clients as a pass has time for. Each wants one `ready`."""
+        found: list[tuple[int, bytes]] = []
+        arrived = False
+        for descriptor, events in self._epoll.poll(0, CLIENTS_A_PASS):
+            if descriptor == self._listener.fileno():
+                arrived = True
+                continue
+            client = self._clients[descriptor]
+            if events & select.EPOLLIN and not client.busy:
+                # Also of one that has hung up: a call that wants no reply is made so.
+                self._receive(client)
+                self._pending.add(client.token)
+            elif events & (select.EPOLLHUP | select.EPOLLERR):
+                self._drop(client)
+            elif events & select.EPOLLOUT:
+                self._flush(client)
+        for token in sorted(self._pending):
+            if len(found) >= MESSAGES_A_PASS:
+                break
+            message = self._take(token)
+            if message is not None:
+                found.append((token, message))
+        now = time.monotonic()
+        for client in [each for each in self._clients.values() if each.to_send]:
+            if now - client.stuck_since >= PATIENCE:
+                self._drop(client)
+        if arrived:
+            # Last: it may drop clients, and their descriptors' numbers are given out again.
+            self._accept()
+        return found
+
+    def _receive(self, client: Client) -> None:
+        try:
+            block = client.connection.recv(BLOCK)
+        except BlockingIOError:
+            return
+        except OSError:
+            block = b""
+        if not block:
+            self._drop(client)
+            return
+        try:
+            client.reader.feed(block)
+        except ValueError:
+            self._drop(client)
+
+    def _take(self, token: int) -> bytes | None:
+        """The next message of this client, if it is its turn."""
+        self._pending.discard(token)
+        client = self._by_token.get(token)
+        if client is None or client.busy or client.ends or client.to_send:
+            return None
+        try:
+            message = client.reader.take()
+        except ValueError:
+            self._drop(client)
+            return None
+        if message is not None:
+            client.asked = client.busy = True
+            self._attend(client)
+        return message
+
+    # -- out -----------------------------------------------------------------------------------------------------
+
+    def peer(self, token: int) -> Peer | None:
+        """Who it is; None for one that is gone."""
+        client = self._by_token.get(token)
+        return None if client is None else client.peer
+
+    def backlog(self, token: int) -> int:
+        """How many bytes wait until this client reads."""
+        client = self._by_token.get(token)
+        return 0 if client is None else len(client.to_send)
+
+    def send(self, token: int, message: bytes) -> None:
+        """Send a message, now or when the client reads. One that is gone misses it."""
+        client = self._by_token.get(token)
+        if client is not None and message:
+            if not client.to_send:
+                client.stuck_since = time.monotonic()
+            client.to_send += message
+            self._flush(client)
+
+    def ready(self, token: int) -> None:
+        """Its message is answered: the next one may come."""
+        client = self._by_token.get(token)
+        if client is not None:
+            client.busy = False
+            self._attend(client)
+
+    def hang_up(self, token: int) -> None:
+        """End the connection, once what waits for the client is sent."""
+        client = self._by_token.get(token)
+        if client is not None:
+            client.ends = True
+            self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        try:
+            while client.to_send:
+                sent = client.connection.send(client.to_send)
+                del client.to_send[:sent]
+                client.stuck_since = time.monotonic()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(client)
+            return
+        if client.ends and not client.to_send:
+            self._drop(client)
+        else:
+            self._attend(client)
+
+    def _attend(self, client: Client) -> None:
+        """What is waited for: that it reads, or else that it says more."""
+        if client.reader.pending and not (client.to_send or client.busy or client.ends):
+            self._pending.add(client.token)
+        events = select.EPOLLOUT if client.to_send else 0 if client.busy or client.ends else select.EPOLLIN
+        if events != client.events:
+            client.events = events
+            self._epoll.modify(client.connection.fileno(), events)
+
+    # -- come and go -------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Hang up on everybody and take the path away."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        if self._listener.fileno() >= 0:
+            self._epoll.close()
+            os.close(self._spare)
+            self._listener.close()
+            if self.reachable():
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+
+    def _accept(self) -> None:
+        for _ in range(CLIENTS_A_PASS):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
+                return
+            connection.setblocking(False)
+            peer = peer_of(connection)
+            if peer.uid not in (0, os.geteuid()) or not self._has_room(peer):
+                connection.close()
+                continue
+            self._last_token += 1
+            client = Client(connection, peer, self._reader(), self._last_token)
+            self._clients[connection.fileno()] = self._by_token[client.token] = client
+            self._epoll.register(connection.fileno(), client.events)
+
+    def _has_room(self, peer: Peer) -> bool:
+        """Whether it finds a place; the one that has been silent the longest makes room."""
+        others = sum(client.peer.uid != 0 for client in self._clients.values())
+        full = len(self._clients) >= MOST
+        if not full and (peer.uid == 0 or others < MOST_OF_OTHERS):
+            return True
+        mine = [each for each in self._clients.values() if peer.uid == 0 or each.peer.uid != 0]
+        silent = next((client for client in mine if not client.asked), None)
+        if silent is None:
+            return False
+        self._drop(silent)
+        return True
+
+    def _turn_away(self) -> None:
+        """Out of descriptors: hang up on the next one, or the listener would stay readable and the loop spin."""
+        with contextlib.suppress(OSError):
+            os.close(self._spare)
+            self._listener.accept()[0].close()
+        self._spare = -1
+        # Where the whole machine is out of files, somebody else may have taken the one that was given back.
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop(self, client: Client) -> None:
+        descriptor = client.connection.fileno()
+        if self._by_token.pop(client.token, None) is None:
+            return
+        del self._clients[descriptor]
+        self._pending.discard(client.token)
+        # By hand: a child that is between fork and exec may hold the connection a moment longer.
+        self._epoll.unregister(descriptor)
+        client.connection.close()
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who has connected."""
+    pid, uid, _ = _PEERCRED.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    )
+    return Peer(pid, uid)

@@ -1,0 +1,174 @@
+"""A master may end at any moment: what the one after it needs is in a file, or is passed on to itself.
+
+There is one way back for all that can happen. After a SIGKILL or a hang, a successor reads the file. After an
+exception, and for an upgrade, the master executes itself anew and finds the same text, and with it what an execve(2)
+keeps.
+"""
+
+import contextlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from memunit.core import facts as f
+from memunit.core import handover
+from memunit.core.actions import Action, Send, Signal
+from memunit.core.adoption import texts_are_known
+from memunit.core.codec_forms import CodecError
+from memunit.core.handover import Handover, Unusable
+from memunit.core.model import Phase, WorkerId
+from memunit.core.state import State
+from memunit.master import system
+from memunit.master.filenames import WORKERS
+from memunit.master.kept import Course, Passed, course_codec, passed_codec
+from memunit.master.processes import Processes
+from memunit.master.setting import Configuration
+
+_LARGEST = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What a master finds when it begins."""
+
+    left: Handover | None = None
+    # Given if the one before was this process, and what it has passed on can be read.
+    passed: Passed | None = None
+    # Given if policy is to go on where it was.
+    course: Course | None = None
+    trouble: str = ""
+    """Why there may be workers that nobody can tell of."""
+
+
+def inherit(text: bytes | None, directory: str | None) -> Inherited:
+    """What is there: `text` is what was passed on (reexec.received), `directory` where the file is kept."""
+    if text is None:
+        return _from_file(directory)
+    first, _, rest = text.partition(b"\n")
+    second, _, third = rest.partition(b"\n")
+    try:
+        left = handover.read(first, system.boot_id())
+        if left is None or not texts_are_known(left):
+            raise Unusable("it names what this version does not know")
+    except Unusable as error:
+        return Inherited(trouble=f"what the master has passed on to itself can't be used: {error}")
+    passed = course = None
+    with contextlib.suppress(CodecError):
+        passed = passed_codec().loads(second)
+        version, _, said = third.partition(b" ")
+        if version.decode("ascii", "replace") == course_codec().version:
+            course = course_codec().loads(said)
+    return Inherited(left=left, passed=passed, course=course)
+
+
+def _from_file(directory: str | None) -> Inherited:
+    if directory is None:
+        return Inherited()
+    path = os.path.join(directory, WORKERS)
+    try:
+        # A worker has our user, and may have put anything there: a FIFO would be waited for.
+        with open(path, "rb", opener=_opened) as file:
+            left = handover.read(file.read(_LARGEST), system.boot_id())
+        if left is not None and not texts_are_known(left):
+            raise Unusable("it names what this version does not know")
+    except FileNotFoundError:
+        return Inherited()
+    except OSError as error:
+        return Inherited(trouble=f"{path} can't be read: {error.strerror}")
+    except Unusable as error:
+        return Inherited(trouble=f"{path} can't be used: {error}")
+    if left is None or not (left.workers or left.zygotes):
+        return Inherited()
+    return Inherited(left=left)
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+class HandoverFile:
+    """The file, replaced in one step each time. Nothing here raises: what can't be kept is a worse successor."""
+
+    def __init__(self, directory: str | None) -> None:
+        """Kept in `directory`, or nowhere."""
+        self._path = None if directory is None else os.path.join(directory, WORKERS)
+        self._kept = ""
+
+    def save(self, text: str) -> None:
+        """Keep this from now on."""
+        if self._path is None or text == self._kept:
+            return
+        self._kept = text
+        new = f"{self._path}.new"
+        try:
+            descriptor = os.open(
+                new,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+                0o600,
+            )
+            try:
+                data = text.encode()
+                while data:
+                    data = data[os.write(descriptor, data) :]
+            finally:
+                os.close(descriptor)
+            os.replace(new, self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+
+    def remove(self) -> None:
+        """Nobody is left."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def written(left: Handover) -> str:
+    """The text of the file, and the first line of what is passed on."""
+    return handover.write(left, system.boot_id())
+
+
+def passed_on(left: str, passed: Passed | None, course: Course | None) -> bytes:
+    """What `inherit` reads; what can't be written is left out, and its place taken by the next simpler way."""
+    lines = [left]
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        if passed is not None:
+            lines.append(passed_codec().dumps(passed))
+            if course is not None:
+                lines.append(f"{course_codec().version} {course_codec().dumps(course)}")
+    return "\n".join(lines).encode("ascii")
+
+
+def first_revision(configuration: Configuration, inherited: Inherited) -> dict[int, Configuration]:
+    """The configurations by their revisions that a master begins with."""
+    if inherited.passed is None:
+        return {1: configuration}
+    return dict(inherited.passed.configurations)
+
+
+def again(state: State) -> list[Action]:
+    """What those that stop are told once more: whether they were told is not known."""
+    signals = {Phase.STOP_SIGTERM: Signal.TERM, Phase.STOP_SIGKILL: Signal.KILL}
+    return [Send(each.id, signals[each.phase]) for each in state.workers.values() if each.phase in signals]
+
+
+def reconciled(
+    state: State, facts: Sequence[f.Fact], processes: Processes, there: Collection[WorkerId]
+) -> list[f.Fact]:
+    """What policy has not heard of its workers, by the processes that are `there`, and would never hear."""
+    heard = {(type(fact), fact.id) for fact in facts if isinstance(fact, f.WorkerFact)}
+    found: list[f.Fact] = []
+    for worker in state.workers.values():
+        who = worker.id
+        if (f.Exited, who) in heard or (f.SpawnFailed, who) in heard or processes.awaits(who):
+            continue
+        if who in there:
+            pid = processes.pid(who)
+            if not worker.pid and pid and (f.Spawned, who) not in heard:
+                found.append(f.Spawned(who, pid))
+        elif worker.pid or (f.Spawned, who) in heard:
+            found.append(f.Exited(who, "unknown", 0))
+        else:
+            found.append(f.SpawnFailed(who, "memunit itself has failed while it was started"))
+    return found

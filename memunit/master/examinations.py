@@ -1,0 +1,115 @@
+"""Which worker is examined at its end, how much that may take, and what is told of it."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from memunit.core import leak
+from memunit.core.actions import Journal
+from memunit.core.board import Board, Reason, Stage, reason_of
+from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.messages import Message
+from memunit.core.model import Worker, WorkerId
+from memunit.master import leakfiles
+from memunit.master.doors import Doors
+from memunit.master.report import Reporter
+from memunit.master.setting import Configuration
+
+# So many reports that say the same, one after the other, and then only each EACH-th recycle is examined, or the first
+# one after AGAIN seconds.
+_ALIKE = 3
+_EACH = 8
+_AGAIN = 3600.0
+# What of the room under its ceiling a worker may take for its examination.
+_OF_ROOM = 2
+
+
+class Examinations:
+    """Those of one master. What is not told when it executes itself anew is told by nobody; a report is no promise."""
+
+    def __init__(self, report: Reporter, doors: Doors, directory: str | None) -> None:
+        """Reports are kept in `directory`, if there is one."""
+        self._report = report
+        self._doors = doors
+        self._directory = directory
+        self._asked: dict[WorkerId, list[int]] = {}
+        self._last: deque[leak.Leak] = deque(maxlen=_ALIKE)
+        self._left_out = 0
+        self._at = -math.inf
+        self._unwritable = False
+
+    def ask(self, worker: Worker, configuration: Configuration, token: int) -> str:
+        """Somebody wants this worker replaced and examined, and its result at `token`; why that can't be, or ""."""
+        if not configuration.examine_time:
+            return "workers of this instance are not examined: examine.time is 0, or the app is a command or Node's"
+        self._asked.setdefault(worker.id, []).append(token)
+        return ""
+
+    def order(self, worker: Worker, configuration: Configuration) -> tuple[Reason, float, int]:
+        """Why this worker is told to stop, and the seconds and bytes for its examination; 0 for none."""
+        reason = Reason.EXAMINE if worker.id in self._asked else reason_of(worker.reason)
+        seconds = configuration.examine_time
+        wanted = reason is Reason.EXAMINE or (
+            reason in (Reason.MEMORY_LIMIT, Reason.PRESSURE) and self._is_due(time.monotonic())
+        )
+        if not (wanted and seconds):
+            return reason, 0.0, 0
+        memory = configuration.examine_memory
+        if worker.ceiling is not None and worker.memory is not None:
+            memory = min(memory, max(0, worker.ceiling - worker.memory) // _OF_ROOM)
+        return reason, seconds, memory
+
+    def tell(self, end: Journal, board_of: Callable[[WorkerId], Board | None]) -> None:
+        """A worker has ended, as the entry `end` has told; `board_of` gives what stood on its page."""
+        slot, generation = int(end.fields["MEMUNIT_SLOT"]), int(end.fields["MEMUNIT_GENERATION"])
+        who = WorkerId(slot, generation)
+        board, tokens = board_of(who), self._asked.pop(who, [])
+        name = f"{slot}.{generation} (pid {end.fields['MEMUNIT_WORKER_PID']})"
+        found = None if board is None or board.report is None else leak.decode(board.report)
+        if found is not None:
+            text = leak.sentence(found, name)
+        else:
+            text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
+        if found is not None or (board is not None and board.stage in (Stage.EXAMINING, Stage.GAVE_UP)):
+            known = ("MEMUNIT_SLOT", "MEMUNIT_GENERATION", "MEMUNIT_WORKER_PID")
+            fields = {field: end.fields[field] for field in known}
+            if found is not None:
+                fields |= {**leak.fields(found), **self._save(end, found)}
+                self._last.append(found)
+                self._at = time.monotonic()
+            self._report.entry(Journal(kind=Message.EXAMINED, message=text, fields=fields))
+        self._doors.reply(tokens, EX_UNAVAILABLE if found is None else 0, text)
+
+    def _is_due(self, now: float) -> bool:
+        alike = len(self._last) == _ALIKE and all(leak.same(each, self._last[0]) for each in self._last)
+        self._left_out += 1
+        if alike and self._left_out < _EACH and now - self._at < _AGAIN:
+            return False
+        self._left_out = 0
+        return True
+
+    def _save(self, end: Journal, found: leak.Leak) -> dict[str, str]:
+        """Keep the whole of a report; the field that tells where."""
+        if self._directory is None:
+            return {}
+        worker = f"{end.fields['MEMUNIT_SLOT']}.{end.fields['MEMUNIT_GENERATION']}"
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        known = {
+            "worker": worker,
+            "pid": end.fields["MEMUNIT_WORKER_PID"],
+            "cause": end.fields["MEMUNIT_CAUSE"],
+            "uptime_usec": end.fields["MEMUNIT_UPTIME_USEC"],
+            "ended": int(time.time()),
+        }
+        try:
+            path = leakfiles.save(self._directory, f"{stamp}-{worker}", {**found.details, **known})
+        except OSError as error:
+            if not self._unwritable:
+                why = f"{error.filename or self._directory}: {error.strerror}"
+                text = f"Reports of what grew are not kept, for they can't be written: {why}"
+                self._report.warn(Message.CONFIGURATION, text)
+            self._unwritable = True
+            return {}
+        self._unwritable = False
+        return {"MEMUNIT_LEAK_REPORT": path}

@@ -1,0 +1,406 @@
+"""The master's interface: calls from clients to facts, and what comes of them to replies. docs/interface.md tells all.
+
+What a client asks for is a fact for policy like any other: it is recorded, and can be replayed.
+"""
+
+import math
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memunit import __version__
+from memunit.core import facts as f
+from memunit.core import interfaces, shown, varlink
+from memunit.core.actions import Journal
+from memunit.core.adjusting import CantSet, adjusted, cannot_scale
+from memunit.core.board import Glance
+from memunit.core.messages import Message
+from memunit.core.model import WorkerId
+from memunit.core.state import State
+from memunit.core.varlink import Call, Malformed, Refused, invalid
+from memunit.master.clients import Clients, Peer
+from memunit.master.dumps import Dump, Dumps
+from memunit.master.report import Reporter
+from memunit.master.setting import Setting
+
+# Seconds from one reply to who follows to the next.
+REST = 1.0
+_MOST_ENDS = 16
+_MOST_COUNTED = 4096
+_HOUR = 3600.0
+_PLANNED = ("stop", "scale-down")
+
+Answer = Callable[[State], Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class _Follower:
+    """Which ends it was told of, by number, and how many replies it has not read in time."""
+
+    ends: int
+    missed: int = 0
+
+
+class Interface:
+    """Nothing is served where there is no socket."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        clients: Clients | None,
+        dumps: Dumps,
+        report: Reporter,
+        look: Callable[[WorkerId], Glance | None] = lambda _: None,
+    ) -> None:
+        """`look` gives what a worker has in work."""
+        self._at, self._clients, self._dumps, self._report = setting, clients, dumps, report
+        self._look = look
+        self._followers: dict[int, _Follower] = {}
+        self._answers: list[tuple[int, Call, Answer]] = []
+        self._reloads: list[int] = []
+        # Of each that waits for a reload, its call; of each that waits for stacks, whose they are.
+        self._waiting: dict[int, Call] = {}
+        self._stacks: dict[int, list[dict[str, Any]]] = {}
+        self._ends: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MOST_ENDS)
+        self._ended = 0
+        self._hour: deque[tuple[float, str]] = deque(maxlen=_MOST_COUNTED)
+        self._told: tuple[Any, Any, int] | None = None
+        self._told_at = -math.inf
+        self._news = False
+
+    @property
+    def due(self) -> float:
+        """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
+        if self._clients is None:
+            return math.inf
+        due = min(self._clients.due, self._dumps.due)
+        return min(due, self._told_at + REST) if self._news and self._followers else due
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def facts(self, ready: Collection[int], state: State) -> list[f.Fact]:
+        """Serve whoever has asked for something; what that is for policy."""
+        clients = self._clients
+        if clients is None:
+            return []
+        idle = clients.fileno() not in ready and not self._dumps.waits
+        if idle and time.monotonic() < clients.due:
+            return []
+        found: list[f.Fact] = []
+        for token, message in clients.messages():
+            try:
+                call = varlink.parse(message)
+            except Malformed:
+                clients.hang_up(token)
+                continue
+            try:
+                found += self._begin(token, call, state)
+            except Refused as refused:
+                self._answer(token, call, varlink.error(refused))
+        dumps = self._dumps.done()
+        for dump in dumps:
+            self._dumped(dump)
+        for asker in {dump.token[0] for dump in dumps}:
+            self._finish_stacks(asker)
+        return found
+
+    def reloads(self) -> list[int]:
+        """The tokens of those who have asked for a reload; they are negative, those of the control socket are not."""
+        asked, self._reloads = self._reloads, []
+        return asked
+
+    def _begin(self, token: int, call: Call, state: State) -> list[f.Fact]:
+        methods = _METHODS.get(call.interface)
+        if methods is None:
+            raise Refused(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": call.interface})
+        if call.name not in methods:
+            raise Refused(f"{varlink.SERVICE}.MethodNotFound", {"method": call.method})
+        changes, method = methods[call.name]
+        assert self._clients is not None
+        peer = self._clients.peer(token)
+        if peer is None:
+            return []
+        parameters = dict(call.parameters)
+        facts = method(self, token, call, parameters, state) or []
+        if changes:
+            self._say(peer, call, facts)
+        return list(facts)
+
+    def _now(self, token: int, call: Call, parameters: Mapping[str, Any]) -> None:
+        self._answer(token, call, varlink.reply(parameters))
+
+    def _answer(self, token: int, call: Call, message: bytes) -> None:
+        assert self._clients is not None
+        if not call.oneway:
+            self._clients.send(token, message)
+        self._clients.ready(token)
+
+    def _say(self, peer: Peer, call: Call, facts: list[f.Fact]) -> None:
+        """Who has asked for what stands in the journal, before what comes of it."""
+        recycled = [fact.id for fact in facts if isinstance(fact, f.RecycleRequested)]
+        what = ", ".join(f"{who.slot}.{who.generation}" for who in recycled[:16])
+        more = " and more" if len(recycled) > 16 else ""
+        about = f" ({what}{more})" if what else ""
+        text = f"{call.name} is asked for by uid {peer.uid} (pid {peer.pid}){about}"
+        self._report.entry(Journal(kind=Message.ASKED, message=text))
+
+    def _info(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        told = {
+            "vendor": "memunit",
+            "product": f"memunit {self._at.instance}",
+            "version": __version__,
+            "url": "https://example.org/memunit",
+            "interfaces": list(interfaces.DESCRIPTIONS),
+        }
+        self._now(token, call, told)
+
+    def _description(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        name = parameters.pop("interface", None)
+        _no_more(parameters)
+        if not isinstance(name, str):
+            raise invalid("interface")
+        text = interfaces.DESCRIPTIONS.get(name)
+        if text is None:
+            raise Refused(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": name[:255]})
+        self._now(token, call, {"description": text})
+
+    def _ping(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        self._now(token, call, {})
+
+    def _level(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        level = shown.whole(parameters, "level")
+        _no_more(parameters)
+        if level is not None and level > 7:
+            raise invalid("level")
+        self._report.level = 7 if level is None else level
+        self._now(token, call, {})
+
+    def _environment(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        try:
+            block = [os.fsencode(f"{name}={value}").decode("utf-8") for name, value in os.environ.items()]
+        except UnicodeError:
+            raise Refused(f"{interfaces.SYSTEMD}.InconsistentEnvironment") from None
+        self._now(token, call, {"environment": block})
+
+    def _describe(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        self._now(token, call, {"instance": self._instance(state)})
+
+    def _workers(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        slot = shown.whole(parameters, "slot")
+        _no_more(parameters)
+        found = [each for each in shown.workers(state) if slot in (None, each["slot"])]
+        self._now(token, call, {"workers": self._at_work(found)})
+
+    def _follow(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        told = {
+            "instance": self._instance(state),
+            "workers": self._at_work(shown.workers(state)),
+            "ends": [end for _, end in self._ends],
+            "missed": 0,
+        }
+        if not call.more:
+            self._now(token, call, told)
+            return
+        assert self._clients is not None
+        self._followers[token] = _Follower(self._ended)
+        self._clients.send(token, varlink.reply(told, continues=True))
+
+    def _recycle(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> list[f.Fact]:
+        found = shown.chosen(state, parameters)
+        _no_more(parameters)
+        if state.stopping:
+            raise Refused(f"{interfaces.INSTANCE}.NoSuchWorker", {"reason": "the service is being stopped"})
+        names = [one.id for one in found]
+
+        def answer(after: State) -> Mapping[str, Any]:
+            return {"workers": [shown.worker(after.workers[who]) for who in names if who in after.workers]}
+
+        self._answers.append((token, call, answer))
+        return [f.RecycleRequested(who) for who in names]
+
+    def _scale(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> list[f.Fact]:
+        count = shown.whole(parameters, "count")
+        _no_more(parameters)
+        if count is None:
+            raise invalid("count")
+        why = "the service is being stopped" if state.stopping else cannot_scale(state, count)
+        if why:
+            raise Refused(f"{interfaces.INSTANCE}.CantScale", {"reason": why})
+        self._answers.append((token, call, lambda after: {"count": after.count}))
+        return [f.ScaleTo(count)]
+
+    def _set(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> list[f.Fact]:
+        settings = parameters.pop("settings", None)
+        _no_more(parameters)
+        if not isinstance(settings, dict) or not settings:
+            raise invalid("settings")
+        if any(not isinstance(text, str) or len(text) > 100 for text in settings.values()):
+            raise invalid("settings")
+        try:
+            if state.stopping:
+                raise CantSet(next(iter(settings))[:60], "the service is being stopped")
+            adjusted(state, settings)
+        except CantSet as error:
+            told = {"setting": error.setting, "reason": error.why}
+            raise Refused(f"{interfaces.INSTANCE}.CantSet", told) from None
+        self._answers.append((token, call, lambda after: {"settings": dict(after.settings)}))
+        return [f.Adjust(settings)]
+
+    def _reload(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        _no_more(parameters)
+        self._waiting[token] = call
+        self._reloads.append(-token)
+
+    def _ask_stacks(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
+        found = shown.chosen(state, parameters)
+        _no_more(parameters)
+        asked = [one for one in found if one.tells_stacks]
+        if not asked:
+            why = "no Python worker of asgi, wsgi or callable is among those that are meant"
+            raise Refused(f"{interfaces.INSTANCE}.NoStacks", {"reason": why})
+        self._waiting[token] = call
+        self._stacks[token] = []
+        for one in asked:
+            name = {"slot": one.id.slot, "generation": one.id.generation, "pid": one.pid}
+            why = self._dumps.begin((token, *one.id), one.pid)
+            self._stacks[token].append({**name, "text": why, "complete": False})
+        self._finish_stacks(token)
+
+    def _dumped(self, dump: Dump) -> None:
+        asker, slot, generation = dump.token
+        for told in self._stacks.get(asker, ()):
+            if (told["slot"], told["generation"]) == (slot, generation):
+                told["text"], told["complete"] = dump.text, dump.complete
+
+    def _finish_stacks(self, token: int) -> None:
+        if token in self._stacks and not self._dumps.awaits(token):
+            call = self._waiting.pop(token)
+            self._now(token, call, {"stacks": self._stacks.pop(token)})
+
+    # -- what comes of it ----------------------------------------------------------------------------------
+
+    def ended(self, entry: Journal, now: float) -> None:
+        """A worker has ended: this is the entry."""
+        self._ended += 1
+        end = {
+            "slot": entry.fields.get("MEMUNIT_SLOT", 0),
+            "generation": entry.fields.get("MEMUNIT_GENERATION", 0),
+            "cause": entry.fields.get("MEMUNIT_CAUSE", ""),
+            "text": entry.message[:400],
+            "atMonotonicUSec": shown.usec(now),
+        }
+        self._ends.append((self._ended, end))
+        if end["cause"] not in _PLANNED:
+            self._hour.append((now, str(end["cause"])))
+
+    def reloaded(self, tokens: Collection[int], text: str, *, ok: bool) -> None:
+        """A reload has come to its end."""
+        for token in (-each for each in tokens if each < 0):
+            call = self._waiting.pop(token, None)
+            if call is None:
+                continue
+            if ok:
+                self._now(token, call, {"text": text} if call.interface == interfaces.INSTANCE else {})
+            else:
+                refused = Refused(f"{interfaces.INSTANCE}.ReloadFailed", {"reason": text[:4000]})
+                self._answer(token, call, varlink.error(refused))
+
+    def finished_pass(self, state: State, *, news: bool) -> None:
+        """At the end of a pass: answer those who have changed something, and tell those who follow of `news`."""
+        if self._clients is None:
+            return
+        answers, self._answers = self._answers, []
+        for token, call, answer in answers:
+            self._now(token, call, answer(state))
+        if not self._followers:
+            return
+        self._news = self._news or news
+        now = time.monotonic()
+        if self._news and now >= self._told_at + REST:
+            self._news = False
+            self._tell(state, now)
+
+    def _tell(self, state: State, now: float) -> None:
+        clients = self._clients
+        assert clients is not None
+        for token in [each for each in self._followers if clients.peer(each) is None]:
+            del self._followers[token]
+        known = (self._same(state), shown.workers(state), self._ended)
+        self._told_at = now
+        if not self._followers or known == self._told:
+            return
+        self._told = known
+        at_work = self._at_work(known[1])
+        same: dict[tuple[int, int], bytes] = {}
+        for token, follower in self._followers.items():
+            if clients.backlog(token):
+                # It has not read the one before yet.
+                follower.missed += 1
+                continue
+            key = (follower.ends, follower.missed)
+            if key not in same:
+                told = {
+                    "instance": self._timed(known[0], now),
+                    "workers": at_work,
+                    "ends": [end for number, end in self._ends if number > follower.ends],
+                    "missed": follower.missed,
+                }
+                same[key] = varlink.reply(told, continues=True)
+            clients.send(token, same[key])
+            follower.ends, follower.missed = self._ended, 0
+
+    def _same(self, state: State) -> dict[str, Any]:
+        now = time.monotonic()
+        while self._hour and self._hour[0][0] < now - _HOUR:
+            self._hour.popleft()
+        told = shown.instance(state, now, name=self._at.instance, version=__version__, pid=os.getpid())
+        return {**told, "endedLastHour": shown.counts(Counter(cause for _, cause in self._hour))}
+
+    def _at_work(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return shown.with_requests(told, self._look, time.monotonic())
+
+    def _timed(self, told: dict[str, Any], now: float) -> dict[str, Any]:
+        return {**told, "nowMonotonicUSec": shown.usec(now)}
+
+    def _instance(self, state: State) -> dict[str, Any]:
+        return self._timed(self._same(state), time.monotonic())
+
+
+def _no_more(parameters: Mapping[str, Any]) -> None:
+    """Whatever is left is a parameter that the method does not have."""
+    if parameters:
+        raise invalid(next(iter(parameters))[:255])
+
+
+Method = Callable[[Interface, int, Call, dict[str, Any], State], list[f.Fact] | None]
+# Of each interface, for each method, whether it changes anything.
+_METHODS: Mapping[str, Mapping[str, tuple[bool, Method]]] = {
+    varlink.SERVICE: {
+        "GetInfo": (False, Interface._info),
+        "GetInterfaceDescription": (False, Interface._description),
+    },
+    interfaces.SYSTEMD: {
+        "Ping": (False, Interface._ping),
+        "Reload": (True, Interface._reload),
+        "SetLogLevel": (True, Interface._level),
+        "GetEnvironment": (False, Interface._environment),
+    },
+    interfaces.INSTANCE: {
+        "Describe": (False, Interface._describe),
+        "Workers": (False, Interface._workers),
+        "Follow": (False, Interface._follow),
+        "Recycle": (True, Interface._recycle),
+        "Scale": (True, Interface._scale),
+        "Reload": (True, Interface._reload),
+        "Set": (True, Interface._set),
+        "Stacks": (True, Interface._ask_stacks),
+    },
+}

@@ -1,0 +1,144 @@
+"""When a worker is examined, and by what: it notes what there is at the start, and looks once, at its end.
+
+The master decides: MEMUNIT_EXAMINE in the environment says that it may want it, and the order on this worker's page
+says so when it stops. Nothing of it may keep a worker from serving or from ending.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from memunit.worker import board, grace, routes, signals
+from memunit.worker.notify import Notify
+from memunit.worker.problem import say
+
+_LEAST = 0.1  # seconds of grace that are worth beginning
+_REASONS = (board.MEMORY_LIMIT, board.PRESSURE, board.EXAMINE)
+
+
+class _App:
+    packages: Tuple[str, ...] = ()
+    wanted = False
+
+
+def expect(*packages: str) -> None:
+    """Before the import of an app whose top-level packages these are: find out whether the master may want it."""
+    _App.packages = packages
+    _App.wanted = bool(os.environ.pop("MEMUNIT_EXAMINE", ""))
+
+
+def expect_in_zygote() -> None:
+    """Before the first fork."""
+    if _App.wanted:
+        try:
+            from memunit.worker.examination import baseline  # noqa: PLC0415  where it is off, nobody needs it
+
+            baseline.expect_in_zygote()
+        except Exception as error:
+            _give_up(error)
+
+
+def note_in_zygote() -> None:
+    """Just before a gc.freeze(), so that what is loaded here is shared by the workers that come after.
+
+    The notes are made by a child, in memory that all share. Made by the zygote, they would leave holes between its
+    objects, and each worker that comes after would fill these with its own: 0.4 MiB of it.
+    """
+    if _App.wanted:
+        try:
+            from memunit.worker.examination import baseline, look  # noqa: F401, PLC0415  see above
+
+            child = os.fork()
+        except Exception as error:
+            _give_up(error)
+            return
+        if child == 0:
+            try:
+                gc.unfreeze()
+                baseline.note_in_zygote()
+            except Exception as error:
+                _give_up(error)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+
+def note_at_start() -> None:
+    """Just before READY=1."""
+    if _App.wanted:
+        try:
+            from memunit.worker.examination import baseline  # noqa: PLC0415  where there was no zygote
+
+            baseline.note_at_start()
+        except Exception as error:
+            _give_up(error)
+
+
+def examine(notify: Notify) -> None:
+    """After the last connection: look, if the master has ordered it, and leave the report on the page."""
+    page = board.own()
+    order = None if page is None else page.order()
+    if (
+        page is None
+        or order is None
+        or order.reason not in _REASONS
+        or not (_App.wanted and order.milliseconds)
+    ):
+        return
+    seconds = min(order.milliseconds / 1000, _left())
+    if seconds < _LEAST:
+        page.stage(board.GAVE_UP)
+        return
+    page.stage(board.EXAMINING)
+    try:
+        from memunit.worker.examination import look  # noqa: PLC0415  where there was no zygote
+
+        found = look.examine(seconds, order.memory, _App.packages, beat=notify.ping)
+        if found is not None:
+            found.report.update(_route(found.report["growth"]))
+    except (Exception, MemoryError) as error:
+        page.stage(board.GAVE_UP)
+        _give_up(error)
+        return
+    text = None if found is None else _text(found.report)
+    done = text is not None and page.report(text)
+    page.stage(board.EXAMINED if done else board.GAVE_UP)
+
+
+def _route(growth: int) -> Dict[str, Any]:
+    """The route that most of the growth comes of, as far as the worker's notes tell."""
+    notes = routes.own()
+    blame = None if notes is None else routes.blame(notes, growth)
+    if blame is None:
+        return {"route": "", "route_share": 0.0, "route_confidence": 0.0}
+    return {
+        "route": blame.route,
+        "route_share": round(blame.share, 3),
+        "route_confidence": round(blame.confidence, 3),
+    }
+
+
+def _left() -> float:
+    """Seconds that an examination may take of what is left of grace: half of it, for the app's own end comes after."""
+    stopped_at = signals.stopped_at()
+    if stopped_at is None:
+        return float("inf")
+    return (stopped_at + grace.read().give_up - time.monotonic()) / 2
+
+
+def _text(report: Dict[str, Any]) -> Optional[bytes]:
+    """The report as JSON; without its details where it would be too long."""
+    import json  # noqa: PLC0415  a worker that serves needs none
+
+    text = json.dumps(report).encode()
+    if len(text) > board.MOST_REPORT:
+        text = json.dumps({**report, "types": [], "holders": report["holders"][:2]}).encode()
+    return text if len(text) <= board.MOST_REPORT else None
+
+
+def _give_up(error: BaseException) -> None:
+    _App.wanted = False
+    say(f"memunit worker: it can't be examined for what grows: {type(error).__name__}: {error}")

@@ -1,0 +1,47 @@
+"""WATCHDOG=1 from the loop: a worker that says so gets on (sd_watchdog_enabled(3))."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Callable, Optional
+
+from memunit.worker.notify import Notify
+from memunit.worker.serving import Threaded
+
+_AGAIN = 0.02  # seconds until a ping for which there was no room in the master's queue is tried anew
+
+
+def begin(notify: Notify, threaded: Optional[Threaded], look: Callable[[], None]) -> None:
+    """Ping twice in the time that the master gives, if it gives one, for as long as the loop runs.
+
+    `look()` is called before each ping. Where there are threads, they have to get on too.
+    """
+    if notify.watchdog is not None:
+        _Pings(notify, threaded, look, notify.watchdog / 2).next()
+
+
+class _Pings:
+    def __init__(
+        self, notify: Notify, threaded: Optional[Threaded], look: Callable[[], None], interval: float
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._notify = notify
+        self._threaded = threaded
+        self._look = look
+        self._interval = interval
+
+    def next(self) -> None:
+        """Ping, now and from now on."""
+        self._look()
+        say = partial(self._say, int(self._interval / _AGAIN))
+        if self._threaded is None:
+            say()
+        else:
+            self._threaded.ping(say)
+        self._loop.call_later(self._interval, self.next)
+
+    def _say(self, tries: int) -> None:
+        """Without waiting in the loop: in a queue that somebody floods there is room for moments only."""
+        if not self._notify.ping() and tries > 1:
+            self._loop.call_later(_AGAIN, self._say, tries - 1)

@@ -1,0 +1,90 @@
+"""Handlers of SIGTERM that the app sets: the drain comes first, then they are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import interpreters, stacks
+from tests.support.http import Client
+from tests.support.interpreters import DEBIAN
+from tests.support.workers import Stage
+
+pytest_plugins = ["tests.support.stacks"]
+
+WAYS = [
+    ("leaves", "import", 3),
+    ("leaves", "lifespan", 3),
+    ("leaves", "request", 3),
+    ("raises", "lifespan", 0),
+    ("default", "lifespan", 0),
+    ("removes", "lifespan", 0),
+    ("stops", "lifespan", 0),
+    ("stops", "request", 0),
+    ("cancels", "lifespan", 0),
+    ("partial", "request", 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("loop", "handler", "where", "status"),
+    [("asyncio", *way) for way in WAYS] + [("uvloop", *way) for way in WAYS if way[1] == "lifespan"],
+)
+def test_the_drain_comes_first(here: Stage, loop: str, handler: str, where: str, status: int) -> None:
+    """A request under way and one on a silent connection are answered; then the handler, then lifespan.shutdown."""
+    environment = {stacks.KEYS[0]: loop, "HANDLER": handler, "WHERE": where}
+    worker = here.start(DEBIAN, "handlers:app", environment=environment).ready()
+    with Client(here.target) as slow, Client(here.target) as silent:
+        slow.get("/set")
+        slow.ask("/")
+        here.hear(worker.pid, "STATUS=slow")
+        worker.stop()
+        assert slow.read().body == b"ok %d" % worker.pid
+        assert "STATUS=own handler" not in here.said(worker.pid)
+        assert silent.get("/").body == b"ok %d" % worker.pid
+    assert worker.wait() == status
+    said = here.said(worker.pid)
+    if handler in ("default", "removes"):
+        assert not any(line.startswith("STATUS=calling") for line in said)
+    else:
+        name = {"stops": "stops_the_loop", "cancels": "cancels_all", "partial": "remembers"}.get(
+            handler, handler
+        )
+        calling = f"STATUS=calling the app's own handler of SIGTERM (handlers.{name})"
+        assert calling in said, said
+        own = next(line for line in said if line.startswith("STATUS=own handler"))
+        assert said.index(calling) < said.index(own) < said.index("STATUS=shut down")
+    assert "STATUS=shut down" in said
+    assert ("LookupError: the app's handler" in worker.output) == (handler == "raises")
+    assert handler == "raises" or worker.output == ""
+
+
+@pytest.mark.parametrize(("server", "attribute"), [("wsgi", "wsgi"), ("callable", "serve")])
+def test_a_handler_of_the_import(here: Stage, server: str, attribute: str) -> None:
+    """Other servers than ASGI: what the import has set is called at the end, and says the status."""
+    environment = {"HANDLER": "leaves", "WHERE": "import"}
+    worker = here.start(DEBIAN, f"handlers:{attribute}", server=server, environment=environment).ready()
+    if server == "wsgi":
+        with Client(here.target) as slow:
+            slow.ask("/")
+            here.hear(worker.pid, "STATUS=slow")
+            worker.stop()
+            assert slow.read().body == b"ok %d" % worker.pid
+    else:
+        worker.stop()
+        here.hear(worker.pid, "STATUS=served")
+    here.hear(worker.pid, "STATUS=own handler")
+    assert worker.wait() == 3
+
+
+def test_newest_uvicorn(here: Stage) -> None:
+    python = interpreters.newest()
+    if python is None:
+        pytest.skip("the newest uvicorn cannot be installed here")
+    environment = {"HANDLER": "leaves", "WHERE": "lifespan"}
+    worker = here.start(python, "handlers:app", environment=environment).ready()
+    with Client(here.target) as slow:
+        slow.ask("/")
+        here.hear(worker.pid, "STATUS=slow")
+        worker.stop()
+        assert slow.read().body == b"ok %d" % worker.pid
+    assert worker.wait() == 3

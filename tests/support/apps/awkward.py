@@ -1,0 +1,76 @@
+"""Apps that do what surprises a server: AWKWARD says which."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+import threading
+from typing import Any
+
+from telling import tell  # type: ignore[import-not-found]
+
+WHICH = os.environ.get("AWKWARD", "")
+
+
+def _hang() -> None:
+    """Ends never: nobody sets it."""
+    threading.Event().wait()
+
+
+def _thread(**options: Any) -> None:
+    threading.Thread(target=_hang, name="shop-consumer", **options).start()
+
+
+if WHICH == "import-thread":
+    _thread()
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await _lifespan(scope, receive, send)
+        return
+    if scope["path"] == "/executor":
+        import asyncio
+
+        asyncio.get_running_loop().run_in_executor(None, _hang)
+    body = b"ok %d" % os.getpid()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if WHICH == "declines":
+        raise ValueError("Shop can only handle HTTP connections, not lifespan.")
+    if WHICH == "path":
+        scope["path"]
+    await receive()
+    if WHICH == "startup":
+        raise ConnectionError("no database")
+    if WHICH == "exit":
+        sys.exit("no licence")
+    await send({"type": "lifespan.startup.complete"})
+    if WHICH == "later":
+        raise LookupError("lost")
+    await receive()
+    if WHICH == "shutdown":
+        raise OSError("cannot flush")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/thread":
+        _thread()
+    elif environ["PATH_INFO"] == "/pool":
+        global _pool  # noqa: PLW0603
+        _pool = concurrent.futures.ThreadPoolExecutor(1, "shop-pool")
+        _pool.submit(int)
+    elif environ["PATH_INFO"] == "/ends":
+        threading.Timer(0.3, tell, ("the work is done",)).start()
+    start_response("200 OK", [])
+    return [b"ok %d" % os.getpid()]
+
+
+_pool: Any = None

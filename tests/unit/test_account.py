@@ -1,0 +1,599 @@
+"""What is made of the journal: entries, lives, findings, the gist of what was printed. Values in, values out."""
+# ruff: noqa: E501  each case is a line
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from memunit.account import series, units
+from memunit.account.entries import Entry, parse, unit_instance
+from memunit.account.facts import Facts
+from memunit.account.findings import diagnose
+from memunit.account.gist import gist
+from memunit.account.lives import Account, build, quantile
+from memunit.account.page import page
+from memunit.account.text import clean, duration, lines
+from memunit.account.units import Unit
+from memunit.core.messages import END_BY_CAUSE, Message
+from memunit.core.model import Cause
+from memunit.core.settings import examine
+
+NOW = 1_800_000_000.0
+EVIL = '\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>"\u202e\x9b31m\x00\r\n--> '
+
+
+def raw(at: float, kind: str, message: str = "", **fields: Any) -> dict[str, str]:
+    """An entry as the journal has it."""
+    told = {name: str(value) for name, value in fields.items()}
+    return {
+        "__REALTIME_TIMESTAMP": str(int(at * 1e6)),
+        "MESSAGE_ID": Message[kind].id,
+        "MESSAGE": message,
+        "_SYSTEMD_UNIT": "memunit@shop.service",
+        "MEMUNIT_INSTANCE": "shop",
+        **told,
+    }
+
+
+def entry(at: float, kind: str, message: str = "", **fields: Any) -> Entry:
+    found = parse(raw(at, kind, message, **fields))
+    assert found is not None
+    return found
+
+
+def worker(slot: int = 0, generation: int = 1, pid: int = 100) -> dict[str, Any]:
+    return {"MEMUNIT_SLOT": slot, "MEMUNIT_GENERATION": generation, "MEMUNIT_WORKER_PID": pid}
+
+
+def ended(at: float, cause: str, message: str = "", **fields: Any) -> Entry:
+    kind = END_BY_CAUSE[Cause(cause)].name
+    return entry(at, kind, message, MEMUNIT_CAUSE=cause, **fields)
+
+
+def life(at: float, cause: str, *, slot: int = 0, generation: int = 1, pid: int = 100, lived: float = 60.0,
+         **fields: Any) -> list[Entry]:  # fmt: skip
+    """The entries of a worker that ended at a time."""
+    who = worker(slot, generation, pid)
+    usec = {"MEMUNIT_UPTIME_USEC": int(lived * 1e6)}
+    return [
+        entry(at - lived, "WORKER_STARTING", **who),
+        entry(at - lived + 0.5, "WORKER_READY", **who),
+        ended(at, cause, f"Worker {slot}.{generation} (pid {pid}) ended: {cause}", **who, **usec, **fields),
+    ]
+
+
+def facts(entries: list[Entry], status: str = "2/2 workers", **unit: Any) -> Facts:
+    """All that is known of an instance whose master runs."""
+    known = Unit("shop", known=True, active="active", sub="running", pid=9, status=status, listening=True)
+    settings = examine(
+        {
+            "app": {"run": "shop:app"},
+            "memory": {"limit": "100M", "ceiling": "200M"},
+            "stop": {"grace": "5s"},
+        },
+        "shop.toml",
+    ).settings
+    account = build("shop", entries, NOW - 86400, NOW)
+    return Facts(replace(known, **unit), account, NOW, "/etc/memunit/shop.toml", settings)
+
+
+# -- text ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", [EVIL, "".join(map(chr, range(0x20))), "\x7f\x80\x9f\u2028\u2066\ufeff\U000e0001", "a\ud800b"]
+)
+def test_nothing_that_a_terminal_acts_on_is_left(text: str) -> None:
+    shown = clean(text)
+    assert shown.isprintable()
+    shown.encode()
+
+
+def test_what_is_printable_stays() -> None:
+    assert clean("größer als 5 µs, 速い") == "größer als 5 µs, 速い"
+    assert clean("a" * 50, 10) == "aaaaaaa..."
+    assert len(clean("\x1b" * 50, 10)) == 10
+    assert lines("a\nb\x1b") == ["a", "b\\x1b"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.00 s"), (0.12, "0.12 s"), (4.2, "4.2 s"), (42, "42 s"), (240, "4 min"), (3600, "1 h"), (5400, "1 h 30 min"),
+     (36000, "10 h"), (200000, "2 days"), (99.4, "99 s"), (3599, "1 h")],
+)  # fmt: skip
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+# -- entries -------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_counts_for_the_unit_that_wrote_it() -> None:
+    """An app can write each field but those that journald sets."""
+    assert parse(raw(NOW, "WORKER_READY", **worker())) is not None
+    other = raw(NOW, "WORKER_READY", **worker()) | {"_SYSTEMD_UNIT": "memunit@evil.service"}
+    assert parse(other) is None
+    assert parse(raw(NOW, "WORKER_READY") | {"_SYSTEMD_UNIT": "cron.service"}) is None
+    without = raw(NOW, "WORKER_READY")
+    del without["_SYSTEMD_UNIT"]
+    assert parse(without) is None
+    manager = {"__REALTIME_TIMESTAMP": "1", "MESSAGE_ID": "d9b373ed55a64feb8242e02dbe79a49c", "_PID": "1",
+               "UNIT": "memunit@shop.service"}  # fmt: skip
+    assert parse(manager) is not None
+    assert parse(manager | {"_PID": "4711"}) is None
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1e3", "٣", "9" * 40, "0x10", " 1", "1\n"])
+def test_what_is_no_number_is_none(value: str) -> None:
+    found = parse(raw(NOW, "WORKER_READY", **(worker() | {"MEMUNIT_SLOT": value})))
+    assert found is not None
+    assert found.slot == -1
+    assert build("shop", [found], NOW - 1, NOW).lives == []
+
+
+def test_a_cause_is_a_word_for_a_sentence() -> None:
+    """It is in counts, charts and sentences of every kind: an app that writes its own reaches none of them raw."""
+    entries = [
+        replace(each, fields={**each.fields, "MEMUNIT_CAUSE": EVIL}) for each in life(NOW - 9, "reload")[2:]
+    ]
+    (well,) = diagnose(facts(entries))
+    assert all(text.isprintable() for text in well.text), well
+    assert all(cause.isprintable() for cause in build("shop", entries, NOW - 10, NOW).counts())
+
+
+def test_units_of_others_are_none() -> None:
+    assert unit_instance("memunit@shop.service") == "shop"
+    for name in (
+        "memunit@.service",
+        "memunit@a b.service",
+        "memunit@shop.socket",
+        "xmemunit@shop.service",
+        "shop",
+    ):
+        assert unit_instance(name) == ""
+
+
+# -- lives ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_life_is_put_together() -> None:
+    who = worker(1, 6, 77)
+    account = build(
+        "shop",
+        [
+            entry(NOW - 50, "WORKER_STARTING", **who),
+            entry(NOW - 49, "WORKER_READY", **who),
+            entry(NOW - 10, "WORKER_STOPPING", **who, MEMUNIT_STOP_REASON="memory-limit"),
+            entry(NOW - 9, "WORKER_STOPPING", **who, MEMUNIT_STOP_REASON="grace-expired"),
+            ended(NOW - 5, "grace-expired", **who, MEMUNIT_STOP_REASON="memory-limit", MEMUNIT_DRAIN_USEC=5_000_000,
+                  MEMUNIT_MEMORY_BYTES=100, MEMUNIT_PEAK_BYTES=130, EXIT_CODE="killed", EXIT_STATUS=9),
+        ],
+        NOW - 100,
+        NOW,
+    )  # fmt: skip
+    (life_,) = account.lives
+    assert (life_.name, life_.phase, life_.cause, life_.stop_reason) == (
+        "1.6",
+        "dead",
+        "grace-expired",
+        "memory-limit",
+    )
+    assert (life_.started, life_.ready, life_.stopping, life_.ended) == (
+        NOW - 50,
+        NOW - 49,
+        NOW - 10,
+        NOW - 5,
+    )
+    assert (life_.drain, life_.memory, life_.peak) == (5.0, 100, 130)
+    assert life_.samples == [(NOW - 5, 100), (NOW - 5, 130)]
+
+
+def test_names_begin_anew_with_each_master() -> None:
+    """Of what the first left behind the journal has no end, and the kernel may give a pid out again."""
+    entries = [
+        entry(NOW - 50, "WORKER_READY", **worker(0, 1, 5)),
+        entry(NOW - 40, "MASTER_STARTED"),
+        *life(NOW - 5, "crash-exit", generation=1, pid=6, lived=20),
+        entry(NOW - 4, "WORKER_STARTING", **worker(0, 2, 6)),
+    ]
+    account = build("shop", entries, NOW - 100, NOW)
+    assert [(each.name, each.pid, each.phase) for each in account.lives] == [
+        ("0.1", 5, "dead"), ("0.1", 6, "dead"), ("0.2", 6, "starting")
+    ]  # fmt: skip
+    assert account.counts() == {"crash-exit": 1}
+
+
+def test_one_that_a_new_master_goes_on_with_is_not_lost() -> None:
+    who = worker(0, 1, 5)
+    entries = [entry(NOW - 50, "WORKER_READY", **who), entry(NOW - 40, "MASTER_STARTED"),
+               entry(NOW - 30, "WORKER_STOPPING", **who)]  # fmt: skip
+    assert build("shop", entries, NOW - 100, NOW).lives[0].phase == "stop-sigterm"
+
+
+def test_quantiles() -> None:
+    assert quantile([], 0.9) == 0
+    assert quantile([3.0], 0.9) == 3
+    assert quantile([float(n) for n in range(1, 11)], 0.9) == 9
+
+
+# -- findings ------------------------------------------------------------------------------------------------------
+
+
+def kinds(known: Facts) -> list[str]:
+    return [each.kind for each in diagnose(known)]
+
+
+def test_all_is_well() -> None:
+    (only,) = diagnose(facts([]))
+    assert (only.kind, only.rank, only.short) == ("well", 4, "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "words"),
+    [
+        ("memory-ceiling", "ceiling", "killed at its ceiling of 200M: 3 in the last hour, the last 10 s ago"),
+        ("watchdog", "hang", "hangs: silent for 30s, then aborted; 3 in the last hour, the last 10 s ago"),
+        ("crash-exit", "crash-loop", "crash loop: exits with status 3 after 5.0 s; 3 in the last hour, the last 10 s ago"),
+        ("crash-signal", "crash-loop", "crash loop: killed by SIGSEGV after 5.0 s; 3 in the last hour, the last 10 s ago"),
+        ("grace-expired", "slow-drain", "slow to stop: killed after its grace of 5s; 3 in the last hour, the last 10 s ago"),
+        ("start-failed", "start-failed", "fails to start: 3 in the last hour, the last 10 s ago"),
+        ("start-timeout", "start-timeout", "is not ready in time: 3 in the last hour, the last 10 s ago"),
+    ],
+)  # fmt: skip
+def test_each_trouble_is_named(cause: str, kind: str, words: str) -> None:
+    code: dict[str, Any] = {"EXIT_CODE": "exited", "EXIT_STATUS": 3}
+    if cause == "crash-signal":
+        code = {"EXIT_CODE": "killed", "EXIT_STATUS": 11}
+    entries = [
+        each
+        for n in (3, 2, 1)
+        for each in life(NOW - 10 * n, cause, generation=4 - n, pid=100 - n, lived=5, **code)
+        if each.kind != "WORKER_READY"
+    ]
+    first = diagnose(facts(entries))[0]
+    assert (first.kind, first.short) == (kind, words)
+    assert first.rank == 1
+    assert first.steps
+    assert first.life is not None
+    assert first.life.pid == 99
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 20])
+def test_a_leak_is_pressing_when_it_is_frequent(number: int) -> None:
+    size = {
+        "MEMUNIT_MEMORY_BYTES": 105 << 20,
+        "MEMUNIT_LIMIT_BYTES": 100 << 20,
+        "MEMUNIT_GROWTH_BYTES_PER_HOUR": 50 << 20,
+    }
+    entries = [
+        each
+        for n in range(number, 0, -1)
+        for each in life(NOW - 60 * n, "memory-limit", generation=99 - n, pid=n, **size)
+    ]
+    first = diagnose(facts(entries))[0]
+    assert first.kind == "leak"
+    assert first.rank == (2 if number >= 4 else 3)
+    assert "A worker grows by 50M an hour." in first.text
+    assert ('limit = "200M"' in " ".join(first.steps)) == (number >= 4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slow"), [(5.1, True), (4.8, True), (4.0, True), (3.9, False), (0.0, False)]
+)
+def test_a_worker_that_ends_by_itself_when_its_grace_is_over(seconds: float, slow: bool) -> None:
+    """As those of Python do; the cause is then that of the stop."""
+    entries = life(
+        NOW - 9, "reload", MEMUNIT_DRAIN_USEC=int(seconds * 1e6), MEMUNIT_WORKER_STATUS="finishing 1 request"
+    )
+    first = diagnose(facts(entries))[0]
+    assert first.kind == ("slow-drain" if slow else "well")
+    if slow:
+        assert first.short == "slow to stop: used up its grace of 5s; one, 9 s ago"
+        assert 'What it said last: "finishing 1 request".' in first.text
+
+
+def test_planned_ends_are_no_trouble() -> None:
+    entries = [
+        each
+        for cause in ("reload", "max-age", "requested", "scale-down", "stop")
+        for each in life(NOW - 9, cause)
+    ]
+    assert kinds(facts(entries)) == ["well"]
+
+
+@pytest.mark.parametrize("status", ["", "0/2 workers", "giving up, no worker became ready", "stopping"])
+@pytest.mark.parametrize("active", ["active", "activating"])
+def test_a_master_that_says_nothing_of_it(status: str, active: str) -> None:
+    """It gives up, or has just been started again: the failures stand in the journal."""
+    failed = entry(
+        NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started: cannot import shop: KeyError: 'X'", **worker()
+    )
+    first = diagnose(facts([failed], status, active=active))[0]
+    assert (first.kind, first.printed_at) == ("nothing-ready", NOW - 5)
+    assert first.short == "nothing serves: worker 0 can't be started: cannot import shop: KeyError: 'X'"
+    ready = entry(NOW - 4, "WORKER_READY", **worker(0, 2, 101))
+    assert "nothing-ready" not in kinds(facts([failed, ready], status, active="activating"))
+
+
+def test_a_master_that_is_started_again_has_failed_of_something() -> None:
+    failed = entry(NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started", **worker())
+    for unit in ({"active": "activating", "sub": "auto-restart"}, {"active": "failed", "sub": "failed"}):
+        first = diagnose(facts([failed], "", pid=0, exit_code=1, exit_status=69, **unit))[0]
+        assert (first.rank, first.printed_at) == (0, NOW - 5)
+
+
+def test_what_serves_nobody_comes_first() -> None:
+    """Before a crash of the same instance, and with what the master says of it."""
+    entries = life(NOW - 9, "start-failed")
+    known = facts(entries, "0/2 workers; worker 0 failed to start (exited with status 1), next try in 12 s")
+    first = diagnose(known)[0]
+    assert (first.kind, first.rank) == ("nothing-ready", 0)
+    assert first.short.startswith("nothing serves: worker 0 failed to start")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "2/2 workers; the last reload failed: no such module",
+        "1/2 workers; worker 1 exited with status 3, next try in 9 s",
+    ],
+)
+def test_what_the_master_tells_is_told_when_the_journal_has_nothing_of_it(status: str) -> None:
+    """A reload that failed before what was read of the journal, for one."""
+    (only,) = diagnose(facts([], status))
+    assert (only.kind, only.rank) == ("few", 2)
+    assert only.short == status.partition("; ")[2]
+
+
+def test_a_stop_or_a_start_under_way_is_no_trouble() -> None:
+    assert kinds(facts([], "stopping, 2 workers left", active="deactivating")) == ["well"]
+    (only,) = diagnose(facts([], "0/2 workers", active="activating", sub="start"))
+    assert (only.rank, only.short) == (3, "starting: 0 of 2 workers serve")
+
+
+def test_what_was_before_the_end_of_an_instance_is_past() -> None:
+    entries = life(NOW - 60, "memory-ceiling")
+    found = diagnose(facts(entries, "", pid=0, active="inactive", sub="dead", listening=False))
+    assert [(each.kind, each.rank) for each in found] == [("inactive", 3), ("ceiling", 3)]
+
+
+def test_a_worker_that_is_older_than_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may live for months: its group and its process say that it is there, and since when."""
+    group = tmp_path / "system.slice/memunit@shop.service/payload/workers/3.7"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (group / "memory.stat").write_text("anon 1000\nshmem 20\nkernel 3\nslab_reclaimable 1\n")
+    (group.parent / "junk").mkdir()
+    (group.parent / "4.1").mkdir()
+    (group.parent / "4.1/cgroup.procs").write_text("")
+    monkeypatch.setattr("memunit.master.cgroup.MOUNT", str(tmp_path))
+    unit = Unit("shop", known=True, pid=1, group="/system.slice/memunit@shop.service")
+    assert units.has_groups(unit)
+    (only,) = units.workers(unit, [])
+    assert (only.slot, only.generation, only.pid, only.memory, only.phase) == (
+        3,
+        7,
+        os.getpid(),
+        1022,
+        "running",
+    )
+    assert only.since is not None
+    assert 0 <= time.time() - only.since < 86400
+    assert not units.has_groups(Unit("shop", known=True, pid=1, group="/elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        ({"active": "failed", "sub": "failed", "exit_code": 1, "exit_status": 78}, "failed"),
+        ({"active": "activating", "sub": "auto-restart", "exit_code": 1, "exit_status": 69}, "restarting"),
+        ({"active": "inactive", "sub": "dead"}, "idle"),
+        ({"active": "inactive", "sub": "dead", "listening": False}, "inactive"),
+    ],
+)
+def test_one_that_does_not_run(unit: dict[str, Any], kind: str) -> None:
+    assert kinds(facts([], "", pid=0, **unit))[0] == kind
+
+
+def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
+    failed = entry(
+        NOW - 60, "RELOAD_FAILED", "Reload failed, the old configuration goes on serving: worker 0 exited"
+    )
+    assert kinds(facts([failed])) == ["reload-failed"]
+    assert kinds(facts([failed, entry(NOW - 50, "RELOAD_DONE")])) == ["well"]
+    assert kinds(facts([failed, entry(NOW - 50, "MASTER_STARTED")])) == ["well"]
+
+
+def test_a_limit_that_is_too_low() -> None:
+    size = {"MEMUNIT_MEMORY_BYTES": 120 << 20, "MEMUNIT_LIMIT_BYTES": 100 << 20}
+    first = diagnose(
+        facts([entry(NOW - 60, "BASELINE_OVER_LIMIT", "memory.limit is below", **worker(), **size)])
+    )[0]
+    assert first.kind == "limit-too-low"
+    assert 'raise limit = "240M"' in first.steps[0]
+
+
+def test_no_finding_carries_what_a_terminal_acts_on() -> None:
+    entries = [each for cause in END_BY_CAUSE for each in life(NOW - 9, cause, MEMUNIT_WORKER_STATUS=EVIL)]
+    entries += [replace(each, message=EVIL) for each in entries]
+    entries += [
+        entry(NOW - 5, kind, EVIL)
+        for kind in ("RELOAD_FAILED", "BASELINE_OVER_LIMIT", "UNMEASURED", "LAUNCH_FAILED")
+    ]
+    for status in (f"0/2 workers; {EVIL}", f"1/2 workers; {EVIL}"):
+        found = diagnose(facts(entries, status))
+        assert len(found) > 5
+        for each in found:
+            assert all(text.isprintable() for text in (each.short, *each.text, *each.steps)), each
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [("2/2 workers, 45M of 160M at most", (2, 2)), ("reloading, 1/4 workers of the new configuration, 3 serve", (3, 4)),
+     ("stopping, 2 workers left", None), ("giving up, no worker became ready", None), ("", None)],
+)  # fmt: skip
+def test_the_sentence_of_the_master_is_read(status: str, counted: tuple[int, int] | None) -> None:
+    assert Unit("shop", known=True, pid=1, status=status).counted == counted
+    assert Unit("shop", known=True, pid=0, status=status).counted is None
+
+
+def test_the_sentence_that_is_read_is_the_one_that_is_written() -> None:
+    """By the core itself, for it is the only place where the two meet."""
+    from memunit.core.model import Policy
+    from memunit.core.state import initial
+    from memunit.core.status import sentence
+
+    state = initial(Policy(count=3), now=0.0)
+    state.trouble = "worker 0 exited"
+    told = Unit("shop", known=True, pid=1, status=sentence(state, 0.0))
+    assert told.counted == (0, 3)
+    assert told.trouble.startswith("worker 0 exited")
+
+
+# -- the gist ------------------------------------------------------------------------------------------------------
+
+TRACE = """\
+starting
+Traceback (most recent call last):
+  File "/usr/lib/python3/dist-packages/memunit/worker/lifespans.py", line 40, in run
+    await app(scope, receive, send)
+  File "/srv/shop/web.py", line 12, in startup
+    connect(os.environ["DATABASE_URL"])
+            ~~~~~~~~~~^^^^^^^^^^^^^^^^
+  File "<frozen os>", line 685, in __getitem__
+KeyError: 'DATABASE_URL'
+bye"""
+STACK = """\
+Fatal Python error: Aborted
+
+Thread 0x00007f0000000001 (most recent call first):
+  File "/usr/lib/python3.11/threading.py", line 324 in wait
+
+Current thread 0x00007f0000000000 [asyncio] (most recent call first):
+  File "/usr/lib/python3.11/ssl.py", line 1311 in recv
+  File "/srv/shop/web.py", line 31 in query
+  File "/srv/shop/web.py", line 40 in app
+  File "/usr/lib/python3/dist-packages/memunit/worker/asgi.py", line 200 in serve
+"""
+
+
+def test_the_gist_of_a_traceback() -> None:
+    assert gist(TRACE.split("\n")) == [
+        "KeyError: 'DATABASE_URL'",
+        '  at /srv/shop/web.py:12 in startup: connect(os.environ["DATABASE_URL"])',
+    ]
+
+
+def test_the_gist_of_stacks() -> None:
+    assert gist(STACK.split("\n")) == [
+        "a thread is at /srv/shop/web.py:31 in query, which waits in recv (/usr/lib/python3.11/ssl.py:1311)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "printed", [[], [""], ["Traceback (most recent call last):"], ["one", "", "two"], ["  File"]]
+)
+def test_the_gist_of_anything(printed: list[str]) -> None:
+    assert gist(printed) == ([each for each in printed if each.strip()])
+
+
+def test_the_gist_is_the_end_of_much() -> None:
+    assert gist([f"line {n}" for n in range(1000)]) == [f"line {n}" for n in range(988, 1000)]
+
+
+# -- over time -----------------------------------------------------------------------------------------------------
+
+
+def leaking(slots: int = 2, each: int = 5) -> Account:
+    size = {"MEMUNIT_MEMORY_BYTES": 100 << 20, "MEMUNIT_LIMIT_BYTES": 98 << 20, "MEMUNIT_DRAIN_USEC": 400_000}
+    entries = [
+        told
+        for slot in range(slots)
+        for n in range(each, 0, -1)
+        for told in life(NOW - 100 * n + slot, "memory-limit", slot=slot, generation=each - n + 1, pid=slot * 1000 + n,
+                         lived=100, **size)
+    ]  # fmt: skip
+    return build("shop", sorted(entries, key=lambda told: told.at), NOW - 600, NOW)
+
+
+def test_points_of_a_tooth() -> None:
+    account = leaking(1, 1)
+    assert series.points(account.lives[0], NOW) == [(NOW - 199.5, 0), (NOW - 100, 100 << 20)]
+    account.lives[0].growth = 3600 << 20
+    # It grew by a mebibyte a second: for 99.5 s.
+    assert series.points(account.lives[0], NOW)[0] == (NOW - 199.5, 512 << 10)
+
+
+def test_parts_count_each_end_once() -> None:
+    account = leaking()
+    for count in (1, 7, 60, 1000):
+        rows = series.by_cause(account, count)
+        assert {cause: sum(row) for cause, row in rows.items()} == {"memory-limit": 10}
+        assert max(series.slowest(account, count)) == 0.4
+        slots = series.by_slot(account, count)
+        assert set(slots) == {0, 1}
+        assert max(slots[0]) == 100 << 20
+
+
+@pytest.mark.parametrize("span", [1.0, 59.0, 600.0, 86400.0, 40 * 86400.0])
+def test_ticks_are_few_and_within(span: float) -> None:
+    for most in (2, 6, 12):
+        found = series.ticks(NOW - span, NOW, most)
+        assert len(found) <= most + 1
+        assert all(NOW - span <= tick <= NOW for tick in found)
+
+
+def test_an_account_of_no_time_at_all() -> None:
+    account = build("shop", [], NOW, NOW)
+    assert series.by_cause(account, 5) == {}
+    assert "<svg" not in page(account, [], limit=None, ceiling=None, grace=None, version="1")
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+def parsed(text: str) -> ElementTree.Element:
+    """The page is well-formed: an entry that broke out of its place would break this."""
+    inner = text.partition("<body>")[2].partition("</body>")[0]
+    inner = re.sub(r"<(td|th) class=(\w)>", r'<\1 class="\2">', inner)
+    return ElementTree.fromstring(f"<body>{inner.replace('&#9679;', '*')}</body>")
+
+
+@pytest.mark.parametrize("slots", [1, 2, 16, 64])
+def test_the_page_draws_each_worker(slots: int) -> None:
+    account = leaking(slots)
+    text = page(account, diagnose(facts([])), limit=98 << 20, ceiling=200 << 20, grace=5.0, version="1")
+    tree = parsed(text)
+    assert len(tree.findall(".//path")) == 5 * slots
+    assert (
+        len([each for each in tree.iter("svg") if each.get("aria-label", "").startswith("memory of slot")])
+        == slots
+    )
+    for figure in re.findall(r' (?:x|y|cx|cy|x1|x2|y1|y2|width|height)="([^"]*)"', text):
+        float(figure)
+    assert "nan" not in text
+    assert "inf" not in re.sub(r"[a-z]*inf[a-z]+", "", text)
+
+
+def test_nothing_foreign_acts_on_the_page() -> None:
+    entries = [replace(each, message=EVIL) for cause in END_BY_CAUSE for each in life(NOW - 9, cause)]
+    entries += life(NOW - 8, "crash-exit", pid=7, MEMUNIT_WORKER_STATUS=EVIL, MEMUNIT_DRAIN_USEC=5)
+    account = build("shop", entries, NOW - 600, NOW)
+    for each in account.lives:
+        each.cause = EVIL
+    text = page(account, diagnose(facts(entries, EVIL)), limit=None, ceiling=None, grace=None, version=EVIL)
+    assert "<script" not in text
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "Content-Security-Policy" in text
+    tree = parsed(text)
+    assert not [each.tag for each in tree.iter() if each.tag in ("script", "img", "a", "iframe", "object")]
+    assert html.escape("<script>") in text

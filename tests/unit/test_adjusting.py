@@ -1,0 +1,138 @@
+"""What a person asks of a running instance: other settings, and another number of workers, until the next reload."""
+
+from __future__ import annotations
+
+import pytest
+
+from memunit.core import facts as f
+from memunit.core.actions import Bound, Journal, Measure
+from memunit.core.adjusting import CantSet, adjusted, cannot_scale
+from memunit.core.adoption import adopted
+from memunit.core.handover import Handover
+from memunit.core.model import Cause, Headroom, Policy, WorkerId
+from memunit.core.state import initial
+from memunit.core.status import sentence
+from tests.support.sim import M, Sim
+
+POLICY = Policy(count=2, limit=300 * M, ceiling=500 * M)
+
+
+def serving(policy: Policy = POLICY) -> Sim:
+    """All its workers serve."""
+    sim = Sim(policy)
+    sim.ready()
+    return sim
+
+
+def test_a_limit_is_that_of_the_workers_that_are_there_too() -> None:
+    sim = serving()
+    actions = sim.step(f.Adjust({"memory.limit": "200M"}))
+    assert sim.state.policy.limit == 200 * M
+    assert all(190 * M <= (each.limit or 0) <= 200 * M for each in sim.workers())
+    assert len([each for each in actions if isinstance(each, Measure)]) == 2
+    assert not [each for each in actions if isinstance(each, Bound)]
+    assert "until the next reload memory.limit = 200M" in sentence(sim.state, sim.now)
+
+
+def test_a_ceiling_is_the_kernels_to_keep() -> None:
+    sim = serving()
+    bounds = [each for each in sim.step(f.Adjust({"memory.ceiling": "1G"})) if isinstance(each, Bound)]
+    assert {each.id for each in bounds} == {each.id for each in sim.workers()}
+    assert {each.ceiling for each in bounds} == {1 << 30}
+
+
+def test_nobody_is_killed_for_a_number() -> None:
+    sim = serving()
+    sim.step(f.Sampled(WorkerId(0, 1), 250 * M, "uss"))
+    with pytest.raises(CantSet, match=r"worker 0\.1 holds 250M and would be killed; set memory\.limit first"):
+        adjusted(sim.state, {"memory.ceiling": "255M", "memory.limit": "200M"})
+    assert adjusted(sim.state, {"memory.ceiling": "400M"})[0].ceiling == 400 * M
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "why"),
+    [
+        ("memory.limit", "600M", "is over the memory.ceiling of 500M"),
+        ("memory.limit", "500M", "is the same as the memory.ceiling"),
+        ("memory.limit", "0", "no process runs in 0 bytes"),
+        ("memory.limit", "", "is not a size"),
+        ("workers.surge", "-1", "a whole number"),
+        ("workers.surge", "many", "a whole number"),
+        ("workers.start_timeout", "infinity", "has to end"),
+        ("memory.patience", "soon", "is not a time"),
+        ("workers.count", "5", "memunit scale"),
+        ("app.run", "x:y", "change the file and reload"),
+        ("memory.limits", "5G", "did you mean memory.limit?"),
+        ("x" * 500, "5G", "there is no such setting"),
+    ],
+)
+def test_what_can_not_be_set(path: str, text: str, why: str) -> None:
+    sim = serving()
+    with pytest.raises(CantSet) as caught:
+        adjusted(sim.state, {path: text})
+    assert why in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_limit_that_all_workers_do_not_fit_in_is_refused() -> None:
+    sim = serving()
+    sim.step(f.MemoryAvailable(Headroom(800 * M, 400 * M, "the machine")))
+    with pytest.raises(CantSet, match=r"2 x 450M and 25M for memunit is more than the 800M of the machine"):
+        adjusted(sim.state, {"memory.limit": "450M"})
+    assert cannot_scale(sim.state, 3) == "3 x 300M and 25M for memunit is more than the 800M of the machine"
+
+
+def test_a_reload_ends_it_and_one_that_fails_does_not() -> None:
+    sim = serving()
+    sim.step(f.Adjust({"memory.patience": "9s"}), f.ScaleTo(1))
+    kept = {"memory.patience": "9s", "workers.count": "1"}
+    assert sim.state.settings == kept
+    sim.step(f.Reload((5,), POLICY, 2))
+    assert sim.state.settings == {}
+    assert sim.state.policy.patience == POLICY.patience
+    for _ in range(4):
+        for worker in [each for each in sim.workers() if each.revision == 2]:
+            sim.step(f.Exited(worker.id, "exited", 1))
+        sim.advance(0.2)
+    assert sim.state.rollout is None
+    assert sim.state.settings == kept
+    assert (sim.state.policy.patience, sim.state.count, sim.state.policy.count) == (9.0, 1, 2)
+
+
+def test_back_to_the_number_of_the_file_is_nothing_to_tell() -> None:
+    sim = serving()
+    sim.step(f.Scale(+1))
+    assert sim.state.settings == {"workers.count": "3"}
+    sim.step(f.ScaleTo(2))
+    assert sim.state.settings == {}
+
+
+def test_what_can_not_be_had_is_said_and_changes_nothing() -> None:
+    sim = serving()
+    for fact, text in (
+        (f.ScaleTo(0), "Not scaled down: one worker"),
+        (f.Adjust({"a.b": "1"}), "Not set: a.b"),
+    ):
+        entries = [each for each in sim.step(fact) if isinstance(each, Journal)]
+        assert entries[0].message.startswith(text)
+    assert sim.state.settings == {}
+
+
+def test_a_successor_keeps_it_as_far_as_the_file_allows() -> None:
+    def left(**settings: str) -> Handover:
+        return Handover(
+            master=5, program="1", stopping=False, revision=1, generations=(2,), workers=(), settings=settings
+        )
+
+    before = initial(POLICY, now=1.0)
+    state = adopted(before, left(**{"workers.count": "4", "memory.limit": "400M"}), now=2.0, afresh=True)
+    assert (state.count, state.policy.count, state.policy.limit) == (4, 2, 400 * M)
+    # The file has another ceiling by now; and what no master writes.
+    state = adopted(before, left(**{"memory.limit": "900M", "workers.count": "none"}), now=2.0, afresh=True)
+    assert (state.count, state.policy.limit, state.settings) == (2, 300 * M, {})
+
+
+def test_who_is_to_be_replaced_by_request_is_so_for_a_new_master() -> None:
+    sim = serving()
+    sim.step(f.RecycleRequested(WorkerId(0, 1)))
+    assert {each.wants for each in sim.workers() if each.id == WorkerId(0, 1)} == {Cause.REQUESTED}

@@ -1,0 +1,200 @@
+"""What a master finds of the one before it, and what it keeps for the one after."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from memunit.core import facts as f
+from memunit.core import handover
+from memunit.core.actions import Send, Signal
+from memunit.core.adoption import adopted
+from memunit.core.handover import Handover, LeftWorker
+from memunit.core.model import Policy, WorkerId
+from memunit.core.state import State, initial
+from memunit.master.continuity import (
+    HandoverFile,
+    Inherited,
+    again,
+    inherit,
+    passed_on,
+    reconciled,
+    written,
+)
+from memunit.master.filenames import WORKERS
+
+RUNS = LeftWorker(
+    slot=0,
+    generation=1,
+    pid=50,
+    start=5,
+    revision=1,
+    phase="running",
+    born=10.0,
+    ready_at=11.0,
+    deadline=math.inf,
+)
+
+
+def left(*workers: LeftWorker) -> Handover:
+    return Handover(master=9, program="1", stopping=False, revision=1, generations=(2,), workers=workers)
+
+
+def test_what_was_kept_is_found(tmp_path: Path) -> None:
+    HandoverFile(str(tmp_path)).save(written(left(RUNS)))
+    assert inherit(None, str(tmp_path)) == Inherited(left=left(RUNS))
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_nothing_is_left(tmp_path: Path, directory: bool) -> None:
+    assert inherit(None, str(tmp_path) if directory else None) == Inherited()
+
+
+def test_a_file_of_nobody_is_nothing(tmp_path: Path) -> None:
+    HandoverFile(str(tmp_path)).save(written(left()))
+    assert inherit(None, str(tmp_path)) == Inherited()
+
+
+def test_a_file_of_another_boot_is_nothing(tmp_path: Path) -> None:
+    HandoverFile(str(tmp_path)).save(handover.write(left(RUNS), "another"))
+    assert inherit(None, str(tmp_path)) == Inherited()
+
+
+def _unknown(path: Path) -> None:
+    found = json.loads(written(left(RUNS)))
+    found["left"]["workers"][0]["phase"] = "asleep"
+    found["left"]["workers"][0]["stop_at"] = 1.0
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.mkdir(), f"{WORKERS} can't be read: Is a directory"),
+        (lambda path: path.symlink_to("/dev/zero"), f"{WORKERS} can't be read: Too many levels"),
+        (os.mkfifo, f"{WORKERS} can't be used: no JSON"),
+        (lambda path: path.write_bytes(b""), f"{WORKERS} can't be used: no JSON"),
+        (_unknown, f"{WORKERS} can't be used: it names what this version does not know"),
+    ],
+    ids=["directory", "link", "fifo", "empty", "unknown"],
+)
+def test_whatever_stands_there_is_told(tmp_path: Path, make: Any, why: str) -> None:
+    make(tmp_path / WORKERS)
+    found = inherit(None, str(tmp_path))
+    assert found.left is None
+    assert why in found.trouble
+
+
+def test_a_file_is_replaced_in_one_step_and_only_if_it_changes(tmp_path: Path) -> None:
+    kept, path = HandoverFile(str(tmp_path)), tmp_path / WORKERS
+    kept.save("one")
+    first = path.stat().st_ino
+    kept.save("one")
+    assert path.stat().st_ino == first
+    kept.save("two")
+    assert path.read_text() == "two"
+    assert path.stat().st_ino != first
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == [WORKERS]
+    kept.remove()
+    kept.remove()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/memunit-unit-test"), os.mkfifo])
+def test_what_stands_in_the_way_is_not_written_to(tmp_path: Path, make: Any) -> None:
+    """A worker has our user. The next change is kept again."""
+    kept = HandoverFile(str(tmp_path))
+    make(tmp_path / f"{WORKERS}.new")
+    kept.save("one")
+    kept.save("two")
+    assert (tmp_path / WORKERS).read_text() == "two"
+    assert not Path("/etc/memunit-unit-test").exists()
+
+
+def test_what_is_passed_on_and_can_not_be_read_leaves_the_workers() -> None:
+    text = passed_on(written(left(RUNS)), None, None)
+    assert inherit(text, None) == Inherited(left=left(RUNS))
+    assert inherit(text + b"\n{}\nof another version {}", None) == Inherited(left=left(RUNS))
+    assert "can't be used" in inherit(b"{}", None).trouble
+    other = handover.write(left(RUNS), "another boot").encode()
+    assert "can't be used" in inherit(other, None).trouble
+
+
+def state(*workers: LeftWorker) -> State:
+    return adopted(initial(Policy(count=1), now=0.0, seed=1), left(*workers), now=0.0, afresh=False)
+
+
+def test_who_stops_is_told_so_once_more() -> None:
+    """Whether the one before has come to it, nobody knows."""
+    term = LeftWorker(**{**_fields(RUNS), "slot": 1, "pid": 51, "phase": "stop-sigterm", "stop_at": 1.0})
+    kill = LeftWorker(**{**_fields(RUNS), "slot": 2, "pid": 52, "phase": "stop-sigkill", "stop_at": 1.0})
+    assert again(state(RUNS, term, kill)) == [
+        Send(WorkerId(1, 1), Signal.TERM),
+        Send(WorkerId(2, 1), Signal.KILL),
+    ]
+
+
+def _fields(worker: LeftWorker) -> dict[str, Any]:
+    return {name: getattr(worker, name) for name in LeftWorker.__slots__}
+
+
+class Found:
+    """The processes that are there, by the names of their workers."""
+
+    def __init__(self, pids: dict[WorkerId, int], awaited: tuple[WorkerId, ...] = ()) -> None:
+        self.pids, self.awaited = pids, awaited
+
+    def awaits(self, who: WorkerId) -> bool:
+        return who in self.awaited
+
+    def pid(self, who: WorkerId) -> int | None:
+        return self.pids.get(who)
+
+
+A = WorkerId(0, 1)
+NEW = f.Spawned(A, 50)
+END = f.Exited(A, "exited", 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "heard", "pids", "awaited", "told"),
+    [
+        # It is there, and policy knows its pid.
+        (50, [], {A: 50}, (), []),
+        # It was forked, and policy has not heard of it; or will hear.
+        (0, [], {A: 50}, (), [NEW]),
+        (0, [NEW], {A: 50}, (), []),
+        # It was there, as policy knows or will hear, and is not.
+        (50, [], {}, (), [f.Exited(A, "unknown", 0)]),
+        (0, [NEW], {}, (), [f.Exited(A, "unknown", 0)]),
+        # Its end is known, and is to be heard.
+        (50, [END], {}, (), []),
+        (0, [f.SpawnFailed(A, "no memory")], {}, (), []),
+        # It was asked for, and it comes; or it was never forked.
+        (0, [], {}, (A,), []),
+        (0, [], {}, (), [f.SpawnFailed(A, "memunit itself has failed while it was started")]),
+    ],
+)
+def test_policy_hears_what_it_would_never_hear(
+    known: int,
+    heard: list[f.Fact],
+    pids: dict[WorkerId, int],
+    awaited: tuple[WorkerId, ...],
+    told: list[f.Fact],
+) -> None:
+    found = state(RUNS)
+    found.workers[A].pid = known
+    processes = cast("Any", Found(pids, awaited))
+    assert reconciled(found, heard, processes, set(pids)) == told
+
+
+def test_without_a_directory_nothing_is_kept() -> None:
+    kept = HandoverFile(None)
+    kept.save("one")
+    kept.remove()

@@ -1,0 +1,172 @@
+"""What is told of a decision, where the decision itself is tested elsewhere; and what an account is paid with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from memunit.core import facts as f
+from memunit.core.actions import NotifyExtend, Signal
+from memunit.core.model import Policy, WorkerId
+from memunit.core.status import sentence
+from memunit.core.stopping import give_up_at
+from tests.support.sim import M, Sim, entries, results, sent
+
+POLICY = Policy(count=2, limit=100 * M, ceiling=300 * M, patience=2.0, min_lifetime=10.0, grace=30.0)
+A, A2 = WorkerId(0, 1), WorkerId(0, 2)
+
+
+def serving(policy: Policy = POLICY) -> Sim:
+    sim = Sim(policy)
+    sim.up()
+    sim.advance(60)
+    return sim
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["recycled", "serving"])
+def test_a_second_signal_kills_and_the_reason_is_the_first_one(before: bool) -> None:
+    """It was being recycled, or stopped: the entry of its end still says which."""
+    sim = serving()
+    if before:
+        sim.step(f.RecycleRequested(A))
+        sim.ready(A2)
+    sim.step(f.StopRequested())
+    sim.step(f.StopRequested(force=True))
+    (entry,) = entries(sim.exit(A, "killed", 9), "ENDED")
+    assert entry.fields["MEMUNIT_CAUSE"] == "grace-expired"
+    assert entry.fields["MEMUNIT_STOP_REASON"] == ("requested" if before else "stop")
+
+
+def test_one_signal_that_will_not_wait_is_a_stop_too() -> None:
+    sim = serving()
+    sim.step(f.StopRequested(force=True))
+    (entry,) = entries(sim.exit(A, "killed", 9), "ENDED")
+    assert entry.fields["MEMUNIT_STOP_REASON"] == "stop"
+
+
+def test_a_reload_that_fails_has_its_entry_and_its_answer() -> None:
+    sim = serving()
+    sim.reload(replace(POLICY, count=2), 7)
+    done = [*sim.exit(A2, "exited", 1), *sim.advance(1)]
+    done += sim.exit(WorkerId(0, 3), "exited", 1)
+    (entry,) = entries(done, "RELOAD_FAILED")
+    assert entry.fields["MEMUNIT_RESULT"] == "failed"
+    (answer,) = results(done)
+    assert (answer.tokens, answer.ok) == ((7,), False)
+    assert answer.text == entry.message
+
+
+def test_a_reload_that_is_done_has_its_entry_and_its_answer() -> None:
+    sim = serving(replace(POLICY, count=1))
+    done = sim.reload(replace(POLICY, count=1), 7)
+    done += sim.ready(A2) + sim.advance(1)
+    (entry,) = entries(done, "RELOAD_DONE")
+    assert entry.fields["MEMUNIT_RESULT"] == "done"
+    assert " is ready after 1.0 s" in entry.message
+    assert [(answer.tokens, answer.ok) for answer in results(done)] == [((7,), True)]
+
+
+@pytest.mark.parametrize("served", [10.0, 60.0])
+@pytest.mark.parametrize("asks", [True, False], ids=["stops by itself", "crashes"])
+def test_what_stops_by_itself_after_a_while_is_no_trouble(asks: bool, served: float) -> None:
+    """As by a limit on its requests: a matter of course. A crash is none, however late."""
+    sim = Sim(POLICY)
+    sim.up()
+    sim.advance(served)
+    if asks:
+        sim.step(f.Stopping(A))
+    else:
+        sim.exit(A, "killed", 11)
+    assert ("; worker 0 " in sentence(sim.state, sim.now)) is not (asks and served > 30)
+
+
+@pytest.mark.parametrize(("for_memory", "left"), [(True, 1), (False, 0)])
+def test_a_recycle_for_memory_pays_for_its_own_replacement_first(for_memory: bool, left: int) -> None:
+    """Forty seconds of service are worth one failure, and none if a recycle for memory has to be paid for too."""
+    sim = Sim(replace(POLICY, count=1))
+    sim.exit(A, "exited", 1)
+    sim.ready(A2)
+    sim.sample(A2, 10 * M)
+    sim.advance(40)
+    assert sim.state.slots[0].failures == 1
+    if for_memory:
+        sim.sample(A2, 150 * M)
+        sim.advance(2)
+        sim.sample(A2, 150 * M)
+    else:
+        sim.step(f.RecycleRequested(A2))
+    sim.ready(WorkerId(0, 3))
+    assert str(sim.state.workers[A2].reason) == ("memory-limit" if for_memory else "requested")
+    assert sim.state.slots[0].failures == left
+
+
+@pytest.mark.parametrize(("served", "left"), [(20.0, 4), (65.0, 2), (300.0, 0)])
+def test_service_takes_recycles_of_no_help_from_the_account(served: float, left: int) -> None:
+    """One for each half minute, as it takes failures, and no more than there are."""
+    sim = Sim(replace(POLICY, count=1))
+    sim.up()
+    sim.state.slots[0].futile = sim.state.slots[0].failures = 4
+    sim.advance(served)
+    sim.step(f.RecycleRequested(A))
+    sim.ready(A2)
+    assert (sim.state.slots[0].futile, sim.state.slots[0].failures) == (left, left)
+
+
+def test_a_stall_puts_giving_up_off_by_its_own_length_and_once() -> None:
+    sim = Sim(replace(POLICY, count=1, start_timeout=30.0))
+    began = sim.now
+    sim.advance(20)
+    sim.step()
+    # The next pass was to come at 30 s.
+    sim.now += 13.0
+    sim.step()
+    assert give_up_at(sim.state) == pytest.approx(began + 30.0 + 13.0)
+    assert not sim.state.stopping
+    sim.now += 13.0
+    sim.step()
+    assert sim.state.stopping
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["starting", "silent"])
+def test_a_second_stall_without_a_sign_of_life_is_not_forgiven(starts: bool) -> None:
+    sim = Sim(POLICY)
+    sim.ready(WorkerId(1, 1), *([] if starts else [A]))
+    if not starts:
+        sim.step(f.Ping(A))
+    for forgiven in (True, False):
+        worker = sim.state.workers[A]
+        due = min(worker.deadline, worker.watchdog_at)
+        sim.advance(due - 1.0 - sim.now)
+        sim.step()
+        sim.now = due + 2.0
+        assert sent(sim.step(), Signal.ABRT) == ([] if forgiven else [A])
+
+
+def test_systemd_is_told_how_long_a_start_may_take_and_a_minute_more() -> None:
+    sim = Sim(replace(POLICY, start_timeout=30.0))
+    sim.advance(10)
+    done = sim.step(f.ExtendTimeout(A, 100.0))
+    assert [action.seconds for action in done if isinstance(action, NotifyExtend)] == [160.0]
+
+
+def test_who_was_not_heard_is_not_looked_at_when_its_watchdog_would_have_been_over() -> None:
+    sim = Sim(replace(POLICY, count=1))
+    sim.up()
+    sim.advance(60)
+    sim.step(f.Ping(A))
+    assert sim.deadline == sim.state.workers[A].watchdog_at == sim.now + 30.0
+    sim.step(f.Unheard())
+    assert sim.deadline > sim.now + 30.0
+
+
+def test_a_reload_that_fails_gives_back_what_was_set_before_it() -> None:
+    sim = serving()
+    sim.state.settings = {"memory.limit": "90M"}
+    sim.reload(replace(POLICY, count=2), 7)
+    assert sim.state.settings == {}
+    sim.exit(A2, "exited", 1)
+    sim.advance(1)
+    sim.exit(WorkerId(0, 3), "exited", 1)
+    assert sim.state.rollout is None
+    assert sim.state.settings == {"memory.limit": "90M"}
