@@ -1,5 +1,5 @@
-/* A leaking HTTP server as a memunit worker: a thread a connection, one request each, on descriptor 3.
-   GET / answers "ok PID"; GET /leak?kb=N keeps N KiB for ever first. */
+/* A leaking HTTP server as a memunit worker, on descriptor 3. Each connection has a thread and one request.
+   GET / answers "ok PID"; GET /leak?kb=N first keeps N KiB for ever. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -38,8 +38,8 @@ static void notify(const char *text)
     close(fd);
 }
 
-/* An accept() that waits is interrupted; one that is about to begin finds no socket. Nothing is accepted and dropped,
-   and the socket itself, which the siblings share, is untouched. */
+/* The signal interrupts a waiting accept(). An accept() that is about to begin finds no socket. So no connection is accepted
+   and dropped, and the socket itself, which the siblings share, stays unchanged. */
 static void stop(int signum)
 {
     int before = errno;
@@ -55,8 +55,8 @@ static void tick(int signum)
     ping_due = 1;
 }
 
-/* A signal every quarter of the time, since a tick that comes just before a call which waits does not interrupt it and
-   is seen at the next one. The caller has to send the pings. */
+/* Sends a signal every quarter of the time: a tick just before a blocking call does not interrupt that call, and the loop
+   sees it only after the next tick. The caller must send the pings. */
 static void start_watchdog(void)
 {
     const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
@@ -70,7 +70,7 @@ static void start_watchdog(void)
     every.it_value = every.it_interval;
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &every, NULL);
-    ping_due = 1; /* the first one is what asks to be watched */
+    ping_due = 1; /* the watchdog begins with the first ping */
 }
 
 static void *serve(void *argument)
@@ -100,7 +100,7 @@ static void *serve(void *argument)
     int whole = snprintf(answer, sizeof answer,
                          "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", size, body);
     send(fd, answer, whole, MSG_NOSIGNAL);
-    /* A close with bytes unread would be a reset, and might overtake the answer. */
+    /* A close() with unread bytes would send a reset, which might overtake the answer. */
     shutdown(fd, SHUT_WR);
     patience.tv_sec = 2;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -114,7 +114,7 @@ end:
 
 int main(void)
 {
-    struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: accept() has to end */
+    struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: accept() must return */
     sigset_t signals;
     pthread_attr_t detached;
     const char *sockets = getenv("LISTEN_FDS");
@@ -136,8 +136,8 @@ int main(void)
         pthread_t thread;
         if (sem_wait(&idle) < 0)
             continue;
-        /* Here, and by no thread or handler: a ping then says that this loop goes round and that there is a thread to be
-           had. Silent clients, who are given 10 s, can hold all of them: workers.watchdog has to be longer. */
+        /* Only this loop sends pings, and no thread or handler: so a ping proves that this loop runs and that a thread is
+           free. Silent clients can hold all threads for 10 s: workers.watchdog must be longer. */
         if (ping_due) {
             ping_due = 0;
             notify("WATCHDOG=1");
@@ -147,7 +147,7 @@ int main(void)
             sem_post(&idle);
             continue;
         }
-        /* Threads inherit the mask: signals are the main thread's, which is the one that accepts. */
+        /* Threads inherit the mask: only the main thread, which accepts, gets signals. */
         pthread_sigmask(SIG_BLOCK, &signals, NULL);
         if (pthread_create(&thread, &detached, serve, (void *)(long)fd) != 0)
             serve((void *)(long)fd);

@@ -1,8 +1,8 @@
-"""The app of memunit@demo: plain ASGI without a framework, that leaks when it is asked to.
+"""The app of memunit@demo: plain ASGI without a framework, with a route that leaks.
 
 /            "ok PID"
-/leak?kb=N   keeps N KiB for ever (64 if not said), then "ok PID"
-/slow?s=F    waits F seconds (1 if not said), then "ok PID"
+/leak?kb=N   keeps N KiB for ever (default 64), then answers "ok PID"
+/slow?s=F    waits F seconds (default 1), then answers "ok PID"
 /rss         "rss BYTES", the resident memory of the worker that answers
 """
 
@@ -24,7 +24,7 @@ _kept: list[bytes] = []
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """One HTTP request, or the app's start-up and shutdown."""
+    """Serve one HTTP request, or the app's start-up and shutdown."""
     if scope["type"] == "lifespan":
         await _live(receive, send)
     elif scope["type"] == "http":
@@ -43,7 +43,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def _answer(path: str, query: dict[str, list[str]]) -> tuple[int, str]:
-    """Status and text. Raises ValueError for a number that is none."""
+    """Status and text. Raises ValueError if a number is not a number."""
     if path == "/rss":
         return 200, f"rss {_resident()}"
     if path == "/leak":

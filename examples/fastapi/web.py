@@ -1,9 +1,9 @@
-"""A FastAPI app for server = "asgi": small, and leaking when it is asked to, so that it can be watched being recycled.
+"""A FastAPI app for server = "asgi": small, with a route that leaks, so that you can watch a recycle.
 
 /              "ok PID"
-/leak?kb=N     keeps N KiB for ever (64 if not said), then "ok PID"
+/leak?kb=N     keeps N KiB for ever (default 64), then answers "ok PID"
 /large?size=N  N bytes, in blocks
-/lines?n=N     N lines, sent one by one and without a length
+/lines?n=N     N lines, sent one by one, without a length
 /echo          the body of a POST
 /order         JSON that is checked: {"what": ..., "count": ...}
 /broken        an exception that nobody catches
@@ -28,7 +28,7 @@ _open: list[str] = []
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """What a worker opens before it is ready, and closes after its last answer."""
+    """Open resources before the worker is ready, and close them after its last answer."""
     _open.append("database")
     yield
     _open.clear()
@@ -39,7 +39,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 class Order(BaseModel):
-    """What a customer sends."""
+    """The JSON that a customer sends."""
 
     what: str
     count: int
@@ -47,27 +47,27 @@ class Order(BaseModel):
 
 @app.get("/", response_class=PlainTextResponse)
 async def index() -> str:
-    """Who answers."""
+    """The pid of the worker that answers."""
     return f"ok {os.getpid()}" if _open else "not open"
 
 
 @app.get("/leak", response_class=PlainTextResponse)
 async def leak(kb: int = 64) -> str:
-    """The mistake that memunit is for."""
+    """The mistake that memunit helps against."""
     _kept.append(b"\xa5" * (1024 * kb))
     return await index()
 
 
 @app.get("/large")
 def large(size: int = 1 << 20) -> StreamingResponse:
-    """A download, made in a thread."""
+    """A download that a thread makes."""
     blocks = (b"x" * min(_BLOCK, size - start) for start in range(0, size, _BLOCK))
     return StreamingResponse(blocks, headers={"Content-Length": str(size)})
 
 
 @app.get("/lines")
 def lines(n: int = 10) -> StreamingResponse:
-    """An answer whose length nobody knows yet."""
+    """An answer of unknown length."""
 
     def generate() -> Iterator[str]:
         for number in range(n):
@@ -78,13 +78,13 @@ def lines(n: int = 10) -> StreamingResponse:
 
 @app.post("/echo")
 async def echo(request: Request) -> Response:
-    """What came."""
+    """The body of the request."""
     return Response(await request.body())
 
 
 @app.post("/order", response_class=PlainTextResponse)
 def order(wanted: Order) -> str:
-    """JSON that was checked."""
+    """JSON that pydantic has checked."""
     return f"{wanted.what} {wanted.count}"
 
 
@@ -96,7 +96,7 @@ def broken() -> None:
 
 @app.websocket("/chat")
 async def chat(socket: WebSocket) -> None:
-    """Talk until one of both has enough."""
+    """Answer each message until the client closes."""
     await socket.accept()
     try:
         while True:

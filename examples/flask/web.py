@@ -1,9 +1,9 @@
-"""A Flask app for server = "wsgi": small, and leaking when it is asked to, so that it can be watched being recycled.
+"""A Flask app for server = "wsgi": small, with a route that leaks, so that you can watch a recycle.
 
 /              "ok PID"
-/leak?kb=N     keeps N KiB for ever (64 if not said), then "ok PID"
+/leak?kb=N     keeps N KiB for ever (default 64), then answers "ok PID"
 /large?size=N  N bytes, in blocks
-/lines?n=N     N lines, sent one by one and without a length
+/lines?n=N     N lines, sent one by one, without a length
 /echo          the body of a POST
 /form          "NAME BYTES" of an uploaded file
 /visits        how often this browser was here, by a signed cookie
@@ -26,13 +26,13 @@ _kept: list[bytes] = []
 
 @app.get("/")
 def index() -> str:
-    """Who answers."""
+    """The pid of the worker that answers."""
     return f"ok {os.getpid()}"
 
 
 @app.get("/leak")
 def leak() -> str:
-    """The mistake that memunit is for."""
+    """The mistake that memunit helps against."""
     _kept.append(b"\xa5" * (1024 * request.args.get("kb", 64, type=int)))
     return index()
 
@@ -47,32 +47,32 @@ def large() -> Response:
 
 @app.get("/lines")
 def lines() -> Response:
-    """An answer whose length nobody knows yet."""
+    """An answer of unknown length."""
 
     def generate() -> Iterator[str]:
         for number in range(request.args.get("n", 10, type=int)):
             yield f"{number}\n"
 
-    # Without it the generator runs when the request's context is gone.
+    # Without stream_with_context() the generator would run after the end of the request's context.
     return Response(stream_with_context(generate()), mimetype="text/plain")
 
 
 @app.post("/echo")
 def echo() -> bytes:
-    """What came."""
+    """The body of the request."""
     return request.get_data()
 
 
 @app.post("/form")
 def form() -> str:
-    """A file of a form."""
+    """A file that a form uploads."""
     upload = request.files["file"]
     return f"{upload.filename} {len(upload.read())}"
 
 
 @app.get("/visits")
 def visits() -> str:
-    """State that is the browser's, so that every worker knows it."""
+    """The browser keeps this state, so every worker knows it."""
     session["visits"] = session.get("visits", 0) + 1
     return str(session["visits"])
 

@@ -1,13 +1,12 @@
 'use strict';
-// A leaking HTTP server, written as for no memunit at all but for its last lines: memunit has listen() take the inherited
-// socket, and drains it. GET / answers "ok PID"; /leak?kb=N keeps N KiB for ever first (64 if not said); /slow?s=F answers
-// after F seconds.
+// A leaking HTTP server. Only its last lines are for memunit, which makes listen() use the inherited socket, and drains the
+// server. GET / answers "ok PID". /leak?kb=N first keeps N KiB for ever (default 64). /slow?s=F answers after F seconds.
 
 const http = require('http');
 
 const kept = [];
 
-// What a client says must not be able to throw: an exception here ends the worker, and all its requests.
+// Input of a client must not cause an exception: an exception here ends the worker and all its requests.
 const MOST_KB = 1024 * 1024;
 const MOST_SECONDS = 60;
 function number(word, most) {
@@ -34,7 +33,7 @@ const server = http.createServer((request, response) => {
 
 server.listen(3000);
 
-// When the last request has been answered: flush, leave queues, deregister. What it returns is awaited.
+// memunit calls this when the last request has been answered, and awaits the result: flush, leave queues, deregister.
 process.on('memunit:clean', async () => {
   console.error(`clean: ${process.pid} keeps ${kept.length} blocks`);
 });

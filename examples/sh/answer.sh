@@ -1,7 +1,7 @@
 #!/bin/sh
-# One connection, one request: GET / answers "ok PID" with the worker's pid; /keep?kb=N holds N KiB until the
-# client goes, or sends another line and is then answered.
-# Only the head is read: a request with a body would get a reset.
+# One connection, one request. GET / answers "ok PID" with the worker's pid. /keep?kb=N holds N KiB until the client
+# closes the connection, or until it sends another line; then it gets the answer.
+# This program reads only the head: a request with a body would get a reset.
 set -u
 end=$(printf '\r')
 
@@ -14,7 +14,7 @@ done
 case $request in
     "GET /keep?kb="[0-9]*" HTTP/1.1$end")
         kb=${request#*kb=}
-        # shellcheck disable=SC2034  # to be kept is all that it is for
+        # shellcheck disable=SC2034  # only holds memory
         kept=$(head -c "${kb%% *}k" /dev/zero | tr '\0' x)
         IFS= read -r line || exit 0
         ;;

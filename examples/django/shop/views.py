@@ -1,9 +1,9 @@
-"""The views, the same under WSGI and ASGI; they leak when asked to, so that a worker can be watched being recycled.
+"""The views, the same under WSGI and ASGI, with a route that leaks, so that you can watch a recycle.
 
 /              "ok PID"
-/leak?kb=N     keeps N KiB for ever (64 if not said), then "ok PID"
+/leak?kb=N     keeps N KiB for ever (default 64), then answers "ok PID"
 /large?size=N  N bytes, in blocks
-/lines?n=N     N lines, sent one by one and without a length
+/lines?n=N     N lines, sent one by one, without a length
 /echo          the body of a POST
 /form          "NAME BYTES" of an uploaded file
 /visits        how often this browser was here, by a signed cookie
