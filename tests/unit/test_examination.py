@@ -15,6 +15,7 @@ from tests.support.workers import ROOT
 _PROGRAM = """
 import gc, json, sys
 from memunit.worker.examination import baseline, look
+baseline._SECONDS = {noting}
 import app
 if {frozen}:
     gc.collect()
@@ -35,11 +36,12 @@ def examined(
     frozen: bool = False,
     seconds: float = 60.0,
     size: int = 256 << 20,
+    noting: float = 60.0,
 ) -> dict[str, Any]:
     """The report of a process that has imported `code` as `app`, has noted that, and has then called app.leak()."""
     (directory / "app.py").write_text(textwrap.dedent(code))
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM.format(frozen=frozen, seconds=seconds, size=size)],
+        [sys.executable, "-c", _PROGRAM.format(frozen=frozen, seconds=seconds, size=size, noting=noting)],
         cwd=directory,
         env={"PYTHONPATH": f"{directory}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -170,6 +172,23 @@ def test_what_was_large_from_the_start_is_not_named(tmp_path: Any) -> None:
         report = examined(tmp_path, code, frozen=frozen)
         assert (report["verdict"], report["holder"]) == ("python", "app.SEEN")
         assert {each["name"] for each in report["holders"]} == {"app.SEEN"}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_was_not_noted_is_not_named(tmp_path: Any, *, frozen: bool) -> None:
+    """A heap too large to be noted whole: what a part lacks may have been as large at the start."""
+    code = """
+    MODEL = {number: str(number) for number in range(300_000)}
+    WEIGHTS = bytearray(b"x" * 50_000_000)
+    LOST = []
+    def leak():
+        import ctypes
+        LOST.append(ctypes.create_string_buffer(60_000_000))
+        ctypes.memset(LOST[0], 1, 60_000_000)
+    """
+    report = examined(tmp_path, code, frozen=frozen, noting=-1.0)
+    assert report["complete"] is False
+    assert (report["verdict"], report["holder"], report["holders"]) == ("unknown", "", [])
 
 
 def test_a_worker_that_has_not_grown_has_no_leak(tmp_path: Any) -> None:

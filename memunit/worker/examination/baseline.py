@@ -15,7 +15,7 @@ import weakref
 from array import array
 from bisect import bisect_left
 from itertools import compress
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from memunit.worker.examination import memory
 from memunit.worker.examination.kinds import BLOB, CONTAINER, LARGE, PLAIN, Kinds
@@ -29,8 +29,10 @@ _AT_ONCE = 4096
 _LONGEST = 1 << 16
 # Longer tables are cut. What is not touched of that memory takes none.
 _MOST = 1 << 20
-_HEADER = struct.Struct("=QQQQQ?7x")
-_SECONDS = 2.0  # a heap whose noting takes longer is noted in part
+_HEADER = struct.Struct("=QQQQQ??6x")
+# Seconds of CPU: a heap whose noting takes longer is noted in part. By the wall's clock, a busy machine cut it short.
+_SECONDS = 2.0
+_NOT_KNOWN = 1 << 62
 
 
 class Lengths(NamedTuple):
@@ -38,13 +40,15 @@ class Lengths(NamedTuple):
 
     addresses: Sequence[int]
     lengths: Sequence[int]
+    whole: bool
+    """Whether the whole heap was noted. An object that a part lacks may have been as long then, and has not grown."""
 
     def of(self, address: int) -> int:
-        """What was noted for the object at this address, 0 if nothing was."""
+        """What was noted for the object at this address; if nothing was, 0, or more than it can have by now."""
         place = bisect_left(self.addresses, address)
         if place < len(self.addresses) and self.addresses[place] == address:
             return self.lengths[place]
-        return 0
+        return 0 if self.whole else _NOT_KNOWN
 
 
 class Baseline(NamedTuple):
@@ -76,20 +80,22 @@ def note_in_zygote() -> None:
     """Before a gc.freeze(), so that it is known which objects are the zygote's."""
     shared = _Kept.shared
     assert shared is not None
-    found = sorted(_lengths().items())[:_MOST]
+    noted, whole = _lengths()
+    found = sorted(noted.items())[:_MOST]
     heap = memory.heap()
     numbers = memoryview(shared)[_HEADER.size :].cast("Q")
     numbers[: len(found)] = array("Q", [address for address, _ in found])
     numbers[_MOST : _MOST + len(found)] = array("Q", [length for _, length in found])
-    _HEADER.pack_into(shared, 0, 1 + len(found), *(heap or (0,) * 5))
+    _HEADER.pack_into(shared, 0, 1 + len(found), *(heap or (0,) * 5), whole and len(noted) <= _MOST)
 
 
 def note_at_start() -> None:
     """In a worker, before READY=1: what is its own, and all of it where there was no zygote."""
     if _Kept.shared is None:
-        found = sorted(_lengths().items())
+        noted, whole = _lengths()
+        found = sorted(noted.items())
         addresses = array("Q", [address for address, _ in found])
-        _Kept.lengths = Lengths(addresses, array("Q", [length for _, length in found]))
+        _Kept.lengths = Lengths(addresses, array("Q", [length for _, length in found]), whole)
     _Kept.memory = memory.read()
 
 
@@ -99,24 +105,24 @@ def noted() -> Optional[Baseline]:
         return None
     if _Kept.shared is None:
         return None if _Kept.lengths is None else Baseline(_Kept.lengths, _Kept.memory, None, False)
-    count, *heap = _HEADER.unpack_from(_Kept.shared)
+    count, *heap, whole = _HEADER.unpack_from(_Kept.shared)
     if not count:
         return None  # the zygote has not come to it
     numbers = memoryview(_Kept.shared)[_HEADER.size :].cast("Q")
-    lengths = Lengths(numbers[: count - 1], numbers[_MOST : _MOST + count - 1])
+    lengths = Lengths(numbers[: count - 1], numbers[_MOST : _MOST + count - 1], whole)
     known = memory.Heap(heap[0], heap[1], heap[2], heap[3], bool(heap[4])) if any(heap) else None
     return Baseline(lengths, _Kept.memory, known, True)
 
 
-def _lengths() -> Dict[int, int]:
-    """Of all objects, by their addresses."""
-    noting, until = _Noting(), time.monotonic() + _SECONDS
+def _lengths() -> Tuple[Dict[int, int], bool]:
+    """Of all objects, by their addresses; and whether it was all of them."""
+    noting, until = _Noting(), time.thread_time() + _SECONDS
     objects = gc.get_objects()
     for begin in range(0, len(objects), _AT_ONCE):
+        if time.thread_time() > until:
+            return noting.found, False
         noting.note(objects[begin : begin + _AT_ONCE])
-        if time.monotonic() > until:
-            break
-    return noting.found
+    return noting.found, True
 
 
 class _Noting:

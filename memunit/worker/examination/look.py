@@ -67,7 +67,8 @@ def examine(
     holders = _holders(walk, budget)
     tasks = _crowd(walk, crowds.of_tasks(counted.tasks), budget, "task")
     threads = _crowd(walk, crowds.of_threads(), budget, "thread")
-    numbers = _numbers(start, now, heap, given, len(counted.tasks), walk.complete and counted.complete)
+    complete = walk.complete and counted.complete and start.lengths.whole
+    numbers = _numbers(start, now, heap, given, len(counted.tasks), complete)
     found = verdict(numbers, holders, tasks, threads)
     report = {
         "version": VERSION,
@@ -84,7 +85,7 @@ def examine(
         "heap": None if heap is None else heap._asdict(),
         "group": memory.group(),
         "objects": len(walk.things),
-        "complete": walk.complete and counted.complete,
+        "complete": complete,
         "stopped_for": budget.why,
         "python": ".".join(map(str, sys.version_info[:3])),
         "used": budget.used(),
