@@ -24,7 +24,8 @@ from memunit.master.inotify import Watch
 from memunit.master.notify import NotifyListener
 from memunit.master.report import Reporter
 
-# Seconds from one socket that was made again to the next: somebody may remove them in a loop.
+# Seconds from one time that a socket is made again to the next, for somebody may remove it in a loop. Each has its own:
+# rm(1) removes one after the other, and what workers said to the last was lost for a second more.
 _REST = 1.0
 # Seconds between two tries to make one where that can't be done, and between two looks where nothing tells of removals.
 _AGAIN = 10.0
@@ -37,7 +38,10 @@ _QUIET = 60.0
 
 @dataclass(slots=True)
 class _Losses:
-    """How often a socket was lost, and what of it is in the journal: somebody may remove it once a second for days."""
+    """How often a socket was lost, what of it is in the journal, and when it may be made again.
+
+    Somebody may remove it once a second for days.
+    """
 
     told: int = 0
     untold: int = 0
@@ -45,6 +49,8 @@ class _Losses:
     lost_at: float = -math.inf
     deaf: bool = False
     """Whether it was told that it can't be made again."""
+    rest_until: float = -math.inf
+    """Not bound again before this time of CLOCK_MONOTONIC."""
 
     def made(self, now: float) -> int | None:
         """It was lost and made again: how many losses before are untold; None if this one is not to be told either."""
@@ -108,7 +114,6 @@ class Doors:
         self._directory = os.path.dirname(notify_path)
         self._epoll = epoll
         self._report = report
-        self._rest_until = -math.inf
         self._losses = {each: _Losses() for each in self._all}
         self._lock = -1
         self._watch = Watch(())
@@ -145,10 +150,11 @@ class Doors:
             self.due = self._next_look()
             return []
         silent: list[f.Fact] = [f.Unheard()] if self.notify in missing else []
-        if time.monotonic() >= self._rest_until:
-            for each in missing:
+        now = time.monotonic()
+        for each in missing:
+            if now >= self._losses[each].rest_until:
                 self._make(each)
-        self.due = self._rest_until
+        self.due = min(self._losses[each].rest_until for each in missing)
         return silent
 
     def requests(self) -> list[tuple[int, str]]:
@@ -178,12 +184,12 @@ class Doors:
             if socket.fileno() != before:
                 self._epoll.register(socket.fileno(), select.EPOLLIN)
         except OSError as error:
-            self._rest_until = now + _AGAIN
+            losses.rest_until = now + _AGAIN
             if not losses.deaf:
                 self._report.entry(_not_made(what, socket.path, error))
             losses.deaf = True
             return
-        self._rest_until = max(self._rest_until, now + _REST)
+        losses.rest_until = now + _REST
         self._attend()
         losses.deaf = False
         untold = losses.made(now)

@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import select
 import shutil
 import signal
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from memunit.cli.link import NAME
+from memunit.core.facts import Unheard
 from memunit.master import doors
 from memunit.master.inotify import Watch
-from memunit.master.notify import NotifyListener
+from memunit.master.journal import Log
+from memunit.master.notify import NotifyListener, Systemd
+from memunit.master.report import Reporter
 from tests.support.harness import MEMUNIT, Service, Unit, finished
 from tests.support.wait import wait_readable
 
 pytest_plugins = ["tests.support.units"]
 
-COUNT = "8"
+# They ping four times in the time of a watchdog, and say so after each five: between two such lines lies a watchdog.
+COUNT = "5"
+WATCHDOG = "3s"
+SOCKETS = {"notify": "notify", "control": "control", "interface": NAME}
 
 
 def pinging(unit: Unit, **more: dict[str, object]) -> Service:
-    """Two workers that ping four times in a watchdog of a second, and say so after each 8."""
+    """Two workers that ping, and say how often."""
     app = {"run": "asked:run", "server": "callable", "environment": {"ASKED_COUNT": COUNT}}
-    unit.write(app=app, workers={"count": 2, "watchdog": "1s", "min_lifetime": 0}, **more)
+    unit.write(app=app, workers={"count": 2, "watchdog": WATCHDOG, "min_lifetime": 0}, **more)
     return unit.serve().ready()
+
+
+def outlive_a_watchdog(service: Service, pids: Iterable[int], place: int) -> None:
+    """Return once each has pinged for longer than its watchdog, from the place `place` on."""
+    for pid in pids:
+        line = f"^pinged {COUNT} times {pid}$"
+        first = service.expect(line, after=place)
+        service.expect(line, after=first.place + 1)
+    service.pass_by()
+
+
+def made_again(service: Service, names: Iterable[str], place: int) -> None:
+    """Return once it is said of each of these sockets."""
+    for name in names:
+        path = re.escape(f"/{SOCKETS[name]}")
+        service.expect(rf"The {name} socket .*{path} was removed, and has been made again", after=place)
 
 
 def remove_notify(runtime: Path) -> None:
@@ -34,9 +60,8 @@ def remove_notify(runtime: Path) -> None:
 
 
 def remove_all(runtime: Path) -> None:
-    """As rm -r does it, file by file; the master may have made one again when the directory's turn comes."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(runtime)
+    """As `rm -rf` does it, file by file: the master may have made one again when the directory's turn comes."""
+    shutil.rmtree(runtime, ignore_errors=True)
 
 
 def move_all(runtime: Path) -> None:
@@ -51,7 +76,7 @@ def replace_by_a_file(runtime: Path) -> None:
 def replace_by_a_dead_socket(runtime: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(runtime / "other"))
-        (runtime / "other").rename(runtime / "notify")
+    (runtime / "other").rename(runtime / "notify")
 
 
 @pytest.mark.parametrize(
@@ -64,29 +89,44 @@ def test_nobody_is_killed_when_the_notify_socket_vanishes(unit: Unit, remove: ob
     remove(unit.runtime)  # type: ignore[operator]
     said = service.expect(r"The notify socket .*/notify was removed, and has been made again", after=mark)
     assert "warning: " in said.text
-    for pid in before.values():
-        # 8 pings are two watchdogs.
-        service.expect(f"^pinged {COUNT} times {pid}$", after=said.place)
-    service.pass_by()
+    outlive_a_watchdog(service, before.values(), said.place)
     assert service.serving() == before
-    # From then on they are heard: one that is silent is found, and a new one becomes ready.
-    os.kill(before[0], signal.SIGSTOP)
-    assert service.entry("aborted", pid=before[0]).cause == "watchdog"
-    os.kill(before[0], signal.SIGCONT)
-    service.entry("ready", slot=0, after=mark)
-    assert service.entries("aborted", slot=1) == []
+    # From then on one that is started is heard.
+    service.send(signal.SIGTTIN)
+    service.entry("ready", slot=2)
     assert service.stop() == 0
     assert not (unit.runtime / "notify").exists()
 
 
+def test_those_that_serve_are_heard_by_the_new_socket(unit: Unit) -> None:
+    """Watched as before: one that is silent from then on is found."""
+    service = pinging(unit)
+    before = service.serving()
+    mark = service.mark
+    remove_notify(unit.runtime)
+    said = service.expect(r"The notify socket .*/notify was removed, and has been made again", after=mark)
+    outlive_a_watchdog(service, before.values(), said.place)
+    os.kill(before[0], signal.SIGSTOP)
+    assert service.entry("aborted", pid=before[0]).cause == "watchdog"
+    with contextlib.suppress(ProcessLookupError):
+        # Ten seconds later it is killed.
+        os.kill(before[0], signal.SIGCONT)
+    service.entry("ready", slot=0, after=mark)
+    assert service.entries("aborted", slot=1) == []
+    assert service.stop() == 0
+
+
 def test_the_control_socket_is_made_again(unit: Unit) -> None:
     service = pinging(unit)
+    mark = service.mark
     (unit.runtime / "control").unlink()
-    service.expect(r"The control socket .*/control was removed, and has been made again")
+    made_again(service, ["control"], mark)
     code, text = finished(unit.reload(), service)
     assert (code, text.startswith("Reloaded: 2 workers")) == (0, True)
+    mark = service.mark
     remove_all(unit.runtime)
-    service.expect(r"The control socket .*/control was removed, and has been made again", after=service.mark)
+    # The notify socket too, or nobody hears that the reload's workers are ready.
+    made_again(service, SOCKETS, mark)
     assert finished(unit.reload(), service)[0] == 0
     assert service.stop() == 0
 
@@ -96,14 +136,12 @@ def test_where_it_cant_be_made_again_those_that_serve_go_on(unit: Unit) -> None:
     service = pinging(unit)
     before = service.serving()
     mark = service.mark
-    unit.runtime.rename(unit.directory / "elsewhere")
-    unit.runtime.write_text("")
+    with service.stopped():
+        unit.runtime.rename(unit.directory / "elsewhere")
+        unit.runtime.write_text("")
     said = service.expect(r"error: The notify socket .* was removed, and can't be made again: ", after=mark)
     assert "those that serve go on" in said.text
-    for pid in before.values():
-        service.expect(f"^pinged {COUNT} times {pid}$", after=said.place)
-        service.expect(f"^pinged {COUNT} times {pid}$", after=said.place + 1)
-    service.pass_by()
+    outlive_a_watchdog(service, before.values(), said.place)
     assert service.serving() == before
     assert service.stop() == 0
 
@@ -115,7 +153,7 @@ def test_without_inotify_it_is_noticed_before_anybody_is_aborted(unit: Unit, tmp
         "import memunit.master.inotify as i\ni._libc = type('No', (), {'inotify_init1': lambda *_: -1})()\n"
     )
     app = {"run": "asked:run", "server": "callable", "environment": {"ASKED_COUNT": COUNT, "PYTHONPATH": ""}}
-    unit.write(app=app, workers={"count": 2, "watchdog": "1s"})
+    unit.write(app=app, workers={"count": 2, "watchdog": WATCHDOG})
     path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
     service = unit.serve(environment={"PYTHONPATH": path}).ready()
     before = service.serving()
@@ -125,9 +163,7 @@ def test_without_inotify_it_is_noticed_before_anybody_is_aborted(unit: Unit, tmp
     mark = service.mark
     remove_notify(unit.runtime)
     said = service.expect(r"The notify socket .* was removed, and has been made again", after=mark)
-    for pid in before.values():
-        service.expect(f"^pinged {COUNT} times {pid}$", after=said.place)
-    service.pass_by()
+    outlive_a_watchdog(service, before.values(), said.place)
     assert service.serving() == before
     assert service.stop() == 0
 
@@ -135,8 +171,9 @@ def test_without_inotify_it_is_noticed_before_anybody_is_aborted(unit: Unit, tmp
 def test_it_is_not_taken_from_another_master(unit: Unit) -> None:
     """Two that take it from each other would do so for ever."""
     service = pinging(unit)
+    mark = service.mark
     remove_all(unit.runtime)
-    service.expect(r"The control socket .* has been made again")
+    made_again(service, SOCKETS, mark)
     mark = service.mark
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(unit.runtime / "theirs"))
@@ -178,7 +215,7 @@ def test_a_watch_tells_of_a_removal_and_of_nothing_else(tmp_path: Path) -> None:
 
 def test_memunit_run_in_tmp(unit: Unit) -> None:
     """FIELD's own: `rm` of the notify socket of `memunit run`, which has a directory of its own in /tmp."""
-    words = ("--app", "asked:run", "--server", "callable", "--workers", "2", "--watchdog", "1s")
+    words = ("--app", "asked:run", "--server", "callable", "--workers", "2", "--watchdog", WATCHDOG)
     environment = {"TMPDIR": str(unit.directory), "RUNTIME_DIRECTORY": "", "ASKED_COUNT": COUNT}
     service = unit.start(*MEMUNIT, "run", *words, environment=environment).ready()
     before = service.serving()
@@ -186,9 +223,7 @@ def test_memunit_run_in_tmp(unit: Unit) -> None:
     mark = service.mark
     notify.unlink()
     said = service.expect("The notify socket .* was removed, and has been made again", after=mark)
-    for pid in before.values():
-        service.expect(f"^pinged {COUNT} times {pid}$", after=said.place)
-    service.pass_by()
+    outlive_a_watchdog(service, before.values(), said.place)
     assert service.serving() == before
     assert service.stop() == 0
 
@@ -203,13 +238,29 @@ def test_whoever_removes_them_for_hours_does_not_fill_the_journal() -> None:
     assert [losses.made(1e6 + second) for second in range(1, 9)] == [0] * 7 + [None]
 
 
+def test_no_socket_waits_because_another_was_made_again(tmp_path: Path) -> None:
+    """`rm` removes one after the other, and what workers say to a missing one is lost."""
+    report = Reporter(Log("app", native=False), Systemd({}))
+    with select.epoll() as epoll:
+        made = doors.Doors(str(tmp_path / "notify"), str(tmp_path / "control"), None, epoll, report)
+        made.arm()
+        (tmp_path / "control").unlink()
+        assert made.lost((), deciding=True) == []
+        assert (tmp_path / "control").exists()
+        (tmp_path / "notify").unlink()
+        assert made.lost((), deciding=True) == [Unheard()]
+        assert (tmp_path / "notify").exists()
+        made.close()
+
+
 def test_each_socket_is_told_of_that_cant_be_made_again(unit: Unit) -> None:
     """And a directory outlives a restart: the remedy is another."""
     service = pinging(unit)
     mark = service.mark
-    for name in ("notify", "control"):
-        (unit.runtime / name).unlink()
-        (unit.runtime / name).mkdir()
+    with service.stopped():
+        for name in ("notify", "control"):
+            (unit.runtime / name).unlink()
+            (unit.runtime / name).mkdir()
     for name in ("notify", "control"):
         said = service.expect(
             rf"error: The {name} socket .* was removed, and can't be made again: ", after=mark

@@ -245,6 +245,18 @@ class Service:
         self.expect(r"^memunit: (\d+/\d+ workers|stopping|reloading)", source="output", after=mark)
 
     @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """As long as this lasts, the master is stopped by SIGSTOP: it sees what a test does in several steps as one."""
+        self.send(signal.SIGSTOP)
+        changed = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert changed is not None
+        assert changed.si_code == os.CLD_STOPPED, f"the master has ended before\n{self}"
+        try:
+            yield
+        finally:
+            self.send(signal.SIGCONT)
+
+    @contextlib.contextmanager
     def deaf(self) -> Iterator[None]:
         """As long as this lasts, systemd reads nothing of what it is told, and its queue is full."""
         self._poll.unregister(self._notify.fileno())
