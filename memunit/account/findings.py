@@ -6,7 +6,7 @@ from memunit.account import of_memory, of_service, of_workers
 from memunit.account.facts import DAY, Facts, Finding
 from memunit.account.text import plural
 
-_NOW = ("restarting", "failed", "idle", "inactive", "file")
+_NOW = ("restarting", "failed", "stopping", "idle", "inactive", "file")
 
 
 def diagnose(facts: Facts) -> list[Finding]:

@@ -18,7 +18,7 @@ def not_running(facts: Facts) -> Finding | None:
     log = f"journalctl -u memunit@{name} -n 50 shows what it said last"
     life, note = _failure(facts)
     given_up = facts.account.last_note("NOTHING_READY", since=facts.now - HOUR)
-    if unit.sub == "auto-restart":
+    if _comes_back(unit):
         why = clean(given_up.message, KEPT) if given_up else f"the master ended with {_exit(unit)}"
         return Finding(
             "restarting",
@@ -43,6 +43,15 @@ def not_running(facts: Facts) -> Finding | None:
             life,
             note.at if note else None,
         )
+    if unit.active == "deactivating":
+        return Finding(
+            "stopping",
+            3,
+            unit.since,
+            "is being stopped",
+            ["The service is being stopped: its master has ended, and what it has left is told to end."],
+            [log],
+        )
     if unit.listening:
         return Finding(
             "idle",
@@ -59,6 +68,13 @@ def not_running(facts: Facts) -> Finding | None:
         "not running",
         ["Neither the service nor its socket is active: clients are refused."],
         [f"systemctl enable --now memunit@{name}.socket lets it listen, now and after each boot"],
+    )
+
+
+def _comes_back(unit: Unit) -> bool:
+    """A master has failed, and its successor is not there yet: systemd runs ExecStopPost= first, and then waits."""
+    return "auto-restart" in unit.sub or (
+        unit.active == "deactivating" and unit.result not in ("", "success")
     )
 
 

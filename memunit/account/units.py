@@ -33,7 +33,8 @@ _PROPERTIES = (
     "ControlGroup",
 )
 _ACTIVE = ("active", "reloading")
-_SECONDS = 10.0
+# Of a question to systemd: while a machine boots, or is busy, it is answered late.
+_SECONDS = 30.0
 # A master answers within a pass of its loop. One that is stopped or hangs does not answer at all.
 _ANSWER_SECONDS = 5.0
 _RUNTIME = "/run/memunit"

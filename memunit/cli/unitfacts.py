@@ -31,7 +31,8 @@ _PROPERTIES = (
 )
 _UNIT = ("LoadState", "ActiveState", "ActiveEnterTimestampMonotonic", "DropInPaths", "Listen")
 _ROOT = "-.slice"
-_TIMEOUT = 5.0
+# Of a question to systemd, in seconds: while a machine boots, or is busy, it is answered late.
+_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-_TIMEOUT = 5.0
+# Of a question to systemd, in seconds: while a machine boots, or is busy, it is answered late.
+_TIMEOUT = 30.0
 _PROPERTIES = "EnvironmentFiles,ExecMainStartTimestampMonotonic"
 _OPTIONS = (" (ignore_errors=yes)", " (ignore_errors=no)")
 

@@ -396,6 +396,13 @@ def test_a_worker_that_is_older_than_what_was_read(tmp_path: Path, monkeypatch: 
     [
         ({"active": "failed", "sub": "failed", "exit_code": 1, "exit_status": 78}, "failed"),
         ({"active": "activating", "sub": "auto-restart", "exit_code": 1, "exit_status": 69}, "restarting"),
+        # ExecStopPost= runs, which takes a moment on a slow machine; and systemd 254 has a state between those.
+        (
+            {"active": "deactivating", "sub": "stop-post", "result": "exit-code", "exit_code": 1},
+            "restarting",
+        ),
+        ({"active": "activating", "sub": "auto-restart-queued", "result": "exit-code"}, "restarting"),
+        ({"active": "deactivating", "sub": "stop-post", "result": "success"}, "stopping"),
         ({"active": "inactive", "sub": "dead"}, "idle"),
         ({"active": "inactive", "sub": "dead", "listening": False}, "inactive"),
     ],
