@@ -28,18 +28,18 @@ _HOST = ("lint", "unit", "properties", "exploration", "packaging", "process")
 _BOOTED = "booted"
 # Each only bounds a hang: on two cores with other work beside, a tier takes three times as long as on quiet ones.
 _DEADLINES = {
-    "lint": 600.0,
-    "unit": 900.0,
-    "properties": 900.0,
-    "exploration": 1200.0,
-    "process": 2400.0,
-    "packaging": 1200.0,
+    "lint": 1800.0,
+    "unit": 1800.0,
+    "properties": 1800.0,
+    "exploration": 1800.0,
+    "process": 3600.0,
+    "packaging": 1800.0,
 }
 # Half of the process tier's time is waiting, for ends and for starts; a file's tests stay together, and in their order.
 _HALVES = ("-n", "2", "--dist", "loadfile")
 # What a search has found is said: how many states, and how long who waits has waited.
 _WORDS = {"unit": _HALVES, "process": _HALVES, "exploration": ("-n", "2", "-rP")}
-_BUILD_SECONDS = 420.0
+_BUILD_SECONDS = 900.0
 _END_SECONDS = 120.0
 
 

@@ -11,41 +11,35 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def built(program: str, out: Path, seconds: float) -> list[Path]:
+    """What a program of packaging/ has built in a folder: the paths that it prints."""
+    done = subprocess.run(
+        [ROOT / "packaging" / program, "-o", out],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    return [Path(line) for line in done.stdout.splitlines() if line.startswith(f"{out}/")]
+
+
 @pytest.fixture(scope="session")
 def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The .deb: the one that MEMUNIT_DEB names, or one built now."""
     given = os.environ.get("MEMUNIT_DEB")
     if given:
         return Path(given).resolve()
-    out = tmp_path_factory.mktemp("dist")
-    built = subprocess.run(
-        [ROOT / "packaging" / "build-deb", "-o", out],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=420,
-        stdin=subprocess.DEVNULL,
-    )
-    assert built.returncode == 0, built.stderr
-    package = Path(built.stdout.strip().splitlines()[-1])
-    assert package.parent == out
+    (package,) = built("build-deb", tmp_path_factory.mktemp("dist"), 900)
     return package
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, with the sdist beside it, built once a session."""
-    place = tmp_path_factory.mktemp("wheel")
-    built = subprocess.run(
-        [ROOT / "packaging" / "build-wheel", "-o", place],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-    )
-    assert built.returncode == 0, built.stderr
-    return Path(built.stdout.strip().splitlines()[-2])
+    package, _ = built("build-wheel", tmp_path_factory.mktemp("wheel"), 900)
+    return package
 
 
 @pytest.fixture(scope="session")

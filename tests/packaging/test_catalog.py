@@ -27,7 +27,7 @@ def compiled(root: Path, text: str, name: str = CATALOG.name) -> subprocess.Comp
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -39,7 +39,7 @@ def test_it_compiles_silently_and_holds_each_id(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     ).stdout
     assert {line.split()[0] for line in listed.splitlines()} == set(IDS.values())
 
@@ -102,7 +102,7 @@ def test_both_languages_compile_and_are_listed(tmp_path: Path) -> None:
     both = compiled(tmp_path, CATALOG.read_text())
     assert (both.returncode, both.stdout, both.stderr) == (0, "", "")
     words = ["journalctl", "--list-catalog", f"--root={tmp_path}"]
-    listed = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(words, check=True, capture_output=True, text=True, timeout=300).stdout
     assert {line.split()[0] for line in listed.splitlines()} == set(IDS.values())
     # Both are in what was compiled, each under its language.
     database = (tmp_path / "var/lib/systemd/catalog/database").read_bytes()

@@ -30,7 +30,7 @@ def shown(page: Path) -> str:
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MAN_KEEP_FORMATTING": ""},
-        timeout=60,
+        timeout=300,
     ).stdout
 
 
@@ -58,7 +58,7 @@ def test_it_formats_without_a_warning(page: Path) -> None:
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"},
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -14,7 +14,7 @@ SPEC = ROOT / "packaging/rpm/memunit.spec"
 
 
 def out(*words: str | Path, **options: object) -> str:
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=240, **options)  # type: ignore[call-overload]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=900, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return str(done.stdout)
 

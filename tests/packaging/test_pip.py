@@ -42,7 +42,7 @@ def memunit(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     if "No matching distribution" in done.stderr or "ConnectionError" in done.stderr:
         pytest.skip("no packages can be had here")
@@ -124,7 +124,7 @@ def test_sockets_that_do_not_fit_are_an_error(memunit: Path, app: dict[str, str]
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 78
     assert "LISTEN_FDS and LISTEN_FDNAMES do not fit what was passed" in done.stderr
@@ -134,7 +134,7 @@ def test_check_works(memunit: Path, app: dict[str, str], tmp_path: Path) -> None
     file = tmp_path / "shop.toml"
     file.write_text(f'[app]\nrun = "served:app"\nserver = "callable"\ndirectory = "{tmp_path}"\n')
     done = subprocess.run(
-        [memunit, "check", file], env=app, check=False, capture_output=True, text=True, timeout=60
+        [memunit, "check", file], env=app, check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
@@ -149,7 +149,7 @@ def test_without_a_dependency_it_says_which(tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 70
     assert re.fullmatch(

@@ -42,7 +42,7 @@ def test_verify_is_silent(tree: Path, tmp_path: Path, unit: str) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -60,7 +60,7 @@ def test_verify_would_speak_up(tree: Path, tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert "WatchdogSecs" in done.stderr
 
@@ -75,7 +75,7 @@ def exposure(folder: Path, threshold: int) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -40,7 +40,7 @@ def _server(serve: Serve) -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 def _request(connection: socket.socket) -> bytes:
@@ -83,8 +83,8 @@ def _hang_within(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-def _run(target: str, **options: object) -> Report:
-    return Load(target, clients=1, requests=3, timeout=0.5, **options).run()  # type: ignore[arg-type]
+def _run(target: str, *, timeout: float = 240.0, **options: object) -> Report:
+    return Load(target, clients=1, requests=3, timeout=timeout, **options).run()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,8 @@ def _run(target: str, **options: object) -> Report:
 @pytest.mark.parametrize("keep_alive", [False, True])
 def test_each_loss_has_its_kind(serve: Serve, kind: str, keep_alive: bool) -> None:
     with _server(serve) as target:
-        report = _run(target, keep_alive=keep_alive)
+        # Short where nobody answers, and else so long that no machine is too slow.
+        report = _run(target, keep_alive=keep_alive, timeout=0.5 if kind == "timeout" else 240.0)
     assert {name: getattr(report, name) for name in (*LOST, "ok", "sent", "reopened")} == {
         **dict.fromkeys(LOST, 0),
         kind: 3,
@@ -200,7 +201,7 @@ def test_only_one_more_try() -> None:
 
 def test_longest_gap_counts_silence_at_the_end() -> None:
     with _server(_hang) as target:
-        report = _run(target)
+        report = _run(target, timeout=0.5)
     assert 1.4 < report.longest_gap <= report.elapsed
 
 
@@ -208,7 +209,7 @@ def test_stops_by_file_by_call_and_by_time(tmp_path: Path) -> None:
     with _server(_saying(LAST)) as target:
         (tmp_path / "stop").touch()
         assert Load(target, stop_file=str(tmp_path / "stop")).run().sent == 0
-        assert Load(target, clients=2, seconds=0.2).run().elapsed < 2
+        assert Load(target, clients=2, seconds=0.2).run().elapsed < 120
         load = Load(target, clients=2).start()
         load.stop()
         report = load.join()
@@ -227,11 +228,11 @@ def test_script() -> None:
     for answer, status in ((LAST, 0), (LAST[:-1], 1)):
         with _server(_saying(answer)) as target:
             command = [sys.executable, module.__file__, "--target", target, "--requests", "4", "--json"]
-            ended = subprocess.run(command, capture_output=True, check=False, timeout=30)
+            ended = subprocess.run(command, capture_output=True, check=False, timeout=240)
         assert ended.returncode == status, ended.stderr
         report = json.loads(ended.stdout)
         assert report["sent"] == 4
         assert report["lost"] == 4 * status
-    none = subprocess.run([*command, "--stop-file", "/"], capture_output=True, check=False, timeout=30)
+    none = subprocess.run([*command, "--stop-file", "/"], capture_output=True, check=False, timeout=240)
     assert none.returncode == 1
     assert json.loads(none.stdout)["sent"] == 0
