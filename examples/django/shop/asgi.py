@@ -7,6 +7,6 @@ from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 application = get_asgi_application()
-# Django imports the views at the first request. This line imports them now: a broken view then fails the reload and not a
-# customer's request, and all workers share the views.
+# Django imports the views at the first request. This line imports them now: a broken view then fails the reload and not
+# a customer's request, and all workers share the views.
 _ = get_resolver().url_patterns
