@@ -59,24 +59,24 @@ def run(
     watchdog: float | str = 30.0,
     name: str | None = None,
 ) -> int:
-    """Run `run(worker)` in several workers and replace each that exceeds `limit`; returns when told to stop.
+    """Run `run(worker)` in several workers and replace each worker over `limit`. Returns after a request to stop.
 
-    `limit` and `ceiling` are bytes or text such as "400M" (None: no bound); times are seconds or text such as
-    "1min", within the bounds of memunit.toml(5). In each worker `run` serves on `worker.sockets`, calls
-    `worker.ready()` once it does, and returns soon after `worker.stopping` is set. `clean()` runs in a worker before
-    that, while it still accepts; after `grace` it is killed. A worker that has called `worker.ping()` once is
-    aborted when it does not for longer than `watchdog` (0 or infinity: never).
+    `limit` and `ceiling` are bytes or text such as "400M" (None: no bound). Times are seconds or text such as "1min",
+    within the bounds of memunit.toml(5). In each worker `run` serves on `worker.sockets`, calls `worker.ready()` when
+    it serves, and returns soon after `worker.stopping` is set. Before that, `clean()` runs in the worker, while the
+    worker still accepts. The master kills the worker after `grace`. A worker that has called `worker.ping()` once is
+    aborted when it is silent for longer than `watchdog` (0 or infinity: never).
 
-    `sockets` are listening sockets or addresses as of ListenStream= (systemd.socket(5)); by default those that
-    systemd has passed, if any. `workers` defaults to the CPUs that this process may use. The environment has the
-    last word, for whoever operates a program that he can't change: CPU_COUNT for `workers`, CHECK_INTERVAL, in
-    milliseconds, for `interval`. With `metric`, "uss" counts what a worker alone holds: what it shares with the
-    master since the fork is not its own.
+    `sockets` are listening sockets, or addresses as in ListenStream= (systemd.socket(5)); by default the sockets from
+    systemd, if any. `workers` defaults to the number of CPUs that this process may use. Two environment variables
+    override the arguments, for operators who can't change the program: CPU_COUNT for `workers`, and CHECK_INTERVAL, in
+    milliseconds, for `interval`. The `metric` "uss" counts the memory that only the worker holds, without the memory
+    that it has shared with the master since the fork.
 
     Returns the exit code: 0 after SIGTERM or SIGINT, 69 if no worker ever became ready. Raises ValueError for
-    arguments that can't be used, RuntimeError outside of the main thread, OSError for an address that can't be
-    listened on, and where the master can't make its own sockets. SIGHUP replaces all workers one by one, SIGTTIN and
-    SIGTTOU change their number, SIGUSR1 writes the state to the log.
+    unusable arguments, RuntimeError outside of the main thread, and OSError if it can't listen on an address or if the
+    master can't make its own sockets. SIGHUP replaces all workers one by one, SIGTTIN and SIGTTOU change their number,
+    and SIGUSR1 writes the state to the log.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("memunit.run handles signals, and so has to be called in the main thread")

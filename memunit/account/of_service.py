@@ -102,7 +102,7 @@ def silent(facts: Facts) -> Finding | None:
         "the master does not answer",
         [
             f"The master (pid {facts.unit.pid}) {facts.silent}: it hangs, or somebody has stopped it.",
-            "Its workers serve on, but none that ends is replaced, and no memory is watched.",
+            "Its workers go on serving, but nobody replaces a worker that ends, and nobody watches memory.",
         ],
         [
             f"systemctl kill --kill-whom=main -s CONT memunit@{name} wakes it if somebody stopped it",
@@ -128,7 +128,7 @@ def master(facts: Facts) -> Finding | None:
         "memunit's master has failed, and goes on"
         if failed
         else "the master was killed; its workers were taken over",
-        [f"{clean(note.message, KEPT).rstrip('.')}.", "No worker was ended for that."],
+        [f"{clean(note.message, KEPT).rstrip('.')}.", "That ended no worker."],
         steps,
         None,
         note.at,

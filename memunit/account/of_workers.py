@@ -40,7 +40,7 @@ def crashes(facts: Facts) -> Finding | None:
         )
     steps += [
         f"journalctl -u memunit@{name} _PID={pid} shows all that it printed",
-        f"mend the app, then systemctl reload memunit@{name}: if the new code does not come up, the old serves on",
+        f"mend the app, then systemctl reload memunit@{name}: if the new code fails, the old code goes on serving",
     ]
     return Finding(
         "crash-loop" if loop else "crash",
@@ -183,7 +183,7 @@ def never_ready(facts: Facts) -> Finding | None:
     healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
     timeout = last.cause == "start-timeout"
     steps = [
-        "what the worker printed says what it failed of",
+        "the output of the worker says why it failed",
         f"{check(facts.name)} finds the usual mistakes",
     ]
     if timeout:
@@ -221,7 +221,7 @@ def reload(facts: Facts) -> Finding | None:
         f"the last reload failed, {facts.ago(failed.at)}: the old code serves",
         [
             clean(failed.message, KEPT) + ".",
-            f"That was {facts.ago(failed.at)}. Nothing is lost by it, but what serves is older than what is installed.",
+            f"That was {facts.ago(failed.at)}. No request was lost, but the workers run the former code.",
         ],
         [f"mend it, {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],
     )

@@ -20,16 +20,16 @@ from memunit.core.problems import Problem
 _PROGRAM = "memunit check"
 _DESCRIPTION = """\
 Check the settings of an instance, /etc/memunit/INSTANCE.toml, or of a FILE (a name with a slash or ending in
-.toml): the file itself, whether what it names is there, for the user of the unit too if root asks, and whether its
-workers fit in memory. The app's interpreter looks for the modules and reads them; nothing of the app is executed
-without --import."""
+.toml): the keys, the paths that they name, and whether the workers fit into memory. If root runs the command, it checks
+the paths as the user of the unit. The app's interpreter finds and parses the modules. Without --import the command
+executes no code of the app."""
 _EPILOG = """\
 examples:
   memunit check shop          the file of one instance, and its unit
   memunit check ./shop.toml   a file that is not in its place yet
-  memunit check --all         every instance: one line each, after what is wrong
+  memunit check --all         every instance: its problems, and one line
 
-exit codes: 0 good, perhaps with warnings, 64 wrong command line, 74 can't be printed, 78 something has to be mended"""
+exit codes: 0 good, perhaps with warnings, 64 wrong command line, 74 can't print, 78 the file has an error"""
 
 
 def parser() -> Parser:
@@ -46,7 +46,7 @@ def parser() -> Parser:
         "--import",
         dest="imports",
         action="store_true",
-        help="also import the app, in a process of its own, and show what of it stands in the way of preload",
+        help="also import the app, in a process of its own, and show what prevents preload",
     )
     made.add_argument("--json", action="store_true", help="print JSON, for a program")
     return made

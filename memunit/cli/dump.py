@@ -15,13 +15,13 @@ from memunit.cli.usage import Parser
 
 _PROGRAM = "memunit stacks"
 _DESCRIPTION = """\
-Have Python workers (asgi, wsgi, callable) write where each of their threads and asyncio tasks is, and print that. A
-worker goes on with its work; of one whose main thread hangs, the threads are known after five seconds."""
+Print the stack of each thread and asyncio task of Python workers (asgi, wsgi, callable). The workers go on with their
+work. If the main thread of a worker hangs, its threads follow after five seconds."""
 _EPILOG = """\
 examples:
   memunit stacks shop        all workers that serve
-  memunit stacks shop 0      the one of slot 0
-  memunit stacks shop 4711   the one with this pid"""
+  memunit stacks shop 0      the worker of slot 0
+  memunit stacks shop 4711   the worker with this pid"""
 # Longer than a master waits for its workers (master/dumps.py).
 _PATIENCE = 15.0
 

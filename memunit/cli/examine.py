@@ -13,8 +13,8 @@ from memunit.cli.usage import Parser, fail
 
 _PROGRAM = "memunit examine"
 _DESCRIPTION = """\
-Replace the worker in a slot, and have it say what has grown in it since its start: where its memory is, in which object
-of which module, and whether that is a leak. No request is lost."""
+Replace the worker in a slot, and print what has grown in it since its start: the object that holds the memory, the
+module of the object, and whether it is a leak. No request is lost."""
 # A replacement has to come up, and the requests of the worker have to end.
 _TIMEOUT = 900.0
 

@@ -18,11 +18,11 @@ _USAGE = (
     "(--app MODULE:ATTR | --config FILE | -- COMMAND)"
 )
 _DESCRIPTION = """\
-Serve in the foreground with workers that are replaced at their memory limit. Takes the sockets that it
-inherits (LISTEN_FDS), else listens on each ADDR."""
+Serve in the foreground with workers that are replaced at their memory limit. The command uses inherited sockets
+(LISTEN_FDS); without them it listens on each ADDR."""
 _EPILOG = """\
-SIZE is as in 400M or 1.5G, TIME as in 30s or "1min 30s"; both may be infinity. Each option is a key of the
-same name in /etc/memunit/INSTANCE.toml, see memunit.toml(5); those of [service] are for systemd, and no options."""
+A SIZE is for example 400M or 1.5G, a TIME 30s or "1min 30s"; both may be infinity. Each option is a key of the same
+name in /etc/memunit/INSTANCE.toml, see memunit.toml(5). The keys of [service] are for systemd, and are not options."""
 # Names that somebody may expect, beside the one that is in the help.
 _ALIASES = {"workers.count": ("--count",), "app.run": ("--run",)}
 
@@ -115,7 +115,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
 def _parser() -> Parser:
     parser = Parser(_PROGRAM, _DESCRIPTION, _USAGE, _EPILOG)
     parser.add_argument(
-        "--config", metavar="FILE", help="read FILE, or that of an instance; options go before what it says"
+        "--config", metavar="FILE", help="read FILE, or the file of an instance; options override it"
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
     for key in KEYS:

@@ -22,17 +22,17 @@ from memunit.core.settings import Settings
 
 _PROGRAM = "memunit history"
 _DESCRIPTION = """\
-Draw what has happened to an instance over time, from the journal: how many workers ended by which cause, the memory of
-each slot, and how long workers took to stop."""
+Draw the past of an instance from the journal: how many workers ended by each cause, the memory of each slot, and how
+long workers took to stop."""
 _EPILOG = """\
-TIME is a span before now as in 2h, "3 days", or a time as in 14:30, "2026-11-28 14:30", today. [24h]
+TIME is a time span before now (2h, "3 days"), or a time (14:30, "2026-11-28 14:30", today). [24h]
 
 examples:
   memunit history shop                  the last day
   memunit history shop --since 30min
   memunit history shop --json | jq '.lives[] | select(.cause == "memory-ceiling")'
 
-exit codes: 0 told, 64 wrong command line, 69 no such instance or no journal, 77 the journal may not be read"""
+exit codes: 0 answered, 64 wrong command line, 69 no such instance or no journal, 77 may not read the journal"""
 _MOST_PARTS = 100
 _MOST_SLOTS = 16
 _NARROW = 60
@@ -42,8 +42,8 @@ _LABEL, _FIGURE = 15, 6
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("history", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="which")
-    made.add_argument("--since", metavar="TIME", help="from when on [24h]")
+    made.add_argument("instance", metavar="INSTANCE", help="the instance")
+    made.add_argument("--since", metavar="TIME", help="the start of the time span [24h]")
     return made
 
 

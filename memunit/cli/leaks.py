@@ -24,17 +24,17 @@ from memunit.core.quantity import format_size
 
 _PROGRAM = "memunit leaks"
 _DESCRIPTION = """\
-Merge what was found in the workers that were examined at their end: what grows in every life is a leak. Ranked by the
-bytes an hour that a worker loses by it."""
+Merge the results of the workers that were examined at their end. An object that grows in every worker is a leak. The
+leak with the most bytes an hour comes first."""
 _EPILOG = """\
-TIME is a span before now as in 2h, "3 days", or a time as in 14:30, "2026-11-28 14:30", today. [7 days]
+TIME is a time span before now (2h, "3 days"), or a time (14:30, "2026-11-28 14:30", today). [7 days]
 
 examples:
   memunit leaks shop                  the last week
-  memunit leaks shop --since 2h       what is left since a change
+  memunit leaks shop --since 2h       only the leaks since a change
   memunit leaks shop --json | jq '.leaks[] | select(.kind == "leak") | .holder'
 
-exit codes: 0 told, 64 wrong command line, 69 no such instance or no journal, 77 the journal may not be read"""
+exit codes: 0 answered, 64 wrong command line, 69 no such instance or no journal, 77 may not read the journal"""
 _WEEK = 7 * 86400.0
 _LARGEST = 1 << 20
 _MOST_FILES = 1000
@@ -45,8 +45,8 @@ _STATE = Path("/var/lib/memunit")
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("leaks", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="which")
-    made.add_argument("--since", metavar="TIME", help="from when on [7 days]")
+    made.add_argument("instance", metavar="INSTANCE", help="the instance")
+    made.add_argument("--since", metavar="TIME", help="the start of the time span [7 days]")
     return made
 
 

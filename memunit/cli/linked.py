@@ -15,8 +15,8 @@ from memunit.core.problems import Problem
 # Seconds within which a master answers: within one pass of its loop, or it hangs.
 PATIENCE = 5.0
 EXIT_CODES = """\
-exit codes: 0 done, 64 wrong command line or refused by the master, 69 not running, or a master that does not answer,
-77 only root and the service's own user may ask"""
+exit codes: 0 done, 64 wrong command line or refused by the master, 69 not running or the master does not answer,
+77 only root and the user of the service may call"""
 _SERVICE = "org.varlink.service."
 
 
@@ -32,7 +32,7 @@ def asker(name: str, description: str, epilog: str) -> Parser:
     """A parser with INSTANCE first, and --json."""
     parser = Parser(f"memunit {name}", description, epilog=f"{epilog}\n\n{EXIT_CODES}")
     parser.add_argument("--json", action="store_true", help="print JSON, for a program")
-    parser.add_argument("instance", metavar="INSTANCE", help="which")
+    parser.add_argument("instance", metavar="INSTANCE", help="the instance")
     return parser
 
 

@@ -15,31 +15,31 @@ from memunit.core.exitcodes import EX_SOFTWARE, EX_USAGE, OK
 
 _COMMANDS = {
     "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
-    "serve": ("memunit.cli.serve", "serve INSTANCE from /etc/memunit/INSTANCE.toml, as its unit does"),
-    "reload": ("memunit.cli.reload", "let a running INSTANCE read its file again, and wait for the result"),
-    "reexec": ("memunit.cli.reexec", "let the master of a running INSTANCE execute the installed program"),
+    "serve": ("memunit.cli.serve", "serve INSTANCE from /etc/memunit/INSTANCE.toml; its unit starts this"),
+    "reload": ("memunit.cli.reload", "make a running INSTANCE read its file again, and wait for the result"),
+    "reexec": ("memunit.cli.reexec", "make the master of a running INSTANCE execute the installed program"),
     "recycle": (
         "memunit.cli.recycle",
-        "replace the workers of INSTANCE, one after the other, or one of them",
+        "replace the workers of INSTANCE, one after the other, or only one",
     ),
-    "scale": ("memunit.cli.scale", "another number of workers of INSTANCE, until the next reload"),
+    "scale": ("memunit.cli.scale", "change the number of workers of INSTANCE, until the next reload"),
     "set": ("memunit.cli.setting", "change settings of a running INSTANCE, until the next reload"),
-    "stacks": ("memunit.cli.dump", "where each thread and task of the workers of INSTANCE is"),
+    "stacks": ("memunit.cli.dump", "print the stack of each thread and task of the workers of INSTANCE"),
     "check": ("memunit.cli.check", "check the settings of INSTANCE, of a FILE, or of --all"),
     "examine": (
         "memunit.cli.examine",
-        "replace the worker in SLOT of INSTANCE, and have it say what grew in it",
+        "replace the worker in SLOT of INSTANCE, and print what grew in it",
     ),
-    "status": ("memunit.cli.status", "how all instances are, or the workers of INSTANCE"),
-    "top": ("memunit.cli.top", "the workers of INSTANCE, live, with keys to sort, recycle and scale"),
-    "why": ("memunit.cli.why", "what is wrong with INSTANCE or one of its workers, and what to do"),
-    "history": ("memunit.cli.history", "recycles, memory and drain times of INSTANCE over time"),
-    "leaks": ("memunit.cli.leaks", "what grows in every life of the workers of INSTANCE"),
-    "report": ("memunit.cli.webpage", "the same as one web page, for a browser"),
+    "status": ("memunit.cli.status", "show all instances, or the workers of INSTANCE"),
+    "top": ("memunit.cli.top", "show the workers of INSTANCE live, with keys to sort, recycle and scale"),
+    "why": ("memunit.cli.why", "say what is wrong with INSTANCE or one of its workers, and what to do"),
+    "history": ("memunit.cli.history", "show recycles, memory and drain times of INSTANCE over time"),
+    "leaks": ("memunit.cli.leaks", "name what grows in every worker of INSTANCE"),
+    "report": ("memunit.cli.webpage", "write the history of INSTANCE as one page for a browser"),
     "new": ("memunit.cli.new", "look at a folder, and write the file of a new INSTANCE"),
     "replay": (
         "memunit.cli.replay",
-        "run what a master was told through its policy again, from a flight FILE",
+        "run policy again on the recorded facts of a master, from a flight FILE",
     ),
 }
 # What only units start.
@@ -56,8 +56,8 @@ _HELP = "\n".join(
         "",
         "  memunit COMMAND --help says more; memunit --version prints the version.",
         "",
-        "exit codes: 64 wrong command line, 65 no flight file, 66 it can't be read, 69 nothing became ready,",
-        "70 memunit is at fault, 71 a port in use and the like, 77 may not bind, 78 wrong configuration.",
+        "exit codes: 64 wrong command line, 65 not a flight file, 66 unreadable file, 69 no worker became ready,",
+        "70 memunit has failed, 71 a port in use and the like, 77 may not bind, 78 wrong configuration.",
         "",
     ]
 )

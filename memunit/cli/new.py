@@ -30,25 +30,25 @@ EX_NOINPUT = 66
 _READ_AGAIN = "systemctl daemon-reload"
 _PROGRAM = "memunit new"
 _DESCRIPTION = """\
-Look at a folder (the current one if none is named), find out which app is in it, what serves it and which interpreter
-it has, and write /etc/memunit/INSTANCE.toml with each key explained. Nothing of the app is executed."""
+Look at a folder (by default the current one), find its app, the server that the app needs and its interpreter, and
+write /etc/memunit/INSTANCE.toml with each key explained. The command executes no code of the app."""
 _EPILOG = """\
 examples:
   cd /srv/shop; sudo memunit new shop
-  memunit new shop /srv/shop -o -                 print it and write nothing
+  memunit new shop /srv/shop -o -                 print the file and write nothing
   memunit new shop --app shop.web:app --server wsgi
-  memunit new shop -- ./server --port 0           a program of any language
+  memunit new shop -- ./server --port 0           a program in any language
 
-exit codes: 0 written, 64 wrong command line, 66 no app found, 74 can't be written or is there already,
-77 may not be written, 78 written, but something in it has to be mended"""
+exit codes: 0 written, 64 wrong command line, 66 no app found, 74 can't write the file or it exists already,
+77 may not write the file, 78 written, but the file has an error"""
 _TABLES = {
-    "app": "What is run",
-    "socket": "Where memunit@{name}.socket listens. A change: systemctl daemon-reload, and systemctl restart of it",
-    "workers": "How many processes, and their times",
+    "app": "The app",
+    "socket": "The sockets of memunit@{name}.socket. After a change: systemctl daemon-reload, and restart that unit",
+    "workers": "The number of workers, and their times",
     "memory": "The bounds of each worker's memory",
-    "http": "What a client of an ASGI or WSGI worker may take",
-    "stop": "How a worker ends",
-    "service": "What systemd does for memunit@{name}.service. A change: daemon-reload, and restart, as above",
+    "http": "The bounds for clients of an ASGI or WSGI worker",
+    "stop": "The stop of a worker",
+    "service": "For memunit@{name}.service. After a change: systemctl daemon-reload, and restart that unit",
 }
 _EXAMPLES = {
     "app.command": '["./server", "--flag"]',
@@ -78,13 +78,13 @@ _WIDTH = 100
 def parser() -> Parser:
     """What may be typed after its name."""
     made = Parser(_PROGRAM, _DESCRIPTION, epilog=_EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="its name")
-    made.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="where the app is [.]")
-    made.add_argument("--app", metavar="MODULE:ATTR", help="the app, if it is not to be looked for")
+    made.add_argument("instance", metavar="INSTANCE", help="the name of the instance")
+    made.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="the folder of the app [.]")
+    made.add_argument("--app", metavar="MODULE:ATTR", help="the app; memunit then looks for none")
     made.add_argument("--server", choices=SERVERS, metavar="KIND", help="asgi, wsgi, callable or node")
-    made.add_argument("-o", "--output", metavar="FILE", help="write it there; - is stdout")
+    made.add_argument("-o", "--output", metavar="FILE", help="write the file there; - is standard output")
     made.add_argument(
-        "--json", action="store_true", help="print what was found, for a program; write nothing"
+        "--json", action="store_true", help="print the findings as JSON, for a program, and write nothing"
     )
     return made
 
@@ -174,9 +174,9 @@ def written(instance: str, why: str, values: dict[str, Any], found: Found | None
     """The text of the file: each key with what it means, those of `values` said, and others as comments."""
     lines = [
         f"# The instance {instance} of memunit: {clean(why, 200)}.",
-        "# A key behind a # is not said: what stands there is what holds without it, or an example. memunit.toml(5)",
-        f"# says more about each; memunit check {instance} looks at this file, and systemctl reload memunit@{instance}",
-        "# puts it into effect without losing a request.",
+        "# A key behind a # is not set; its line has the default, or an example. memunit.toml(5) describes each key.",
+        f"# memunit check {instance} checks this file, and systemctl reload memunit@{instance} applies a change",
+        "# without losing a request.",
     ]
     for other in found.others if found else ():
         lines.append(f"# Also seen: {clean(other, 150)}.")

@@ -45,7 +45,7 @@ def reader(name: str, description: str, epilog: str) -> Parser:
     parser.add_argument(
         "--journal",
         metavar="PATH",
-        help="read the journal in this folder, or this file, and not the machine's",
+        help="read the journal from this folder or file, and not from this machine",
     )
     return parser
 

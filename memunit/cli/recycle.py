@@ -16,15 +16,15 @@ from memunit.core.exitcodes import EX_UNAVAILABLE, OK
 
 _PROGRAM = "memunit recycle"
 _DESCRIPTION = """\
-Replace all workers of an instance, one after the other, or the one of a slot or with a pid. Each new one is ready
-before the old one is told to stop, and no request is lost. The cause in the journal is "requested". Waits until that is
-done."""
+Replace all workers of an instance, one after the other, or the worker of a slot or with a pid. Each new worker is ready
+before memunit stops the old one, and no request is lost. The cause in the journal is "requested". The command waits
+until that is done."""
 _EPILOG = """\
 examples:
-  memunit recycle shop             all of them, one after the other
+  memunit recycle shop             all workers, one after the other
   memunit recycle shop 0           the worker of slot 0
   memunit recycle shop 4711        the worker with this pid
-  memunit recycle --no-wait shop   do not wait for it"""
+  memunit recycle --no-wait shop   do not wait"""
 # Slots are few (1024 at most), and pids of this size are the kernel's own.
 MOST_SLOTS = 1024
 # Seconds between two replies of a master that replaces: a worker's start and its drain, and those before it.
@@ -35,7 +35,9 @@ def parser() -> Parser:
     """What may be typed after its name."""
     made = linked.asker("recycle", _DESCRIPTION, _EPILOG)
     made.add_argument("worker", metavar="SLOT|PID", nargs="?", help="a worker: its slot, or its pid")
-    made.add_argument("--no-wait", action="store_true", help="return when the master has been told")
+    made.add_argument(
+        "--no-wait", action="store_true", help="return when the master has accepted the request"
+    )
     return made
 
 

@@ -20,9 +20,9 @@ from memunit.core.replay import Replay, Replayed, rows
 from memunit.master.recorder import BEFORE, NAME
 
 _DESCRIPTION = """\
-Run what a master was told through its policy again: print what was decided, when, after which fact, and why; check
-each invariant, and that the decisions are the same as then. A FILE is a flight file, or a directory with those of a
-master; the name of an INSTANCE stands for its runtime directory.
+Run policy again on the recorded facts of a master. The command prints each decision: when, after which fact, and why.
+It checks each invariant, and that the decisions are the same as before. A FILE is a flight file, or a directory with
+the flight files of a master. The name of an INSTANCE means its runtime directory.
 """
 
 
@@ -30,8 +30,10 @@ def parser() -> Parser:
     """What may be typed after its name."""
     made = Parser("memunit replay", _DESCRIPTION)
     made.add_argument("files", nargs="+", metavar="FILE|INSTANCE")
-    made.add_argument("--all", action="store_true", help="print each pass, and not only what was decided")
-    made.add_argument("--summary", action="store_true", help="print no table, but what is wrong and the sum")
+    made.add_argument(
+        "--all", action="store_true", help="print each pass, and not only passes with a decision"
+    )
+    made.add_argument("--summary", action="store_true", help="print only the faults and the totals")
     return made
 
 

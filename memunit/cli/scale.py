@@ -14,8 +14,8 @@ from memunit.cli.usage import Parser, fail
 
 _PROGRAM = "memunit scale"
 _DESCRIPTION = """\
-Have so many workers, until the next reload or restart: then it is workers.count of the file again. What is one too many
-finishes its requests. More than fit in memory at their limit can't be had."""
+Change the number of workers, until the next reload or restart: then it is workers.count of the file again. Workers that
+are too many finish their requests. memunit refuses more workers than fit into memory at their limit."""
 _EPILOG = """\
 examples:
   memunit scale shop 8     eight workers
@@ -27,7 +27,9 @@ def parser() -> Parser:
     """What may be typed after its name."""
     # "-1" is a number here, and no option: argparse takes it so as long as no option looks like one.
     made = linked.asker("scale", _DESCRIPTION, _EPILOG)
-    made.add_argument("count", metavar="COUNT", help="how many; +2 or -1: more or fewer than now")
+    made.add_argument(
+        "count", metavar="COUNT", help="the number of workers; +2 or -1: more or fewer than now"
+    )
     return made
 
 

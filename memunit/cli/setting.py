@@ -14,15 +14,15 @@ from memunit.core.adjusting import FIELDS
 
 _PROGRAM = "memunit set"
 _DESCRIPTION = f"""\
-Change settings of a running instance, until its next reload or restart. They take effect on the workers that are there.
-Without a setting: show what is changed. These can be changed:
+Change settings of a running instance, until its next reload or restart. A change applies to the running workers too.
+Without a setting, show the changes. These settings can be changed:
   {", ".join(list(FIELDS)[:4])},
   {", ".join(list(FIELDS)[4:])}"""
 _EPILOG = """\
 examples:
-  memunit set shop memory.limit=500M                  another limit
-  memunit set shop memory.limit=1G memory.ceiling=2G  both at once
-  memunit set shop                                    what differs from the file now"""
+  memunit set shop memory.limit=500M                  change the limit
+  memunit set shop memory.limit=1G memory.ceiling=2G  change both at once
+  memunit set shop                                    show what differs from the file"""
 
 
 def parser() -> Parser:

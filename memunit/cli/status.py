@@ -16,16 +16,16 @@ from memunit.cli.usage import Parser
 
 _PROGRAM = "memunit status"
 _DESCRIPTION = """\
-Show how instances are: all of them in a table, or the workers of those that are named. The master of an instance that
-is named is asked; where it does not answer, and for the table of all, systemd, the kernel and the journal are read."""
+Show all instances in a table, or the workers of the named instances. The command asks the master of a named instance.
+If the master does not answer, and for the table, it reads systemd, the kernel and the journal."""
 _EPILOG = """\
 examples:
-  memunit status              all instances: who serves, who has trouble, in words
-  memunit status shop         the workers of one, with memory against the limit
+  memunit status              all instances, and the trouble of each in words
+  memunit status shop         the workers of one instance, with memory against the limit
   memunit status --json       the same for a program
 
-exit codes: 0 shown, 64 wrong command line, 69 not running, no such instance or no journal,
-77 the journal may not be read (the rest is shown)"""
+exit codes: 0 answered, 64 wrong command line, 69 not running, no such instance or no journal,
+77 may not read the journal (the rest is shown)"""
 _ENDS = 5
 
 
@@ -36,9 +36,9 @@ def parser() -> Parser:
     made.add_argument(
         "--journal",
         metavar="PATH",
-        help="read the journal in this folder, or this file, and not the machine's",
+        help="read the journal from this folder or file, and not from this machine",
     )
-    made.add_argument("instances", metavar="INSTANCE", nargs="*", help="which; all if none is named")
+    made.add_argument("instances", metavar="INSTANCE", nargs="*", help="the instance; by default all")
     return made
 
 

@@ -24,17 +24,17 @@ from memunit.core.quantity import QuantityError, parse_time
 _PROGRAM = "memunit top"
 _DESCRIPTION = """\
 Show the workers of an instance, live: phase, age, memory against limit and ceiling, growth, the time until the limit.
-Where stdout is no terminal, it is printed once, or as often as -n says."""
+If standard output is not a terminal, the command prints once, or as often as -n says."""
 _EPILOG = """\
 keys:
   w m a l g t   sort by worker, memory, age, longest request, growth, time to the limit
-  r             recycle: then the number of a slot and Enter, or Enter alone for all
+  r             recycle: type the number of a slot and Enter, or only Enter for all workers
   +  -          one worker more, one fewer, until the next reload
-  q             leave
+  q             quit
 
 examples:
-  memunit top shop              two seconds between two looks
-  memunit top -d 500ms shop     half a second
+  memunit top shop              every two seconds
+  memunit top -d 500ms shop     every half second
   memunit top -n 3 shop | cat   three times, for a file or a program"""
 _LEAST, _MOST = 0.1, 3600.0
 _HELP = "w m a l g t sort, r recycle, + - scale, q leave"
@@ -43,8 +43,8 @@ _HELP = "w m a l g t sort, r recycle, + - scale, q leave"
 def parser() -> Parser:
     """What may be typed after its name."""
     made = linked.asker("top", _DESCRIPTION, _EPILOG)
-    made.add_argument("-d", "--delay", metavar="TIME", default="2s", help="between two looks; 2s unless said")
-    made.add_argument("-n", "--number", metavar="N", help="look so often, and leave")
+    made.add_argument("-d", "--delay", metavar="TIME", default="2s", help="the time between two updates [2s]")
+    made.add_argument("-n", "--number", metavar="N", help="update N times, and quit")
     made.add_argument(
         "-s",
         "--sort",

@@ -26,29 +26,29 @@ from memunit.core.exitcodes import EX_IOERR, OK
 
 _PROGRAM = "memunit report"
 _DESCRIPTION = """\
-Write one page for a browser, that needs nothing else: the memory of each worker over time with limit and ceiling,
-recycles by cause, drain times, the last ends, and what is wrong with what can be done."""
+Write one page for a browser, which needs no other file: the memory of each worker over time with limit and ceiling,
+recycles by cause, drain times, the last ends, and the troubles with their remedies."""
 _EPILOG = """\
 examples:
   memunit report shop -o report.html
   memunit report shop --since "3 days" -o report.html
   ssh host sudo memunit report shop > report.html
 
-exit codes: 0 written, 64 wrong command line, 69 no such instance or no journal, 74 the page can't be written,
-77 the journal may not be read"""
+exit codes: 0 written, 64 wrong command line, 69 no such instance or no journal, 74 can't write the page,
+77 may not read the journal"""
 
 
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("report", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="which")
+    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="where to; -, for stdout, is the default where that is no terminal",
+        help="the file; - is standard output, the default if that is not a terminal",
     )
-    made.add_argument("--since", metavar="TIME", help='from when on, as in 2h, "3 days", 14:30 [24h]')
+    made.add_argument("--since", metavar="TIME", help='the start of the time span: 2h, "3 days", 14:30 [24h]')
     return made
 
 

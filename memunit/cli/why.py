@@ -27,17 +27,17 @@ from memunit.core.quantity import format_size
 
 _PROGRAM = "memunit why"
 _DESCRIPTION = """\
-Say what is wrong with an instance: what happened, what the app printed, and what can be done. With the pid of a worker
-or the number of a slot: why that worker, or the last one of that slot, ended."""
+Say what is wrong with an instance: what happened, what the app printed, and what you can do. With the pid of a worker
+or the number of a slot, say why that worker, or the last worker of that slot, ended."""
 _EPILOG = """\
 examples:
-  memunit why shop            the most pressing trouble of the instance, and the others in a line each
+  memunit why shop            the most urgent trouble of the instance, and a line for each other trouble
   memunit why shop 4711       why the worker with this pid ended
   memunit why shop 0          why the last worker of slot 0 ended
   memunit why shop 0.6        why worker 0.6 ended
 
-exit codes: 0 told, 64 wrong command line, 69 no such instance or worker, or no journal,
-77 the journal may not be read"""
+exit codes: 0 answered, 64 wrong command line, 69 no such instance or worker, or no journal,
+77 may not read the journal"""
 _WEEK = 7 * 86400.0
 _WORKER = re.compile(r"(\d{1,10})(?:\.(\d{1,10}))?")
 # Slots are few (1024 at most), and pids of this size are the kernel's own.
@@ -50,7 +50,7 @@ _BEFORE = 120.0
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("why", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="which")
+    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument(
         "worker", metavar="PID|SLOT", nargs="?", help="a worker: its pid, its slot, or both its numbers"
     )

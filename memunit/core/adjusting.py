@@ -51,7 +51,7 @@ def adjusted(state: State, settings: Mapping[str, str]) -> tuple[Policy, dict[st
     if "memory.limit" in values and policy.limit is not None:
         why = no_room(state, state.count, policy.limit)
         if why:
-            raise CantSet("memory.limit", why, "say less, or have fewer workers")
+            raise CantSet("memory.limit", why, "lower the limit, or run fewer workers")
     if "memory.ceiling" in values:
         _check_ceiling(state, policy.ceiling)
     said = {path: _text(path, values[path]) for path in settings}
@@ -119,7 +119,7 @@ def _value(path: str, text: str) -> Any:
     """What a setting says, as policy has it."""
     key = BY_PATH.get(path)
     if path == COUNT:
-        raise CantSet(path, "is not set so", "memunit scale INSTANCE COUNT changes it")
+        raise CantSet(path, "can't be set with this command", "memunit scale INSTANCE COUNT changes it")
     if key is None:
         guess = nearest(path, tuple(FIELDS)) or nearest(path, tuple(BY_PATH))
         raise CantSet(path[:60], "there is no such setting", f"did you mean {guess}?" if guess else "")
@@ -157,7 +157,7 @@ def _check_ceiling(state: State, ceiling: int | None) -> None:
     for worker in state.workers.values():
         if worker.serving and worker.memory is not None and worker.memory >= least:
             has = f"{worker.id} holds {format_size(worker.memory)} and would be killed"
-            raise CantSet("memory.ceiling", has, "set memory.limit first: it is recycled then")
+            raise CantSet("memory.ceiling", has, "set memory.limit first, which recycles that worker")
 
 
 def _text(path: str, value: Any) -> str:

@@ -48,9 +48,9 @@ def check_budget(*, count: int, limit: int | None, surge: int, total: int, sourc
     of 0 is not known, and then everything fits.
     """
     if limit is None:
-        return Budget(kind="fits", text="without a limit nothing is recycled for its memory")
+        return Budget(kind="fits", text="without a limit memunit recycles no worker for its memory")
     if total <= 0:
-        return Budget(kind="fits", text="how much memory there is could not be found out")
+        return Budget(kind="fits", text="the size of the memory is unknown")
     need = needed(count, limit)
     product, bound = _apart(need, total)
     sizes = f"{format_size(limit)} + {format_size(OWN)} for memunit"

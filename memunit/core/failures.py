@@ -136,7 +136,7 @@ def _pay(slot: Slot, worker: Worker, served: float) -> None:
 def _say_in_vain(p: Pass, slot: Slot, worker: Worker, *, bare: bool) -> None:
     """Once an instance for a limit that is below what the app needs, else once a slot until it is well again."""
     age = least_age(p.state.policy, slot)
-    rarer = f"there is none before {wording.seconds(age)}, and fewer each time"
+    rarer = f"the next comes after {wording.seconds(age)} at least, and each further one later"
     assert worker.memory is not None
     assert worker.limit is not None
     fields = wording.worker_fields(worker) | {
@@ -160,8 +160,8 @@ def _say_in_vain(p: Pass, slot: Slot, worker: Worker, *, bare: bool) -> None:
     began = "" if worker.baseline is None else f", from {format_size(worker.baseline)} at its start"
     text = (
         f"The recycle did not help: {wording.name(worker)} is at {wording.usage(worker)} again "
-        f"{wording.seconds(after)} after it became ready{began}, and grows no further. So {rarer}. It is no leak if "
-        "one request needs that much: raise memory.limit, or find that request"
+        f"{wording.seconds(after)} after it became ready{began}, and grows no further. So {rarer}. If one request "
+        "needs that much, it is not a leak: raise memory.limit, or find that request"
     )
     p.journal(Message.RECYCLE_DID_NOT_HELP, text, fields)
 

@@ -248,7 +248,8 @@ def _report_blind(p: Pass, worker: Worker) -> None:
         return
     text = (
         f"The memory of {wording.name(worker)} can't be measured, so neither memory.limit nor memory.ceiling "
-        "is in effect; ProcSubset=pid in the unit hides what it takes, and so does a /proc of other users"
+        "is in effect; ProcSubset=pid in the unit hides the files in /proc that memunit needs, and so does a "
+        "/proc without the processes of other users"
     )
     state.blind_reported, state.trouble = True, "memory can't be measured: no limit is in effect"
     p.journal(Message.UNMEASURED, text, wording.worker_fields(worker))

@@ -79,7 +79,7 @@ KEYS = (
         kind=Kind.TARGET,
         flag="--app",
         metavar="MODULE:ATTR",
-        help="the app: a module and what in it is the app; for node, the file of the program",
+        help="the app: a module and the name of the app in it; for node, the file of the program",
     ),
     Key(
         table="app",
@@ -87,7 +87,7 @@ KEYS = (
         kind=Kind.WORDS,
         flag="--",
         metavar="COMMAND...",
-        help="or a program, that serves on the sockets it inherits (sd_listen_fds(3))",
+        help="a program instead of an app; it serves on inherited sockets (sd_listen_fds(3))",
     ),
     Key(
         table="app",
@@ -96,7 +96,7 @@ KEYS = (
         choices=SERVERS,
         default="asgi",
         metavar="KIND",
-        help="what the app is: asgi, wsgi, callable: it serves by itself, or node",
+        help="the kind of the app: asgi, wsgi, node, or callable (a function that serves by itself)",
     ),
     Key(
         table="app",
@@ -111,16 +111,22 @@ KEYS = (
         name="python",
         kind=Kind.PATH,
         metavar="PATH",
-        help="the app's interpreter; without it, memunit's own",
+        help="the app's interpreter; by default memunit's own",
     ),
     Key(
         table="app",
         name="node",
         kind=Kind.PATH,
         metavar="PATH",
-        help="the Node that runs a program of node; without it, the one in PATH",
+        help="the Node that runs a Node program; by default the node in PATH",
     ),
-    Key(table="app", name="directory", kind=Kind.PATH, metavar="PATH", help="where the workers run"),
+    Key(
+        table="app",
+        name="directory",
+        kind=Kind.PATH,
+        metavar="PATH",
+        help="the working directory of the workers",
+    ),
     Key(
         table="app",
         name="environment",
@@ -142,8 +148,8 @@ KEYS = (
         kind=Kind.SWITCH,
         default="auto",
         metavar="WHEN",
-        help="import the app once, in a process that forks the workers; auto: if a fork breaks nothing of it; "
-        "without: each imports it itself",
+        help="import the app once, in a process that forks the workers; auto: unless a fork would break something; "
+        "false: each worker imports the app itself",
     ),
     Key(
         table="app",
@@ -157,7 +163,7 @@ KEYS = (
         name="before_stop",
         kind=Kind.TARGET,
         metavar="MODULE:ATTR",
-        help="a function that a worker calls when it is told to stop, while it still accepts",
+        help="a function that a worker calls at the start of its stop, while it still accepts",
     ),
     Key(
         table="app",
@@ -165,7 +171,7 @@ KEYS = (
         kind=Kind.TARGET,
         flag="--give-back-hook",
         metavar="MODULE:ATTR",
-        help="a function that a worker calls when it is asked to give memory back, to empty its caches",
+        help="a function that a worker calls when memunit asks it to give memory back, to empty its caches",
     ),
     Key(
         table="app",
@@ -174,7 +180,7 @@ KEYS = (
         choices=("notify", "exec"),
         default="notify",
         metavar="WHEN",
-        help="when a command is ready: at its READY=1 (sd_notify(3)), or once it is executed",
+        help="when a command is ready: when it sends READY=1 (sd_notify(3)), or when it is executed",
     ),
     Key(
         table="socket",
@@ -182,7 +188,7 @@ KEYS = (
         kind=Kind.ADDRESSES,
         default=[],
         metavar="ADDR",
-        help="host:port, [v6]:port, localhost:port, port, /path.sock or vsock:cid:port; for a unit systemd binds it",
+        help="host:port, [v6]:port, localhost:port, port, /path.sock or vsock:cid:port; for a unit, systemd listens",
     ),
     Key(
         table="socket",
@@ -190,7 +196,7 @@ KEYS = (
         kind=Kind.MODE,
         flag="--socket-mode",
         metavar="MODE",
-        help="the mode of a Unix socket's file; without it, what the umask leaves of 0777",
+        help="the mode of the file of a Unix socket; by default 0777 without the bits of the umask",
     ),
     Key(
         table="socket",
@@ -198,7 +204,7 @@ KEYS = (
         kind=Kind.ACCOUNT,
         flag="--socket-user",
         metavar="USER",
-        help="the user that a Unix socket's file belongs to; without it, the one that runs memunit",
+        help="the user of the file of a Unix socket; by default the user of memunit",
     ),
     Key(
         table="socket",
@@ -206,7 +212,7 @@ KEYS = (
         kind=Kind.ACCOUNT,
         flag="--socket-group",
         metavar="GROUP",
-        help="the group that a Unix socket's file belongs to; without it, the one that runs memunit",
+        help="the group of the file of a Unix socket; by default the group of memunit",
     ),
     Key(
         table="workers",
@@ -215,7 +221,7 @@ KEYS = (
         default="auto",
         flag="--workers",
         metavar="N",
-        help="how many workers serve; auto: as many as the CPUs there are for them",
+        help="how many workers serve; auto: the number of CPUs that they may use",
     ),
     Key(
         table="workers",
@@ -223,7 +229,7 @@ KEYS = (
         kind=Kind.INTEGER,
         default=1,
         metavar="N",
-        help="how many more there may be during replacement; 0: the old one stops before the new one starts",
+        help="how many more may run during a replacement; 0: the old worker stops before the new one starts",
     ),
     Key(
         table="workers",
@@ -243,7 +249,7 @@ KEYS = (
         endless=True,
         never=True,
         metavar="TIME",
-        help="how long a worker that sends WATCHDOG=1 may be silent; 0 or infinity: for ever",
+        help="how long a worker that sends WATCHDOG=1 may be silent; 0 or infinity: no watchdog",
     ),
     Key(
         table="workers",
@@ -251,7 +257,7 @@ KEYS = (
         kind=Kind.TIME,
         default="10s",
         metavar="TIME",
-        help="a worker younger than this is not recycled for the limit",
+        help="a worker younger than this is not recycled because of the limit",
     ),
     Key(
         table="workers",
@@ -269,7 +275,7 @@ KEYS = (
         kind=Kind.SIZE,
         default="infinity",
         metavar="SIZE",
-        help="a worker over this for longer than patience is recycled",
+        help="a worker that is over this limit for longer than patience is recycled",
     ),
     Key(
         table="memory",
@@ -277,7 +283,7 @@ KEYS = (
         kind=Kind.SIZE,
         default="infinity",
         metavar="SIZE",
-        help="a worker over this is killed at once",
+        help="a worker over this ceiling is killed at once",
     ),
     Key(
         table="memory",
@@ -285,7 +291,7 @@ KEYS = (
         kind=Kind.TOTAL,
         default="auto",
         metavar="SIZE",
-        help="what all workers and memunit itself may take; for a unit MemoryMax=; auto: by ceiling, if there is one",
+        help="the memory of all workers and memunit itself; for a unit MemoryMax=; auto: from the ceiling, if set",
     ),
     Key(
         table="memory",
@@ -293,7 +299,7 @@ KEYS = (
         kind=Kind.TIME,
         default="2s",
         metavar="TIME",
-        help="how long a worker may be over the limit: a spike is no leak",
+        help="how long a worker may be over the limit: a spike is not a leak",
     ),
     Key(
         table="memory",
@@ -302,7 +308,7 @@ KEYS = (
         choices=("auto", "cgroup", "uss", "pss", "rss"),
         default="auto",
         metavar="METRIC",
-        help="what counts: cgroup (what the kernel charges it), uss (its alone), pss or rss; auto: cgroup, else uss",
+        help="the measure: cgroup (charged by the kernel), uss (its own alone), pss or rss; auto: cgroup, or else uss",
     ),
     Key(
         table="memory",
@@ -311,7 +317,7 @@ KEYS = (
         default="1s",
         least=0.01,
         metavar="TIME",
-        help="how often memory is measured where the kernel does not tell; and while a worker is over its limit",
+        help="how often memory is measured if the kernel does not report it, and while a worker is over its limit",
     ),
     Key(
         table="memory",
@@ -320,7 +326,7 @@ KEYS = (
         default="auto",
         metavar="WHEN",
         help="ask a worker at its limit to give memory back, before patience ends; auto: unless the unit says "
-        "MemoryPressureWatch=off; without: recycle it at once",
+        "MemoryPressureWatch=off; false: recycle without asking",
     ),
     Key(
         table="memory",
@@ -329,7 +335,7 @@ KEYS = (
         choices=ALLOCATORS,
         default="system",
         metavar="NAME",
-        help="what the app's interpreter allocates by: system, glibc-tight (two arenas), jemalloc or mimalloc",
+        help="the allocator of the app's interpreter: system, jemalloc, mimalloc, or glibc-tight (two arenas)",
     ),
     Key(
         table="http",
@@ -338,7 +344,7 @@ KEYS = (
         default="64K",
         least=1024,
         metavar="SIZE",
-        help="how large the head of a request may be, with its target, and its trailers (431)",
+        help="how large the head of a request may be, and its trailers (431)",
     ),
     Key(
         table="http",
@@ -368,7 +374,7 @@ KEYS = (
         least=0.1,
         endless=True,
         metavar="TIME",
-        help="how long the body of a request may stand still (408)",
+        help="how long a worker waits for more of the body of a request (408)",
     ),
     Key(
         table="stop",
@@ -386,7 +392,7 @@ KEYS = (
         flag="--stop-signal",
         metavar="SIGNAL",
         choices=STOP_SIGNALS,
-        help="what tells a command to finish its requests and end; SIGQUIT for nginx and php-fpm",
+        help="the signal at which a command finishes its requests and ends; SIGQUIT for nginx and php-fpm",
     ),
     Key(
         table="examine",
@@ -395,7 +401,7 @@ KEYS = (
         default="2s",
         flag="--examine-time",
         metavar="TIME",
-        help="how long a worker that is replaced for its memory may look for what grew, before it ends; 0: not at all",
+        help="how long a worker that is replaced for its memory may search for what grew; 0: no examination",
     ),
     Key(
         table="examine",
@@ -405,7 +411,7 @@ KEYS = (
         flag="--examine-memory",
         least=1 << 20,
         metavar="SIZE",
-        help="how much memory it may take for that",
+        help="how much memory that examination may take",
     ),
     Key(
         table="recorder",
@@ -416,21 +422,21 @@ KEYS = (
         least=64 << 10,
         never=True,
         metavar="SIZE",
-        help="how much of what the master was told is kept for memunit replay, in the runtime directory; 0: nothing",
+        help="how many bytes of recorded facts the runtime directory keeps, for memunit replay; 0: none",
     ),
     Key(
         table="service",
         name="user",
         kind=Kind.ACCOUNT,
         of_unit=True,
-        help='the user that the app runs as; "dynamic": one of this instance alone; without it, a dynamic one of all',
+        help='the user of the app; "dynamic": a user of this instance alone; by default a dynamic user of all',
     ),
     Key(
         table="service",
         name="group",
         kind=Kind.ACCOUNT,
         of_unit=True,
-        help="the group that the app runs as; without it, the user's own",
+        help="the group of the app; by default the user's own",
     ),
     Key(
         table="service",
@@ -438,7 +444,7 @@ KEYS = (
         kind=Kind.PATHS,
         default=[],
         of_unit=True,
-        help="files of variables, read by systemd as root; one that need not exist begins with -",
+        help="files of variables, which systemd reads as root; a path that begins with - need not exist",
     ),
     Key(
         table="service",
@@ -454,7 +460,7 @@ KEYS = (
         kind=Kind.PATHS,
         default=[],
         of_unit=True,
-        help="what else the app may write to",
+        help="further paths that the app may write to",
     ),
     Key(
         table="service",
@@ -462,7 +468,7 @@ KEYS = (
         kind=Kind.MASK,
         default="0077",
         of_unit=True,
-        help="the rights that files which the app makes are without",
+        help="the rights that new files of the app do not get",
     ),
     Key(
         table="service",
@@ -471,7 +477,7 @@ KEYS = (
         choices=("local", "internet"),
         default="internet",
         of_unit=True,
-        help="internet: the app may connect to anywhere; local: to Unix sockets of this machine alone",
+        help="internet: the app may connect to any address; local: only to Unix sockets of this machine",
     ),
     Key(
         table="service",
@@ -482,7 +488,7 @@ KEYS = (
         endless=True,
         never=True,
         of_unit=True,
-        help="how long the master may be silent before systemd restarts it; 0 or infinity: for ever",
+        help="how long the master may be silent before systemd restarts it; 0 or infinity: no watchdog",
     ),
 )
 

@@ -94,7 +94,7 @@ def begin_stop(p: Pass, exit_code: int, *, force: bool) -> None:
     if hurried:
         # Their own entries name the grace, which was not over.
         text = f"Told to stop at once, by a second signal: {wording.workers(len(hurried))} will not have the rest of"
-        text += " stop.grace, and what was not finished is lost"
+        text += " stop.grace, and their unfinished requests are lost"
         p.journal(Message.MASTER_STOPPING, text, priority=WARNING)
     for worker in workers:
         _stop_one(p, worker, gives_up=gives_up, force=force)

@@ -62,7 +62,7 @@ def how(code: str, status: int, *, ran: bool) -> str:
     if code == "stuck":
         return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
     if code == "unknown":
-        return "ended, and how is unknown: another process has waited for it"
+        return "ended in an unknown way: another process has waited for it"
     if code == "exited":
         return f"exited with status {status}{'' if ran else _EXITS.get(status, '')}"
     return f"killed by {_signal(status)}" + (" (core dumped)" if code == "dumped" else "")
@@ -129,7 +129,9 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     during = f" while being stopped for {reason}" if reason is not None else ""
     said = last_words(worker) if cause in _TOLD_WITH_STATUS else ""
     if worker.oom == "outside":
-        said += ", by the kernel's OOM killer for want of memory elsewhere: MemoryMax= of the unit, or the machine"
+        said += (
+            ", by the kernel's OOM killer: the unit was at its MemoryMax=, or the machine was out of memory"
+        )
     served = f" after {seconds(now - worker.born)}"
     lost = ""
     if cut_off(worker, code, status):
@@ -237,7 +239,7 @@ def end_fields(
 def squeezed(bound: int) -> str:
     """The sentence of a MemoryHigh= that has been set to less than what is in use."""
     return (
-        f"MemoryHigh= of the unit, or of its slice, is less than what is in use now: it leaves {format_size(bound)} to "
-        "the workers. The kernel slows them down, and memunit too if what they hold is over all of it, until systemd's "
-        "watchdog ends the service: raise it, or restart the service"
+        f"MemoryHigh= of the unit, or of its slice, is less than the memory in use: it leaves {format_size(bound)} to "
+        "the workers. The kernel slows the workers down, and memunit too if they hold more than all of MemoryHigh=, "
+        "until systemd's watchdog ends the service: raise MemoryHigh=, or restart the service"
     )

@@ -69,7 +69,7 @@ class Dumps:
         """Ask the worker of this pid, which is a child of ours; why that can't be done, else ""."""
         if not (system.catches(pid, WHOLE) and system.catches(pid, THREADS)):
             # Without a handler the signal would end it: a worker of an older version, or one that still starts.
-            return "this worker is not prepared to write stacks; one that is started now will be"
+            return "this worker can't write stacks: it still starts, or an older version started it; a new worker can"
         file = _find(pid)
         if file is None:
             return "the file for this worker's stacks can't be opened"

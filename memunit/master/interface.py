@@ -144,7 +144,7 @@ class Interface:
         what = ", ".join(f"{who.slot}.{who.generation}" for who in recycled[:16])
         more = " and more" if len(recycled) > 16 else ""
         about = f" ({what}{more})" if what else ""
-        text = f"{call.name} is asked for by uid {peer.uid} (pid {peer.pid}){about}"
+        text = f"uid {peer.uid} (pid {peer.pid}) has called {call.name}{about}"
         self._report.entry(Journal(kind=Message.ASKED, message=text))
 
     def _info(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:

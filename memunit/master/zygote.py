@@ -392,7 +392,7 @@ class Zygote(Generic[Name]):
             return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
         how = f"exited with status {end.status}"
         if end.code != "exited" and self.starved:
-            how = "was killed by the OOM killer, for want of memory"
+            how = "was killed by the OOM killer, because memory ran out"
         elif end.code != "exited":
             how = (
                 "did not answer and " if self.course.hung else ""

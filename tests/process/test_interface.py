@@ -169,7 +169,7 @@ def test_recycle_one_and_all(unit: Unit) -> None:
     error, parameters = refused(unit, "Recycle", slot=7)
     assert error == f"{NAME}.NoSuchWorker"
     assert "slot 7" in parameters["reason"]
-    service.expect(r"Recycle is asked for by uid \d+ \(pid \d+\) \(1\.1\)", source="output")
+    service.expect(r"uid \d+ \(pid \d+\) has called Recycle \(1\.1\)", source="output")
     assert service.stop() == 0
 
 
