@@ -27,33 +27,33 @@ error ExpectedMore ()
 """
 
 _SYSTEMD_TEXT = """\
-# As the services of systemd have it.
+# The interface that systemd's own services have.
 interface io.systemd.service
 
 method Ping() -> ()
 
-# As Reload of io.memunit.Instance, without its text.
+# Does the same as Reload of io.memunit.Instance, without its text.
 method Reload() -> ()
 
-# Entries that matter less than this level of syslog(3) are not written from now on; null is 7. The entries of ends are
-# written at any level.
+# From now on the master writes only entries of this level of syslog(3) or a more important one; null means 7. It writes
+# entries of ends at any level.
 method SetLogLevel(level: ?int) -> ()
 
-# The variables of the master's environment. For root and the service's own user alone.
+# Returns the environment of the master. Only root and the user of the service may call it.
 method GetEnvironment() -> (environment: ?[]string)
 
 error InconsistentEnvironment ()
 """
 
 _INSTANCE_TEXT = """\
-# One instance of memunit: its workers, and what can be asked of its master. Sizes are bytes. Times that end in
+# One instance of memunit: its workers, and the methods of its master. Sizes are in bytes. Fields that end in
 # MonotonicUSec are microseconds of CLOCK_MONOTONIC.
 interface io.memunit.Instance
 
-# How many workers ended by a cause; those of scale-down and stop are not counted.
+# How many workers ended with a cause. Ends by scale-down and stop do not count.
 type Ended (cause: string, count: int)
 
-# What is free of the memory that this instance may use, and whose bound it is.
+# The memory that this instance may use, how much of it is free, and whose bound it is.
 type Memory (total: int, available: int, source: string)
 
 # An instance. `ready` workers serve; `count` is how many are to serve, `fileCount` how many by the file. `limit` and
@@ -81,13 +81,13 @@ type Instance (
   memory: ?Memory
 )
 
-# The requests of a worker that serves an app (asgi, wsgi, node): those that it has answered, and those that it has in
-# work; of the one that has been so for the longest, the route and the time.
+# The requests of a worker that serves an app (asgi, wsgi, node): how many it has answered, how many it has in work, and
+# the route and the time of the longest request in work.
 type Requests (served: int, inWork: int, longestRoute: ?string, longestUSec: ?int)
 
 # A worker. `phase` is starting, running, stop-sigterm or stop-sigkill. `memory` was measured at `sampledMonotonicUSec`.
-# `growth` is in bytes an hour, and `untilLimitUSec` counts from that measurement. `wants` is why it is to be replaced,
-# `reason` why it is being stopped.
+# `growth` is in bytes an hour, and `untilLimitUSec` counts from that measurement. `wants` is the cause for which the
+# worker will be replaced, `reason` the cause for which it is being stopped.
 type Worker (
   slot: int,
   generation: int,
@@ -111,52 +111,54 @@ type Worker (
   requests: ?Requests
 )
 
-# One end: the sentence of its entry in the journal.
+# The end of a worker. `text` is the sentence of its entry in the journal.
 type End (slot: int, generation: int, cause: string, text: string, atMonotonicUSec: int)
 
-# What a worker has written of itself. It is not `complete` when the worker did not come to its last line in time.
+# The stacks that a worker has written. `complete` is false if the worker did not finish in time.
 type WorkerStacks (slot: int, generation: int, pid: int, text: string, complete: bool)
 
+# Returns the instance.
 method Describe() -> (instance: Instance)
 
-# All workers, or those of one slot.
+# Returns all workers, or the workers of one slot.
 method Workers(slot: ?int) -> (workers: []Worker)
 
-# All that is known, and with `more` again when it has changed, once a second at most. `ends` are those since the reply
-# before, the last 16 at most. `missed` counts the replies that were left out because the client did not read.
+# Returns the instance, all workers and the last ends. With `more`, it sends a new reply after each change, once a
+# second at most. `ends` has the ends since the previous reply, the last 16 at most. `missed` counts the replies that
+# the client lost because it did not read.
 method Follow() -> (instance: Instance, workers: []Worker, ends: []End, missed: int)
 
-# Replace all workers that serve, one after the other, or the one of a slot, or the one with this pid. Returns at once,
-# with those that will be replaced.
+# Replaces all workers that serve, one after the other, or the worker of a slot, or the worker with this pid. Returns at
+# once, with the workers that will be replaced.
 method Recycle(slot: ?int, pid: ?int) -> (workers: []Worker)
 
-# Have so many workers, until the next reload.
+# Changes the number of workers, until the next reload.
 method Scale(count: int) -> (count: int)
 
-# Read the file again. Returns when each worker is a new one.
+# Reads the file again. Returns when all workers are replaced.
 method Reload() -> (text: string)
 
-# Change settings until the next reload: their names and values are those of memunit.toml(5), as memory.limit and 500M.
-# Returns all that are in effect until then.
+# Changes settings until the next reload. Names and values are as in memunit.toml(5), for example memory.limit and 500M.
+# Returns all changes that are in effect until then.
 method Set(settings: [string]string) -> (settings: [string]string)
 
-# Have Python workers write the stack of each thread and of each asyncio task: all that serve, or that of one slot, or
-# the one with this pid.
+# Returns the stack of each thread and each asyncio task of Python workers: of all that serve, of the worker of one
+# slot, or of the worker with this pid.
 method Stacks(slot: ?int, pid: ?int) -> (stacks: []WorkerStacks)
 
-# No worker that serves is meant.
+# The slot or pid is not the slot or pid of a worker that serves.
 error NoSuchWorker (reason: string)
 
-# The count can't be had.
+# The instance can't have that number of workers.
 error CantScale (reason: string)
 
 # The old configuration goes on serving.
 error ReloadFailed (reason: string)
 
-# A setting can't be changed so.
+# The setting can't get that value.
 error CantSet (setting: string, reason: string)
 
-# A worker has no stacks that it could write.
+# None of these workers can write stacks.
 error NoStacks (reason: string)
 """
 
