@@ -24,11 +24,6 @@ def adopted(state: State, handover: Handover, *, now: float, afresh: bool) -> St
     """
     state = _adjusted(state, handover.settings)
     workers = {each.id: each for each in (_worker(left, now, afresh) for left in handover.workers)}
-    for worker in workers.values():
-        if afresh and worker.id.slot >= state.count and worker.phase is Phase.RUNNING:
-            worker.phase, worker.reason, worker.wants = Phase.STOP_SIGTERM, Cause.SCALE_DOWN, None
-            worker.stop_at, worker.deadline = now, now + worker.grace
-            worker.yields_at = worker.deadline
     most = max([len(state.slots), len(handover.generations), *(who.slot + 1 for who in workers)])
     slots = [*state.slots, *(Slot(index=index) for index in range(len(state.slots), most))]
     following = dict(enumerate(handover.generations))

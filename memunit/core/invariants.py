@@ -49,6 +49,7 @@ class Snapshot(NamedTuple):
 
     workers: Mapping[WorkerId, Sequence[Any]]
     """What a Look is made of."""
+    places: int
     surge: int
     reversed: bool
     retry_at: Sequence[float]
@@ -69,6 +70,7 @@ def snapshot(state: State) -> Snapshot:
     """What is to be known of the state before the next pass, and after the last one."""
     return Snapshot(
         workers={who: _looked(worker) for who, worker in state.workers.items()},
+        places=state.places,
         surge=state.policy.surge,
         reversed=state.surge_reversed,
         retry_at=list(map(_retry_at, state.slots)),
@@ -199,6 +201,24 @@ def replacement_first(done: Pass) -> str:
     return ""
 
 
+def the_last_that_serves_stays(done: Pass) -> str:
+    """The last worker that serves is told to stop only for a stop, or where surge 0 or memory lets no other start.
+
+    Nor may one that serves in a slot that is given up be all that is left: a successor serves in one that stays.
+    """
+    spoke = {fact.id for fact in done.facts if isinstance(fact, f.Stopping)}
+    if done.after.stopping:
+        return ""
+    for who, then, now in done.changed:
+        if then.phase is not Phase.RUNNING or now.phase is not Phase.STOP_SIGTERM:
+            continue
+        if now.holds_slot or now.force or who in spoke or done.after.reversed:
+            continue
+        if not any(slot < done.after.places for slot in done.slots(Phase.RUNNING)):
+            return f"{who} was told to stop for {now.reason}, and nobody serves"
+    return ""
+
+
 def no_surge_is_none(done: Pass) -> str:
     """With surge 0 nobody is started beside another of its slot that lives, unless SIGKILL has not ended that one."""
     for started in done.started if done.after.surge == 0 else ():
@@ -318,6 +338,7 @@ INVARIANTS: Mapping[str, Invariant] = _named(
     nobody_is_started_while_it_stops,
     finish_is_the_end,
     replacement_first,
+    the_last_that_serves_stays,
     surge_is_bounded,
     backoff_is_waited_for,
     nobody_outlives_a_deadline,

@@ -8,6 +8,7 @@ from memunit.core import (
     kills,
     phases,
     recycle,
+    retirement,
     rollout,
     starts,
     status,
@@ -111,9 +112,12 @@ def _reconcile(p: Pass) -> None:
     rollout.give_back(p)
     stopping.note_service(p)
     if not p.state.stopping:
+        # Before anybody is started: who is stopped takes no place; and after, for a reload that is done gives up slots.
+        retirement.retire(p)
         starts.fill(p)
         starts.replace(p)
         rollout.finish(p)
+        retirement.retire(p)
         _report_ready(p)
         p.again(stopping.give_up_at(p.state))
     stopping.finish(p)
@@ -122,7 +126,9 @@ def _reconcile(p: Pass) -> None:
 def _report_ready(p: Pass) -> None:
     state = p.state
     running = state.running()
-    if running >= state.count and state.rollout is None and state.trouble and not state.blind_reported:
+    mended = running >= state.count and state.rollout is None and state.trouble and not state.blind_reported
+    # One that serves in a slot which is given up stands in for one that does not.
+    if mended and not state.roster.beyond(state.count):
         state.trouble = ""
     if state.ready_sent:
         return

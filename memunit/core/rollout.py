@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from memunit.core import failures, phases, recycle, wording
+from memunit.core import failures, phases, recycle, retirement, wording
 from memunit.core.actions import NotifyExtend, NotifyReady, NotifyReloading, ReloadResult, UseRevision
 from memunit.core.adjusting import COUNT, cannot_scale
 from memunit.core.facts import Reload
@@ -74,7 +74,6 @@ def give_back(p: Pass) -> None:
     if state.ready_sent:
         p.do(NotifyReady())
     p.do(ReloadResult(rollout.tokens, False, text))
-    retire_slots(p)
 
 
 def finish(p: Pass) -> None:
@@ -100,7 +99,6 @@ def finish(p: Pass) -> None:
     if state.ready_sent:
         p.do(NotifyReady())
     p.do(ReloadResult(rollout.tokens, True, text))
-    retire_slots(p)
 
 
 def scale(p: Pass, count: int) -> None:
@@ -117,8 +115,9 @@ def scale(p: Pass, count: int) -> None:
         # Asked of the instance, not of the configuration on trial: a reload that fails takes nothing of it back.
         previous = state.rollout.previous
         state.rollout.previous = replace(previous, count=max(1, previous.count + delta))
-    p.journal(Message.SCALE, f"Scaled to {wording.workers(count)}", {"MEMUNIT_COUNT": count})
-    retire_slots(p)
+    text = f"Scaled to {wording.workers(count)}"
+    kept = retirement.kept(state, p.now)
+    p.journal(Message.SCALE, f"{text}; {kept}" if kept else text, {"MEMUNIT_COUNT": count})
 
 
 def _note_count(state: State, count: int) -> None:
@@ -127,12 +126,6 @@ def _note_count(state: State, count: int) -> None:
         state.settings.pop(COUNT, None)
     else:
         state.settings[COUNT] = str(count)
-
-
-def retire_slots(p: Pass) -> None:
-    """Stop who is in a slot that is wanted no more."""
-    for worker in [w for w in p.state.workers.values() if w.id.slot >= p.state.places and w.serving]:
-        phases.stop(p, worker, Cause.SCALE_DOWN)
 
 
 def _change_revision(p: Pass) -> None:

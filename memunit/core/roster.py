@@ -45,12 +45,23 @@ class Roster:
 
         A reload to fewer workers, or a scale down, leaves filled ones above them for a while.
         """
-        if places != self._places:
-            self._places = places
-            self._filled_below = sum(index < places for index in self._filled)
+        self._count(places)
         if self._filled_below >= places:
             return []
         return [index for index in range(places) if index not in self._filled]
+
+    def beyond(self, places: int) -> list[Worker]:
+        """Who serves or starts in a slot that is not below `places`, by name."""
+        self._count(places)
+        if self._filled_below == len(self._filled):
+            return []
+        slots = sorted(index for index in self._filled if index >= places)
+        return [worker for index in slots for worker in self.in_slot(index) if worker.serving]
+
+    def _count(self, places: int) -> None:
+        if places != self._places:
+            self._places = places
+            self._filled_below = sum(index < places for index in self._filled)
 
     def in_slot(self, index: int) -> Sequence[Worker]:
         """Every worker of the slot, oldest first."""

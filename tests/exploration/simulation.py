@@ -21,7 +21,9 @@ from memunit.core.actions import (
     Signal,
     Spawn,
 )
-from memunit.core.model import Gate, Headroom, Policy, WorkerId
+from memunit.core.adoption import adopted
+from memunit.core.handover import Handover, LeftWorker
+from memunit.core.model import Gate, Headroom, Phase, Policy, Worker, WorkerId
 from tests.exploration.kernel import State, initial, step
 
 M = 1 << 20
@@ -69,6 +71,42 @@ class _Process:
     gone: bool = False
 
 
+def taken_over(left: State, first: State, now: float) -> State:
+    """The state of a successor, which begins with `first`, with the workers of a master that was killed."""
+    workers = tuple(map(_left, left.workers.values()))
+    generations = tuple(slot.next_generation for slot in left.slots)
+    handover = Handover(
+        master=2,
+        program="1",
+        stopping=False,
+        revision=left.revision,
+        generations=generations,
+        workers=workers,
+    )
+    return adopted(first, handover, now=now, afresh=True)
+
+
+def _left(worker: Worker) -> LeftWorker:
+    return LeftWorker(
+        slot=worker.id.slot,
+        generation=worker.id.generation,
+        pid=worker.pid,
+        start=1,
+        revision=worker.revision,
+        phase=worker.phase.value,
+        born=worker.born,
+        ready_at=worker.ready_at,
+        deadline=worker.deadline,
+        stop_at=worker.stop_at,
+        reason=worker.reason or "",
+        wants=worker.wants or "",
+        watchdog=worker.watchdog,
+        grace=worker.grace,
+        limit=worker.limit,
+        ceiling=worker.ceiling,
+    )
+
+
 Watch = Callable[[float, list[f.Fact], "tuple[Action, ...]"], None]
 
 
@@ -103,6 +141,19 @@ class Simulation:
         first: list[f.Fact] = [] if self.room is None else [f.MemoryAvailable(self.room)]
         self._sample_at = self.now + self.interval
         self.step(first)
+
+    def succeed(self, policy: Policy) -> None:
+        """The master is killed, and a successor with this policy takes over who is there."""
+        state = self.state
+        if state.stopping:
+            return
+        self.state = taken_over(
+            state, initial(policy, now=self.now, seed=self.seed, gate=self._gate), self.now
+        )
+        for worker in list(self.state.workers.values()):
+            if not worker.serving:
+                self._signal(worker.id, Signal.KILL if worker.phase is Phase.STOP_SIGKILL else Signal.TERM)
+        self.step([] if state.headroom is None else [f.MemoryAvailable(state.headroom)])
 
     # -- the clock -----------------------------------------------------------------------------------------------
 

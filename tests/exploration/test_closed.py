@@ -7,6 +7,7 @@ no new state turns up. MEMUNIT_EXPLORATION=all adds the large sets. The figures 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +15,13 @@ from typing import NamedTuple
 
 import pytest
 
+from memunit.core import facts as f
+from memunit.core import retirement
 from memunit.core.model import Headroom
 from memunit.core.roster import Roster
+from tests.exploration.kernel import initial
 from tests.exploration.scaled import scaled
+from tests.exploration.simulation import taken_over
 from tests.exploration.world import (
     COUNTS,
     FULL,
@@ -36,9 +41,11 @@ from tests.exploration.world import (
     STOP,
     WATCHDOG,
     WORDS,
+    Event,
     Found,
     Node,
     end,
+    run,
     search,
     settle,
     start,
@@ -130,6 +137,47 @@ def test_the_search_finds_a_slot_that_is_left_empty(monkeypatch: pytest.MonkeyPa
     why, way = found.broken["it-settles"]
     assert why == "not within inf s"
     assert sum(event.startswith("Reload") for event in way) == 3
+
+
+SCALED = Set(frozenset({LIFE, SCALE}))
+
+
+def test_a_scale_down_leaves_one_that_serves() -> None:
+    """Of the first states of scaling between one worker and two: the whole is a large set."""
+    found, _ = searched(SCALED, states=FIRST)
+    assert not found.broken, told(found)
+    assert found.states >= FIRST
+
+
+def test_the_search_finds_the_last_that_serves_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault that was there once: slots were given up by number, whoever served in the others."""
+    monkeypatch.setattr(retirement, "relied_on_at", lambda state: -math.inf)
+    found, _ = searched(SCALED, states=FIRST // 10)
+    assert found.broken.keys() == {"the-last-that-serves-stays"}
+
+
+@pytest.mark.parametrize("surge", [1, 0])
+def test_a_successor_with_fewer_slots_keeps_what_holds(surge: int) -> None:
+    """The file says one worker by now. Of two slots, each worker was in any phase when the master was killed."""
+    total = 0
+    with scaled():
+        policy = replace(POLICY, surge=surge)
+        before = start(replace(policy, count=2))
+        for states in itertools.product(("starting", "running", "stopping"), repeat=2):
+            left = before
+            for who, state in zip(sorted(before.state.workers), states, strict=True):
+                if state != "starting":
+                    left, _ = run(left, Event(f.Ready(who)))
+                if state == "stopping":
+                    left, _ = run(left, Event(f.Stopping(who)))
+            first = taken_over(left.state, initial(replace(policy, count=1), now=left.now), left.now)
+            node, wrong = run(Node(first, left.now, left.now), Event())
+            assert not wrong, (states, wrong)
+            found = search(node, frozenset({LIFE}))
+            assert not found.broken, (states, told(found))
+            assert found.closed
+            total += found.states
+    print(f"\nsuccessors with one slot, surge {surge}: {total} states")
 
 
 def searched(what: Set, *, states: int = 10**9) -> tuple[Found, list[float]]:

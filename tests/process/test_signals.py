@@ -45,6 +45,31 @@ def test_ttin_and_ttou_change_the_number_of_workers(unit: Unit) -> None:
     assert service.stop() == 0
 
 
+def test_who_serves_alone_is_not_scaled_away(unit: Unit) -> None:
+    """Slot 0 fails again and again: the worker of slot 1 is all that serves."""
+    mended = unit.directory / "mended"
+    script = (
+        f"[ $MEMUNIT_SLOT != 0 ] || [ -e {mended} ] || exit 1; systemd-notify --ready; exec sleep infinity"
+    )
+    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 2})
+    service = unit.serve()
+    alone = service.entry("ready", slot=1).pid
+    failed = service.entry("ended", slot=0)
+    service.send(signal.SIGTTOU)
+    service.expect(
+        "Scaled to 1 worker; worker 1.1 serves on until a worker does that stays$", source="output"
+    )
+    # The slot fails once more, and the worker that serves is not told to stop.
+    assert service.entry("ended", slot=0, after=service.mark).cause == failed.cause == "start-failed"
+    assert service.serving() == {1: alone}
+    mended.touch()
+    first = service.entry("ready", slot=0)
+    ended = service.entry("ended", slot=1)
+    assert (ended.pid, ended.cause) == (alone, "scale-down")
+    assert service.serving() == {0: first.pid}
+    assert service.stop() == 0
+
+
 def test_no_more_workers_than_there_is_memory_for(unit: Unit) -> None:
     """The limit is most of the machine's memory: one more would be more than all."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

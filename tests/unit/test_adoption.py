@@ -86,15 +86,16 @@ def test_taken_over_each_is_to_be_replaced_and_who_starts_is_told_to_stop() -> N
 
 
 @pytest.mark.parametrize("afresh", [True, False])
-def test_one_too_many_stops_if_the_number_is_that_of_the_file_again(afresh: bool) -> None:
-    state = taken(RUNS, replace(RUNS, slot=2, pid=51), replace(STOPS, slot=3, pid=52), afresh=afresh)
-    extra, stops = state.workers[WorkerId(2, 3)], state.workers[WorkerId(3, 1)]
+def test_one_too_many_is_left_to_policy_if_the_number_is_that_of_the_file_again(afresh: bool) -> None:
+    """Whether it may stop depends on who else serves: retirement.py asks."""
+    sim = Sim(POLICY)
+    sim.state = taken(RUNS, replace(RUNS, slot=2, pid=51), replace(STOPS, slot=3, pid=52), afresh=afresh)
+    extra, stops = sim.state.workers[WorkerId(2, 3)], sim.state.workers[WorkerId(3, 1)]
     assert (stops.reason, stops.deadline) == (Cause.MAX_AGE, 1003.0)
-    if afresh:
-        assert (extra.phase, extra.reason, extra.wants) == (Phase.STOP_SIGTERM, Cause.SCALE_DOWN, None)
-        assert (extra.stop_at, extra.deadline, extra.yields_at) == (NOW, NOW + 9.0, NOW + 9.0)
-    else:
-        assert (extra.phase, extra.reason) == (Phase.RUNNING, None)
+    assert (extra.phase, extra.reason) == (Phase.RUNNING, None)
+    sim.step()
+    assert (extra.phase, extra.reason) == (Phase.STOP_SIGTERM, Cause.SCALE_DOWN)
+    assert (extra.stop_at, extra.deadline, extra.yields_at) == (NOW, NOW + 9.0, NOW + 9.0)
 
 
 @pytest.mark.parametrize(
