@@ -136,7 +136,7 @@ def test_the_search_finds_a_slot_that_is_left_empty(monkeypatch: pytest.MonkeyPa
     assert found.broken.keys() == {"it-settles"}
     why, way = found.broken["it-settles"]
     assert why == "not within inf s"
-    assert sum(event.startswith("Reload") for event in way) == 3
+    assert any(event.startswith("Reload") for event in way)
 
 
 SCALED = Set(frozenset({LIFE, SCALE}))
