@@ -45,6 +45,8 @@ class _Clients:
     def __init__(self, target: str, *, events: bool) -> None:
         self.done: Counter[str] = Counter()
         self.lost: list[str] = []
+        self.news = os.eventfd(0, os.EFD_CLOEXEC)
+        """Readable once there is more in one of these."""
         self._target = target
         self._stop = threading.Event()
         kinds = [self._cookie, self._stream, self._helpers, *[self._upload] * UPLOADS]
@@ -58,6 +60,7 @@ class _Clients:
         for thread in self._threads:
             thread.join(300)
             assert not thread.is_alive()
+        os.close(self.news)
 
     def _run(self, kind: object) -> None:
         name = kind.__name__.strip("_")  # type: ignore[attr-defined]
@@ -69,6 +72,7 @@ class _Clients:
                 self.done[name] += 1
             except Exception as error:
                 self.lost.append(f"{name}: {type(error).__name__}: {error}")
+            os.eventfd_write(self.news, 1)
 
     def _cookie(self, client: Client) -> None:
         """A connection that is kept until it is told to go."""
@@ -167,8 +171,7 @@ def _work(service: Service, clients: _Clients) -> None:
     """Until each kind of client has been served some more."""
     before = clients.done.copy()
     wanted = {"cookie", "stream", "helpers", "upload"}
-    service.until(
-        lambda: all(clients.done[name] > before[name] for name in wanted) or bool(clients.lost) or None,
-        f"clients of all kinds served, besides {dict(before)}",
-        timeout=200,
-    )
+    while not clients.lost and any(clients.done[name] <= before[name] for name in wanted):
+        what = f"clients of all kinds served, besides {dict(before)}"
+        service.listen_until(clients.news, what, timeout=200)
+        os.eventfd_read(clients.news)

@@ -150,8 +150,11 @@ def test_nothing_is_lost_behind_nginx(unit: Unit, proxy: Nginx, tmp_path: Path, 
     service = _serve(
         unit,
         server,
+        # Much longer than that of nginx: on a busy machine, either may be late to find that its time is over.
+        {"UVICORN_TIMEOUT_KEEP_ALIVE": "600"},
         workers={"count": 2, "min_lifetime": 0},
         memory={"interval": "0.05s", "patience": 0, "limit": "60M"},
+        stop={"grace": "120s"},
     )
     clients = MixedProcess(tmp_path, proxy.target, leak=256, websockets=server == "asgi")
     for number in range(1, RELOADS + 1):
@@ -181,10 +184,13 @@ def test_nginx_tries_again_what_it_sent_on_a_connection_that_was_just_closed(
 ) -> None:
     """With no keep-alive time at all, which makes of the rare case the usual one. Never so a POST: docs/nginx.md."""
     service = _serve(unit, "asgi", {"UVICORN_TIMEOUT_KEEP_ALIVE": "0"})
-    load = LoadProcess(tmp_path, proxy.target, "--clients", "8", "--keep-alive", "--requests", "2000")
-    report = load.report()
-    assert (report["ok"], report["lost"]) == (2000, 0), report
-    assert any(len(each.upstream) > 1 for each in proxy.passed())
+    load = LoadProcess(tmp_path, proxy.target, "--clients", "8", "--keep-alive")
+    load.answered(2000)
+    while not any(len(each.upstream) > 1 for each in proxy.passed()):
+        load.answered()
+    report = load.finish()
+    assert report["lost"] == 0, report
+    assert report["ok"] == report["sent"]
     assert service.stop() == 0
 
 
@@ -192,4 +198,4 @@ def _recycles(service: Service, count: int) -> None:
     def enough() -> bool | None:
         return sum(entry.cause == "memory-limit" for entry in service.entries("ended")) >= count or None
 
-    service.until(enough, f"{count} recycles", timeout=30.0 + 10.0 * count)
+    service.until(enough, f"{count} recycles", timeout=60.0 + 10.0 * count)

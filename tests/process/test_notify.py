@@ -1,5 +1,6 @@
 """Both ends of sd_notify over real sockets."""
 
+import gc
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from memunit.master.notify import Datagram, NotifyListener, Systemd
 from memunit.master.spawn import open_descriptors
 from tests.support.isolated import isolated
-from tests.support.wait import read_all, wait_readable
+from tests.support.wait import DEADLINE, read_all, wait_readable
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_what_a_process_says_comes_with_its_pid(listener: NotifyListener) -> Non
     # As root, systemd-notify speaks in the name of its parent.
     assert datagram.pid in (program.pid, os.getpid())
     assert barrier.payload == b"BARRIER=1"
-    assert program.wait(20) == 0
+    assert program.wait(DEADLINE) == 0
 
 
 def test_the_pid_is_the_kernels_word(listener: NotifyListener) -> None:
@@ -89,6 +90,7 @@ def test_nothing_there_is_nothing(listener: NotifyListener) -> None:
 
 
 def test_every_descriptor_is_closed_at_once(listener: NotifyListener) -> None:
+    gc.collect()  # what a test before has left in a cycle is closed before it is counted
     before = open_descriptors()
     reader, writer = os.pipe()
     with sender(listener.path) as worker:
@@ -122,6 +124,7 @@ def test_descriptors_for_which_there_is_no_room_are_not_kept_either(listener: No
 
 
 def test_an_oversized_datagram_is_dropped_and_its_descriptors_closed(listener: NotifyListener) -> None:
+    gc.collect()
     before = open_descriptors()
     with sender(listener.path) as worker:
         socket.send_fds(worker, [b"STATUS=" + b"x" * 5000], [0, 1])
@@ -248,7 +251,7 @@ def test_a_manager_that_does_not_read_costs_little(tmp_path: Path) -> None:
         count += 1
         started = time.monotonic()
     assert count < most
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < DEADLINE
     assert manager.received()
     assert systemd.send("STATUS=again")
     manager.socket.close()

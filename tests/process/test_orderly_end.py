@@ -13,7 +13,7 @@ from tests.support.workers import RunningWorker, Stage
 
 pytest_plugins = ["tests.support.stacks"]
 
-GRACE = {"MEMUNIT_GRACE_USEC": "2000000"}
+GRACE = {"MEMUNIT_GRACE_USEC": "9000000"}
 
 
 def _blocks(client: Client) -> bool:
@@ -81,16 +81,19 @@ def test_a_task_that_is_not_to_be_cancelled(here: Stage) -> None:
     worker = here.start(DEBIAN, "endless:app", environment=GRACE).ready()
     with Client(here.target) as client:
         client.ask("/stubborn")
+        here.hear(worker.pid, "STATUS=stubborn")
         worker.stop()
         here.hear(worker.pid, "STATUS=cancelled")
         here.hear(worker.pid, "STATUS=shut down")
 
 
 def test_an_idle_connection_that_is_kept_longer_than_grace(here: Stage) -> None:
-    environment = {"UVICORN_TIMEOUT_KEEP_ALIVE": "60", **GRACE}
+    environment = {"UVICORN_TIMEOUT_KEEP_ALIVE": "600", **GRACE}
     worker = here.start(DEBIAN, "endless:app", environment=environment).ready()
     with Client(here.target) as client, Client(here.target) as silent:
         client.get("/idle")
+        with Client(here.target) as later:  # they are accepted in order
+            later.get("/idle")
         worker.stop()
         assert client.at_end()
         assert silent.at_end()

@@ -44,7 +44,7 @@ def planted(unit: Unit, place: str, **options: object) -> Service:
     """Two workers that ping ten times a second, and a master in which an exception is to be planted."""
     unit.write(
         app={"run": "plain:app", "server": "asgi"},
-        workers={"count": 2, "start_timeout": "20s"},
+        workers={"count": 2, "start_timeout": "120s"},
     )
     command = (
         str(DEBIAN),
@@ -188,7 +188,8 @@ def test_the_command_executes_it_anew_and_keeps_all(unit: Unit) -> None:
     script = (
         f"[ $MEMUNIT_GENERATION = 1 ] || cat {unit.directory}/go; systemd-notify --ready; exec sleep infinity"
     )
-    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 1})
+    workers = {"count": 1, "start_timeout": "600s"}
+    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers=workers)
     service = unit.serve().ready()
     before = service.serving()
     reload = unit.reload()
@@ -258,7 +259,8 @@ def test_what_a_zygote_was_asked_for_still_comes(unit: Unit) -> None:
     module.write_text(f"open({str(unit.directory / 'go')!r}).read()\nfrom plain import app\n")
     path = f"{unit.directory}:{APPS}"
     unit.write(
-        app={"run": "slowly:app", "preload": True, "environment": {"PYTHONPATH": path}}, workers={"count": 2}
+        app={"run": "slowly:app", "preload": True, "environment": {"PYTHONPATH": path}},
+        workers={"count": 2, "start_timeout": "600s"},
     )
     service = unit.serve()
     service.hear("^STATUS=0/2 workers")

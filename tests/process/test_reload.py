@@ -184,11 +184,10 @@ def test_reloads_at_once_are_one(unit: Unit) -> None:
         for each in (first, second):
             each.connect(str(unit.runtime / "control"))
         service.pass_by()
-        service.send(signal.SIGSTOP)
-        service.send(signal.SIGHUP)
-        for each in (first, second):
-            each.sendall(b"reload\n")
-        service.send(signal.SIGCONT)
+        with service.stopped():
+            service.send(signal.SIGHUP)
+            for each in (first, second):
+                each.sendall(b"reload\n")
         for each in (first, second):
             wait_readable(each.fileno())
             assert each.recv(4096).startswith(
@@ -204,7 +203,8 @@ def held(unit: Unit, folder: Path) -> tuple[Service, subprocess.Popen[str], int]
     service = started(unit)
     hold = folder / "hold"
     os.mkfifo(hold)
-    unit.write(app={**ASKED, "environment": {"ASKED_HOLD": str(hold)}}, workers={"count": 2})
+    app = {**ASKED, "environment": {"ASKED_HOLD": str(hold)}}
+    unit.write(app=app, workers={"count": 2, "start_timeout": "600s"})
     mark = service.mark
     reload = unit.reload()
     service.expect("^held$")
@@ -259,6 +259,7 @@ def test_reloads_under_load_lose_nothing(unit: Unit, tmp_path: Path, keep_alive:
     load = LoadProcess(tmp_path, unit.target, "--clients", "4", *(["--keep-alive"] if keep_alive else []))
     pids = set(service.serving().values())
     for _ in range(3):
+        load.answered(50)
         code, text = finished(unit.reload(), service)
         assert code == 0, text
         pids |= set(service.serving().values())

@@ -126,7 +126,7 @@ def test_memory_flags(unit: Unit, tmp_path: Path) -> None:
         "--min-lifetime",
         "0",
         "--grace",
-        "9s",
+        "99s",
     )
     service = run(unit, "--listen", str(path), "--workers", "1", *words, *ASKED)
     pid = service.entry("ready").pid
@@ -238,7 +238,7 @@ def test_an_app_that_fails_at_import(unit: Unit, tmp_path: Path, preload: tuple[
         "--workers",
         "1",
         "--start-timeout",
-        "3s",
+        "10s",
         "--server",
         "callable",
     )

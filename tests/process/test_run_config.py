@@ -71,7 +71,7 @@ def test_a_command_takes_the_place_of_the_files_app(unit: Unit, tmp_path: Path, 
 
 def test_a_reload_reads_the_file_again(unit: Unit, tmp_path: Path, file: Path) -> None:
     """What was typed stays."""
-    service = run(unit, "--config", str(file), "--grace", "7s")
+    service = run(unit, "--config", str(file), "--grace", "70s")
     service.entry("ready", slot=1)
     file.write_text(FILE.format(path=tmp_path / "s").replace("count = 2", "count = 3"))
     service.send(signal.SIGHUP)

@@ -3,6 +3,7 @@ is.
 """
 
 import contextlib
+import gc
 import mmap
 import os
 import resource
@@ -26,27 +27,44 @@ MIB = 1 << 20
 PR_SET_DUMPABLE = 4
 
 
+@pytest.fixture(autouse=True)
+def _no_collection() -> Iterator[None]:
+    """A collection writes to each page with objects: what was shared with a forked child is the child's own then."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @contextmanager
 def holding(hold: Callable[[], object]) -> Iterator[Child]:
-    """A process that has done `hold` and keeps what it gave; those in its process group end with it."""
+    """A process that has done `hold` and keeps what it gave; those in its process group end with it.
+
+    It waits, and touches no page that it has not touched before: it has gone the way to its wait once already.
+    """
     reader, writer = os.pipe()
+    asked, ask = os.pipe()
 
     def body() -> int:
         kept = hold()
-        os.write(writer, b"holding\n")
-        signal.pause()
+        while os.read(asked, 1):
+            os.write(writer, b"holding\n")
         return int(kept is None)
 
-    child = fork_call(body, Launch(argv=(), environment={}), keep=(writer,))
+    child = fork_call(body, Launch(argv=(), environment={}), keep=(writer, asked))
     os.close(writer)
+    os.close(asked)
     try:
-        assert read_line(reader) == "holding"
+        for _ in range(3):
+            os.write(ask, b"x")
+            assert read_line(reader) == "holding"
         yield child
     finally:
         child.kill_tree()
         wait_end(child)
         child.close()
         os.close(reader)
+        os.close(ask)
 
 
 def filled(size: int) -> mmap.mmap:
@@ -221,6 +239,8 @@ def test_an_inexact_sample_is_under_the_threshold() -> None:
 
     child = fork_call(body, Launch(argv=(), environment={}), keep=(to_child[0], from_child[1]))
     sampler = Sampler("uss")
+    os.write(to_child[1], b"x")
+    read_line(from_child[0])  # what it needs to run is there
     first = sampler.sample(child.pid, None)
     assert first is not None
     threshold = first.bytes + 15 * MIB
@@ -273,16 +293,19 @@ def test_unknown_metrics_are_refused() -> None:
 
 SECRETIVE = f"""
 import ctypes, os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 hide = lambda: ctypes.CDLL(None).prctl({PR_SET_DUMPABLE}, 0, 0, 0, 0)
-if os.environ["WHO"] == "worker":
-    hide()
-elif os.fork() == 0:
+if os.environ["WHO"] == "descendant" and os.fork() == 0:
     hide()
     os.write(1, b"x\\n")
     signal.pause()
 if os.environ["WHO"] == "worker":
-    os.write(1, b"x\\n")
-signal.pause()
+    hide()
+# From its second time on, this touches no page that it has not touched before.
+while True:
+    if os.environ["WHO"] == "worker":
+        os.write(1, b"x\\n")
+    signal.sigwait([signal.SIGUSR1])
 """
 
 
@@ -299,6 +322,9 @@ def test_what_the_kernel_does_not_show_counts_by_rss_and_says_so(who: str, metri
         os.dup2(writer, 1)
         child = launch(Launch(argv=("/usr/bin/python3", "-c", SECRETIVE), environment={"WHO": who}))
         assert read_line(reader) == "x"
+        for _ in range(2 if who == "worker" else 0):
+            child.signal(signal.SIGUSR1)
+            assert read_line(reader) == "x"
         sample = Sampler("uss").sample(child.pid, None)
         rss = Sampler("rss").sample(child.pid, None)
         child.kill_tree()

@@ -34,7 +34,8 @@ def test_ready_when_all_workers_are(unit: Unit) -> None:
     """One ready worker of two is not READY=1; with the second it is, and the status says so."""
     for slot in (0, 1):
         os.mkfifo(unit.directory / f"hold{slot}")
-    unit.write(app=shell(f"cat {unit.directory}/hold$MEMUNIT_SLOT; {PROGRAM}"), workers={"count": 2})
+    workers = {"count": 2, "start_timeout": "600s"}
+    unit.write(app=shell(f"cat {unit.directory}/hold$MEMUNIT_SLOT; {PROGRAM}"), workers=workers)
     service = unit.serve()
     service.hear(r"^STATUS=0/2 workers$")
     let_go(unit.directory / "hold1")
@@ -149,7 +150,7 @@ def test_a_program_that_the_kernel_refuses(unit: Unit, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF but not really")
     program.chmod(0o755)
-    unit.write(app={"command": [str(program)]}, workers={"count": 2, "start_timeout": "1s"})
+    unit.write(app={"command": [str(program)]}, workers={"count": 2, "start_timeout": "10s"})
     service = unit.serve()
     assert service.exit_code() == 69
     refusals = [
@@ -165,12 +166,12 @@ def test_a_program_that_the_kernel_refuses(unit: Unit, tmp_path: Path) -> None:
 
 def test_a_program_that_can_not_start_another(unit: Unit) -> None:
     """203 is what a shell, or systemd, calls a failed exec: the entry says what it means."""
-    unit.write(app=shell("exit 203"), workers={"count": 1, "start_timeout": "1s"})
+    unit.write(app=shell("exit 203"), workers={"count": 1})
     service = unit.serve()
-    assert service.exit_code() == 69
-    ended = service.entries("ended")[0]
+    ended = service.entry("ended")
     assert ended.cause == "start-failed"
     assert "exited with status 203 (EXEC: the program can't be executed)" in ended.rest
+    service.stop()
 
 
 def test_a_directory_that_vanishes_costs_only_what_starts_in_it(unit: Unit, tmp_path: Path) -> None:
@@ -200,10 +201,10 @@ BROKEN = {"run": "broken.web:app", "server": "callable"}
 @pytest.mark.parametrize("preload", [True, False], ids=["preload", "exec"])
 def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit, preload: bool) -> None:
     """By exec each try is a worker that starts and ends; preloaded, none comes to be, and each try says why."""
-    unit.write(app={**BROKEN, "preload": preload}, workers={"count": 2, "start_timeout": "3s"})
+    unit.write(app={**BROKEN, "preload": preload}, workers={"count": 2, "start_timeout": "10s"})
     service = unit.serve()
     reason = "cannot import broken.web: ModuleNotFoundError"
-    assert service.exit_code(timeout=15.0) == 69
+    assert service.exit_code() == 69
     trouble = rf"worker \d (can't be started|failed to start): {reason}"
     service.hear(rf"^STATUS=0/2 workers.*{trouble}")
     service.hear(rf"^STATUS=giving up, no worker became ready.*; {trouble}")
@@ -234,7 +235,7 @@ def test_an_app_that_fails_at_import_ends_in_bounded_time(unit: Unit, preload: b
 
 def test_a_successor_waits_for_its_turn_and_tries_one_at_a_time(unit: Unit) -> None:
     """What the master before has left holds back the next start, all slots together, until the time has come."""
-    unit.write(app=shell("exit 1"), workers={"count": 3, "start_timeout": "2s"})
+    unit.write(app=shell("exit 1"), workers={"count": 3, "start_timeout": "8s"})
     now = time.monotonic()
     StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + 1.5, exited_at=now - 2.0))
     service = unit.serve()
@@ -297,7 +298,7 @@ def test_a_connection_is_no_socket_to_listen_on(unit: Unit) -> None:
 def test_a_person_who_restarts_gets_a_try_at_once(unit: Unit) -> None:
     """systemd waits for a second, so who comes sooner is a person; and a success forgets the failures."""
     unit.write(app=shell(PROGRAM), workers={"count": 1, "start_timeout": "30s"})
-    for _ in range(5):
+    for _ in range(50):
         now = time.monotonic()
         StartLog(str(unit.runtime)).save(Record(failures=9, retry_at=now + 600.0, exited_at=now))
         service = unit.serve()
@@ -337,10 +338,10 @@ def test_a_file_that_can_not_be_used_ends_at_once_and_its_successor_waits_for_a_
 def test_a_waiting_successor_tries_when_the_time_has_come(unit: Unit) -> None:
     unit.write(app={"rum": "asked:run"})
     began = time.monotonic()
-    service = _after_a_failure(unit, wait=1.5)
+    service = _after_a_failure(unit, wait=12.0)
     service.hear("waiting for it to be mended$")
     assert service.exit_code() == 78
-    assert time.monotonic() >= began + 1.5
+    assert time.monotonic() >= began + 12.0
     record = json.loads((unit.runtime / "starts.json").read_text())
     assert record["failures"] == 4
 

@@ -17,7 +17,7 @@ ASKED = {"run": "asked:run", "server": "callable"}
 
 def serving(unit: Unit, count: int, **more: dict[str, object]) -> Service:
     """So many workers."""
-    unit.write(app=ASKED, workers={"count": count, "min_lifetime": 0}, **more)
+    unit.write(app=ASKED, workers={"count": count, "min_lifetime": 0}, stop={"grace": "600s"}, **more)
     return unit.serve().ready()
 
 
@@ -151,7 +151,7 @@ def test_stop_during_a_recycle(unit: Unit, tmp_path: Path) -> None:
     hold.mkdir()
     unit.write(
         app={**ASKED, "environment": {"ASKED_HOLD": str(hold / "fifo")}},
-        workers={"count": 2, "min_lifetime": 0},
+        workers={"count": 2, "min_lifetime": 0, "start_timeout": "600s"},
         memory={"limit": "40M", "interval": "0.05s", "patience": 0},
     )
     service = unit.serve().ready()
@@ -173,7 +173,7 @@ def test_a_reload_during_a_recycle(unit: Unit, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.mkdir()
     app = {**ASKED, "environment": {"ASKED_HOLD": str(hold / "fifo")}}
-    workers = {"count": 2, "min_lifetime": 0}
+    workers = {"count": 2, "min_lifetime": 0, "start_timeout": "600s"}
     memory = {"limit": "40M", "interval": "0.05s", "patience": 0}
     unit.write(app=app, workers=workers, memory=memory)
     service = unit.serve().ready()

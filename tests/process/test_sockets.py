@@ -14,7 +14,7 @@ from memunit.master.child import Launch
 from memunit.master.sockets import bind, describe, inherited, is_stream
 from memunit.master.spawn import fork_call, launch
 from tests.support.isolated import isolated
-from tests.support.wait import wait_end
+from tests.support.wait import DEADLINE, wait_end
 
 TELL = """
 import os
@@ -76,7 +76,7 @@ def test_systemds_own_activation(tmp_path: Path) -> None:
             break
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
-        out, _ = activate.communicate(timeout=20)
+        out, _ = activate.communicate(timeout=DEADLINE)
     assert out.splitlines()[0] == f"front 3 {path} True True False"
 
 
@@ -183,14 +183,16 @@ def test_a_port_in_use_is_named() -> None:
 
 
 def test_a_port_can_be_bound_again_while_old_connections_linger() -> None:
-    with bind(("tcp", "127.0.0.1", 0)) as first:
+    # Of an address that nobody else uses: the port of any other may be somebody's meanwhile.
+    host = "127.77.0.1"
+    with bind(("tcp", host, 0)) as first:
         port = first.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with socket.create_connection((host, port)) as client:
             connection, _ = first.accept()
             connection.close()
             assert client.recv(1) == b""
-    with bind(("tcp", "127.0.0.1", port)) as second:
-        answers(second, ("127.0.0.1", port))
+    with bind(("tcp", host, port)) as second:
+        answers(second, (host, port))
 
 
 @pytest.mark.parametrize(
@@ -298,6 +300,9 @@ def test_the_backlog_holds_a_burst() -> None:
     assert sockets.BACKLOG == 4096
     with bind(("tcp", "127.0.0.1", 0)) as bound:
         listening = subprocess.run(
-            ["ss", "-Hltn", f"sport = :{bound.getsockname()[1]}"], capture_output=True, text=True, check=True
+            ["ss", "-Hltn", f"src 127.0.0.1:{bound.getsockname()[1]}"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split()
     assert int(listening[2]) == min(limit, sockets.BACKLOG)

@@ -120,7 +120,7 @@ def test_no_worker_takes_more_than_its_part(
 
 def test_a_worker_that_is_stopped_holds_nothing_up(unit: Unit) -> None:
     """Nor does one that was killed: its line is free again, and its successor's is counted from nothing."""
-    unit.write(app={"run": "plain:app", "environment": KEPT}, workers={"count": 2})
+    unit.write(app={"run": "plain:app", "environment": KEPT}, workers={"count": 2, "watchdog": "600s"})
     service = unit.serve()
     service.entry("ready", count=2)
     one, other = service.serving().values()
@@ -140,14 +140,15 @@ def test_a_worker_that_is_stopped_holds_nothing_up(unit: Unit) -> None:
 
 
 def test_who_drains_is_no_sibling_to_leave_connections_to(unit: Unit) -> None:
-    unit.write(app={"run": "patient:app", "environment": KEPT}, workers={"count": 2})
+    app = {"run": "patient:app", "environment": KEPT}
+    unit.write(app=app, workers={"count": 2}, stop={"grace": "600s"})
     service = unit.serve()
     service.entry("ready", count=2)
     with closing() as opened:
         kept = Client(unit.target)
         opened.append(kept)
         draining = int(kept.get().body.split()[1])
-        kept.ask("/slow?s=60")  # for which it waits
+        kept.ask("/slow?s=600")  # for which it waits
         slot = next(slot for slot, pid in service.serving().items() if pid == draining)
         os.kill(draining, signal.SIGTERM)
         heir = service.entry("ready", slot=slot, count=2)
@@ -202,7 +203,7 @@ def test_the_app_and_its_children_see_nothing_of_the_page(unit: Unit, tmp_path: 
         assert set(unit.get().splitlines()) == {"['0', '1', '2', '3'] []"}
         assert service.stop() == 0
     unit.write(
-        app={"command": ["sh", "-c", "ls /proc/$$/fd; env; exec sleep 30"], "ready": "exec"},
+        app={"command": ["sh", "-c", "ls /proc/$$/fd; env; exec sleep infinity"], "ready": "exec"},
         workers={"count": 1},
     )
     service = unit.serve().ready()

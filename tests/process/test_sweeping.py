@@ -135,11 +135,11 @@ def test_who_does_not_end_in_its_grace_is_killed(
     group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deaf, well = group.start(ends=False), group.start()
-    keep(tmp_path, worker(deaf, grace=0.2), worker(well, 1, grace=0.1))
+    keep(tmp_path, worker(deaf, grace=4.0), worker(well, 1, grace=0.1))
     failed(monkeypatch)
     assert sweeping.after_master("app") == 0
     assert deaf.wait(DEADLINE) == -signal.SIGKILL
-    assert "1 of them had not ended after 0.2 s, and are killed" in group.told[-1]
+    assert "1 of them had not ended after 4 s, and are killed" in group.told[-1]
 
 
 def _none(folder: Path, _: subprocess.Popen[str]) -> None:

@@ -15,8 +15,11 @@ from tests.support.wait import DEADLINE
 pytest_plugins = ["tests.support.units"]
 
 CALLABLE = {"run": "asked:run", "server": "callable"}
+# Its own orderly end comes later than that it is asked.
 THREADED = """
-import threading
+from memunit.worker import grace
+
+grace._SHARE = 0.01
 
 def app(environ, start_response):
     print("waits", flush=True)
@@ -31,7 +34,7 @@ def app(environ, start_response):
 def test_its_stacks_are_in_the_journal_before_it_is_killed(unit: Unit, tmp_path: Path, preload: bool) -> None:
     hold = tmp_path / "hold"
     os.mkfifo(hold)
-    unit.write(app={**CALLABLE, "preload": preload}, workers={"count": 1}, stop={"grace": "1s"})
+    unit.write(app={**CALLABLE, "preload": preload}, workers={"count": 1}, stop={"grace": "12s"})
     service = unit.serve().ready()
     (pid,) = service.serving().values()
     with unit.client() as client:
@@ -40,7 +43,7 @@ def test_its_stacks_are_in_the_journal_before_it_is_killed(unit: Unit, tmp_path:
         mark = service.mark
         service.send(signal.SIGHUP)
         asked = service.expect(
-            rf"Worker 0\.1 \(pid {pid}\) has 0\.\d+ s of its grace left.*; its stacks follow$", after=mark
+            rf"Worker 0\.1 \(pid {pid}\) has [\d.]+ s of its grace left.*; its stacks follow$", after=mark
         )
         stacks = service.expect(r'asked\.py", line \d+ in ', after=asked.place)
         killed = service.entry("killed", pid=pid)
@@ -57,7 +60,7 @@ def test_who_is_asked_may_still_make_it(unit: Unit, tmp_path: Path) -> None:
     os.mkfifo(hold)
     (tmp_path / "threaded.py").write_text(THREADED.replace("HOLD", repr(str(hold))))
     app = {"run": "threaded:app", "server": "wsgi", "directory": str(tmp_path)}
-    unit.write(app=app, workers={"count": 1}, stop={"grace": "4s"})
+    unit.write(app=app, workers={"count": 1}, stop={"grace": "12s"})
     service = unit.serve().ready()
     (pid,) = service.serving().values()
     with unit.client() as client:
@@ -80,7 +83,7 @@ def test_the_last_status_of_a_command_is_quoted(unit: Unit, tmp_path: Path, read
     # Opened for writing too, a FIFO has no end: it waits without a process that the signal would end.
     script = f"{trap}; systemd-notify --ready; while :; do read -r x <>{fifo}; done"
     unit.write(
-        app={"command": ["bash", "-c", script], "ready": ready}, workers={"count": 1}, stop={"grace": "1s"}
+        app={"command": ["bash", "-c", script], "ready": ready}, workers={"count": 1}, stop={"grace": "10s"}
     )
     service = unit.serve().ready()
     (pid,) = service.serving().values()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness import Service, Unit, let_go
-from tests.support.wait import wait_gone
+from tests.support.wait import DEADLINE, wait_gone
 from tests.support.workers import APPS
 
 pytest_plugins = ["tests.support.units"]
@@ -109,7 +109,7 @@ def test_a_wrapper_that_ends_last_has_cut_nothing_off(unit: Unit, tmp_path: Path
         service.expect(f"^told to stop {server}$", after=mark)
         let_go(fifo)
         assert client.read().body == b"whole\n"
-        assert select.select([ending], [], [], 20)[0]
+        assert select.select([ending], [], [], DEADLINE)[0]
         os.close(ending)
         os.kill(wrapper, signal.SIGCONT)
     ended = service.entry("ended", pid=wrapper, after=mark)
@@ -163,7 +163,7 @@ def test_the_stop_signal_of_the_file_goes_to_all_of_them(unit: Unit, tmp_path: P
 def test_what_does_not_go_within_grace_is_killed(unit: Unit, tmp_path: Path) -> None:
     """The wrapper's own end is none: the entry says that grace is over."""
     app = {"command": wrapped("session", tmp_path), "environment": {"WRAPPED_DEAF": "1"}}
-    unit.write(app=app, workers={"count": 1}, stop={"grace": "0.3s"})
+    unit.write(app=app, workers={"count": 1}, stop={"grace": "5s"})
     service = unit.serve().ready()
     with unit.client() as client:
         client.ask(f"/wait?on={hold(tmp_path)}")
@@ -180,15 +180,15 @@ def test_what_does_not_go_within_grace_is_killed(unit: Unit, tmp_path: Path) -> 
 def test_the_pings_of_what_drains_are_heard_after_the_wrappers_end(unit: Unit, tmp_path: Path) -> None:
     """Nobody is its parent any more but the master."""
     fifo = hold(tmp_path)
-    app = {"command": wrapped("sh", tmp_path), "environment": {"WRAPPED_PING": "0.05"}}
-    unit.write(app=app, workers={"count": 1, "watchdog": "0.4s"})
+    app = {"command": wrapped("sh", tmp_path), "environment": {"WRAPPED_PING": "0.5"}}
+    unit.write(app=app, workers={"count": 1, "watchdog": "4s"})
     service = unit.serve().ready()
     with unit.client() as client:
         client.ask(f"/wait?on={fifo}")
         server = server_of(service)
         service.send(signal.SIGHUP)
         told = service.expect(f"^told to stop {server}$")
-        # Half a second each: twice its watchdog, and more.
+        # Five seconds each: twice its watchdog, and more.
         for _ in range(2):
             told = service.expect(rf"^pinged \d+ times {server}$", after=told.place + 1)
         assert service.entries("aborted") == []
@@ -220,7 +220,7 @@ def test_a_wrapper_that_is_killed_is_replaced_at_once_and_what_it_leaves_may_fin
 
 def test_what_it_leaves_and_does_not_finish_is_killed_after_grace(unit: Unit, tmp_path: Path) -> None:
     app = {"command": wrapped("sh", tmp_path), "environment": {"WRAPPED_DEAF": "1"}}
-    unit.write(app=app, workers={"count": 1}, stop={"grace": "0.3s"})
+    unit.write(app=app, workers={"count": 1}, stop={"grace": "5s"})
     service = unit.serve().ready()
     with unit.client() as client:
         client.ask(f"/wait?on={hold(tmp_path)}")
@@ -267,7 +267,7 @@ def test_the_helpers_of_an_apps_requests_are_told_nothing(unit: Unit, tmp_path: 
 def test_a_command_that_goes_into_the_background_is_told_of(unit: Unit) -> None:
     """It exits with status 0, its successor finds the port taken, and nothing said why."""
     command = ["/bin/sh", "-c", "sleep 1000 & exit 0"]
-    unit.write(app={"command": command, "ready": "exec"}, workers={"count": 1}, stop={"grace": "5s"})
+    unit.write(app={"command": command, "ready": "exec"}, workers={"count": 1}, stop={"grace": "30s"})
     service = unit.serve()
     said = service.expect(
         r"Worker 0\.1 \(pid \d+\) has ended and left 1 of its processes \(\d+\): they are sent SIGTERM, and killed"

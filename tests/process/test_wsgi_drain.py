@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.process.test_asgi_drain import (  # noqa: F401  collected here once m
     test_stream_goes_on,
 )
 from tests.support import interpreters, stacks
+from tests.support.harness import let_go
 from tests.support.http import Client
 from tests.support.interpreters import DEBIAN
 from tests.support.workers import RunningWorker, Stage
@@ -65,6 +67,14 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     return python, dict(zip(stacks.KEYS, ("asyncio", "h11"), strict=True))
 
 
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    """The FIFO for whose writer /held waits."""
+    fifo = tmp_path / "hold"
+    os.mkfifo(fifo)
+    return fifo
+
+
 def test_close_comes_before_the_end(stack: Stack, here: Stage) -> None:
     """The answer is out, and the app still at work on its end, when the worker is told to stop."""
     python, environment = stack
@@ -76,16 +86,19 @@ def test_close_comes_before_the_end(stack: Stack, here: Stage) -> None:
     here.hear(worker.pid, "STATUS=closed")
 
 
-def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage) -> None:
+def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage, hold: Path) -> None:
     python, environment = stack
-    worker = here.start(python, "plain:app", environment={**environment, "MEMUNIT_THREADS": "1"}).ready()
+    environment = {**environment, "MEMUNIT_THREADS": "1", "UVICORN_TIMEOUT_KEEP_ALIVE": "600"}
+    worker = here.start(python, "plain:app", environment=environment).ready()
     clients = [Client(here.target) for _ in range(5)]
     for client in clients:
         assert client.get().status == 200
-    for client in clients:
-        client.ask("/told?s=0.1")
+    clients[0].ask(f"/held?on={hold}")
     here.hear(worker.pid, "STATUS=slow")
+    for client in clients[1:]:
+        client.ask()
     worker.stop()
+    let_go(hold)
     for client in clients:
         with client:
             response = client.read()
@@ -95,14 +108,15 @@ def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage)
     assert worker.wait() == 0
 
 
-def test_pings_while_it_drains(here: Stage) -> None:
+def test_pings_while_it_drains(here: Stage, hold: Path) -> None:
     worker = here.start(DEBIAN, "plain:app", watchdog_usec=100_000).ready()
     with Client(here.target) as client:
-        client.ask("/told?s=0.5")
+        client.ask(f"/held?on={hold}")
         here.hear(worker.pid, "STATUS=slow")
         worker.stop()
         here.said(worker.pid).clear()
         for _ in range(3):
             here.hear(worker.pid, "WATCHDOG=1")
+        let_go(hold)
         assert client.read().closes
     assert worker.wait() == 0

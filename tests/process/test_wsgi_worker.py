@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.harness import let_go
 from tests.support.http import Client, Response
 from tests.support.interpreters import DEBIAN
 from tests.support.workers import RunningWorker, Stage, stage
@@ -22,6 +24,13 @@ Stack = tuple[Path, dict[str, str]]
 def _start(here: Stage, stack: Stack, app: str = "plainwsgi:app", **options: str) -> RunningWorker:
     python, environment = stack
     return here.start(python, app, server="wsgi", environment={**environment, **options}).ready()
+
+
+def _to_its_end(worker: RunningWorker) -> str:
+    """Stop it: all that it has written. What it writes of an answer may come after the answer."""
+    worker.stop()
+    assert worker.wait() == 0
+    return worker.output
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -139,9 +148,9 @@ def test_answers_as_the_app_gives_them(here: Stage, parser: Stack) -> None:
 def test_errors_before_the_answer(here: Stage, parser: Stack, name: str, says: str) -> None:
     worker = _start(here, parser)
     assert _bad(here, name).status == 500
-    assert says in worker.output
     with Client(here.target) as client:
         assert client.get().status == 200
+    assert says in _to_its_end(worker)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +175,13 @@ def test_an_answer_that_is_too_short_does_not_look_whole(here: Stage, parser: St
     worker = _start(here, parser)
     with contextlib.suppress(EOFError):
         assert _bad(here, "short").status == 500
-    assert "Response content shorter than Content-Length" in worker.output
+    assert "Response content shorter than Content-Length" in _to_its_end(worker)
 
 
 def test_an_answer_ends_at_its_content_length(here: Stage, parser: Stack) -> None:
     worker = _start(here, parser)
     assert _bad(here, "long").body == b"long"
-    assert "longer than its Content-Length" in worker.output
+    assert "longer than its Content-Length" in _to_its_end(worker)
 
 
 def test_exit_of_the_app_is_an_error_of_the_request(here: Stage, parser: Stack) -> None:
@@ -181,7 +190,7 @@ def test_exit_of_the_app_is_an_error_of_the_request(here: Stage, parser: Stack) 
         assert client.get("/exit").status == 500
     with Client(here.target) as client:
         assert client.get().body == b"ok %d" % worker.pid
-    assert "the app raised SystemExit" in worker.output
+    assert "the app raised SystemExit" in _to_its_end(worker)
 
 
 @pytest.mark.parametrize("path", ["/bad/bare", "/stream?n=3&s=0"])
@@ -198,13 +207,18 @@ def test_http_1_0(here: Stage, stack: Stack, path: str) -> None:
     assert b"transfer-encoding" not in head.lower()
 
 
-def test_streams_as_it_yields(here: Stage, stack: Stack) -> None:
+def test_streams_as_it_yields(here: Stage, stack: Stack, tmp_path: Path) -> None:
     """The first block arrives while the app is still at work, and close() is called at the end."""
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
     worker = _start(here, stack)
     with Client(here.target) as client:
-        client.ask("/stream?n=2&s=0.5")
-        assert client.socket.recv(1) == b"H"
+        client.ask(f"/stream?on={hold}")
+        client.read(head_only=True)
+        assert client._line() == "6"
+        assert client._exactly(6) == b"first\n"
         assert not any("closed" in line for line in here.said(worker.pid))
+        let_go(hold)
         here.hear(worker.pid, "STATUS=closed")
 
 
@@ -307,7 +321,7 @@ def test_an_exhausted_worker_leaves_connections_to_its_siblings(here: Stage, par
 
 def test_pings_while_a_thread_is_free(here: Stage, parser: Stack) -> None:
     python, environment = parser
-    environment = {**environment, "MEMUNIT_THREADS": "2"}
+    environment = {**environment, "MEMUNIT_THREADS": "2", "UVICORN_TIMEOUT_KEEP_ALIVE": "600"}
     # At this rate a ping is given up that finds the queue full, so that none comes later than it was asked for.
     worker = here.start(
         python, "plainwsgi:app", server="wsgi", environment=environment, watchdog_usec=60_000

@@ -57,6 +57,13 @@ def told(made: Nest) -> dict[str, Any]:
     return found
 
 
+def stopped(made: Nest) -> None:
+    """Stop the zygote, and return when it is so indeed."""
+    pid = made.zygotes[0].child.pid
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+
+
 def has_ended(made: Nest, name: str) -> End:
     made.forked[name].child.signal(signal.SIGTERM)
     return made.end(name)
@@ -213,8 +220,7 @@ def test_imports_that_take_long_and_fail_are_held_back_too(
 def test_a_zygote_that_hangs_fails_what_was_asked_for(made: Nest) -> None:
     made.ask("0")
     ready(made, "0")
-    zygote = made.zygotes[0].child
-    zygote.signal(signal.SIGSTOP)
+    stopped(made)
     made.ask("1")
     made.ask("2")
     assert made.nursery.signal("2", signal.SIGTERM)
@@ -228,7 +234,7 @@ def test_a_zygote_that_hangs_fails_what_was_asked_for(made: Nest) -> None:
 def test_a_worker_told_to_stop_while_it_is_forked_stops(made: Nest) -> None:
     made.ask("0")
     ready(made, "0")
-    made.zygotes[0].child.signal(signal.SIGSTOP)
+    stopped(made)
     made.ask("1")
     assert made.nursery.signal("1", signal.SIGTERM)
     made.zygotes[0].child.signal(signal.SIGCONT)
@@ -332,7 +338,7 @@ def test_a_revision_that_is_not_kept_ends_and_its_workers_do_not(made: Nest) -> 
 def test_what_was_being_forked_when_its_revision_was_dropped_still_comes(made: Nest) -> None:
     made.ask("0")
     ready(made, "0")
-    made.zygotes[0].child.signal(signal.SIGSTOP)
+    stopped(made)
     made.ask("1")
     made.nursery.keep(())
     made.zygotes[0].child.signal(signal.SIGCONT)

@@ -13,6 +13,7 @@ import pytest
 
 from memunit.master import zygote
 from memunit.master.nursery import ZygoteId
+from tests.process.test_zygote import stopped
 from tests.support.nest import Nest, nest
 from tests.support.wait import wait_readable
 from tests.support.workers import APPS
@@ -43,13 +44,6 @@ def for_each_socket(deed: str) -> str:
         "    except OSError:\n"
         "        pass\n"
     )
-
-
-def stopped(made: Nest) -> None:
-    """Stop the zygote. A SIGTERM before it is so indeed would still be heard."""
-    pid = made.zygotes[0].child.pid
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED)
 
 
 def test_a_name_without_end(made: Nest, tmp_path: Path) -> None:
@@ -208,7 +202,9 @@ def test_a_fork_that_hangs_is_not_waited_for_once_its_worker_is_not_wanted(
         "the zygote does not answer",
     )
     made.ask("1", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
-    made.settle(lambda: made.nursery._zygotes[FIRST]._asked, "a request on its way")
+    made.settle(
+        lambda: [each for each in made.nursery._zygotes.values() if each._asked], "a request on its way"
+    )
     assert made.nursery.signal("1", signal.SIGTERM)
     assert made.refusal("1") == "the zygote does not answer"
     made.settle(lambda: made.lost or None, "its loss")

@@ -112,7 +112,8 @@ class Service:
             left = deadline - time.monotonic()
             assert left > 0, f"{what}: not within {timeout:.0f} s\n{self}"
             assert not gone, f"{what}: the master has ended before\n{self}"
-            self._poll.poll(left * 1000)
+            # Looked at again also where nobody tells of what `condition` asks about.
+            self._poll.poll(min(left, 1.0) * 1000)
 
     def listen_until(self, descriptor: int, what: str, *, timeout: float = DEADLINE) -> None:
         """Listen until a descriptor of another kind is readable."""
@@ -273,9 +274,12 @@ class Service:
             self._poll.register(self._notify.fileno(), select.POLLIN)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
-        """Ask it to stop, and wait; the exit code."""
+        """Ask it to stop, and wait; the exit code. That no worker had to be killed for it is looked at."""
+        mark = self.mark
         self.send(signum)
-        return self.exit_code()
+        code = self.exit_code()
+        assert self.entries("killed", after=mark) == [], str(self)
+        return code
 
     def exit_code(self, timeout: float = DEADLINE) -> int:
         """Wait for its end, and for all it has said: the exit code, negative for a signal."""

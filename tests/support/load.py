@@ -243,7 +243,8 @@ class Load:
     `target` is "host:port", "/path.sock" or "@abstract". Without `keep_alive` each request has its own
     connection. An answer is right when its status is 200 and its body begins with `expect_prefix`; digits
     after it are the pid. `rate` is requests a second of all clients together; `timeout` in seconds is for
-    connecting, and for one answer.
+    connecting, and for one answer. Each time that `every` more are right, `tell` is called, and no answer is
+    counted meanwhile.
     """
 
     def __init__(
@@ -257,8 +258,10 @@ class Load:
         keep_alive: bool = False,
         expect_prefix: str = "ok ",
         rate: float | None = None,
-        timeout: float = 30.0,
+        timeout: float = 60.0,
         stop_file: str | None = None,
+        every: int = 0,
+        tell: Callable[[], object] = lambda: None,
     ) -> None:
         self.target = target
         self.path = path
@@ -270,6 +273,7 @@ class Load:
         self._seconds = seconds
         self._interval = clients / rate if rate else 0.0
         self._stop_file = stop_file
+        self._every, self._tell = every, tell
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -403,6 +407,8 @@ class Load:
             self._last_answer = self._last_event = now
             if match is not None:
                 self._pids[int(match[1])] += 1
+            if self._every and self._counts["ok"] % self._every == 0:
+                self._tell()
 
     def _count_lost(self, lost: Lost) -> None:
         with self._lock:
@@ -440,15 +446,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep-alive", action="store_true", help="keep connections (default: one each)")
     parser.add_argument("--expect-prefix", default="ok ", help="what a right body begins with ['ok ']")
     parser.add_argument("--rate", type=float, help="requests a second, all clients together [no limit]")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer [30]")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer [60]")
     parser.add_argument("--stop-file", help="stop when this file appears")
     parser.add_argument("--progress", type=float, metavar="SECONDS", help="a line on stderr now and then")
+    parser.add_argument(
+        "--every", type=int, default=0, metavar="N", help="a line on stdout at each N right answers"
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     options = vars(parser.parse_args(arguments))
     as_json, progress = options.pop("json"), options.pop("progress")
     if options["requests"] is None and options["seconds"] is None and options["stop_file"] is None:
         parser.error("say when to stop: --requests, --seconds or --stop-file")
-    load = Load(options.pop("target"), **options).start()
+    load = Load(options.pop("target"), **options, tell=lambda: print(flush=True)).start()
     if progress:
         _watch(load, lambda line: print(line, file=sys.stderr, flush=True), progress)
     try:

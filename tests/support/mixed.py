@@ -26,6 +26,7 @@ from typing import Any
 
 from tests.support.http import Client
 from tests.support.load import Load
+from tests.support.wait import DEADLINE
 
 _PIPELINED = 4
 _LARGE = 300_000
@@ -42,7 +43,7 @@ class Mixed:
     def __init__(self, target: str, *, websockets: bool = False, leak: int = 0) -> None:
         self._target = target
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._counts: dict[str, Counter[str]] = {}
         self._examples: list[str] = []
         self._loads = {
@@ -63,7 +64,7 @@ class Mixed:
         if websockets:
             kinds["websockets"] = self._websocket
         self._threads = [
-            threading.Thread(target=self._guard, args=(name, client), daemon=True)
+            threading.Thread(target=self._guard, args=(name, client), name=name, daemon=True)
             for name, client in kinds.items()
             for _ in range(2)
         ]
@@ -76,7 +77,9 @@ class Mixed:
             thread.start()
 
     def finish(self) -> dict[str, Any]:
-        """Send nothing more, wait for what is under way, and report."""
+        """Send nothing more once each kind has been served, wait for what is under way, and report."""
+        with self._lock:
+            self._lock.wait_for(self._all_served, DEADLINE)
         self._stop.set()
         for load in self._loads.values():
             load.stop()
@@ -89,6 +92,10 @@ class Mixed:
             self._examples += found["examples"]
         report["examples"] = self._examples
         return report
+
+    def _all_served(self) -> bool:
+        kinds = {thread.name for thread in self._threads}
+        return all(self._counts.get(kind, {}).get("ok") for kind in kinds)
 
     def _guard(self, name: str, client: Callable[[str], None]) -> None:
         """Run one client's connections one after the other; an error of any kind is a loss."""
@@ -107,6 +114,7 @@ class Mixed:
     def _count(self, name: str, **more: int) -> None:
         with self._lock:
             self._counts[name].update(more)
+            self._lock.notify_all()
 
     def _pipelined(self, name: str) -> None:
         """One connection: as many requests at once as a browser of old, answered in their order."""
@@ -208,7 +216,7 @@ class MixedProcess:
         """Let what is under way end; the report."""
         with self._fifo.open("w"):
             pass
-        output, _ = self._process.communicate(timeout=60)
+        output, _ = self._process.communicate(timeout=120)
         report: dict[str, Any] = json.loads(output)
         return report
 

@@ -123,8 +123,8 @@ class Nginx:
 
     def passed(self) -> list[Passed]:
         """The access log so far: it is written as each request ends."""
-        lines = (self._directory / "access.log").read_text().splitlines()
-        return [_passed(json.loads(line)) for line in lines]
+        whole, _, _ = (self._directory / "access.log").read_text().rpartition("\n")
+        return [_passed(json.loads(line)) for line in whole.splitlines()]
 
     @property
     def errors(self) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from memunit.master.notify import NotifyListener
 from memunit.master.spawn import Child, Launch, launch
-from tests.support.wait import DEADLINE, wait_end
+from tests.support.wait import DEADLINE, wait_end, wait_readable
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).resolve().parent / "apps"
@@ -160,6 +160,8 @@ class RunningWorker:
 class LoadProcess:
     """tests/support/load.py in a process of its own, until finish()."""
 
+    EVERY = 20  # right answers for which it writes one line, an empty one
+
     def __init__(self, directory: Path, target: str, *arguments: str) -> None:
         self._stop_file = directory / f"stop-{os.urandom(4).hex()}"
         command = [
@@ -170,18 +172,34 @@ class LoadProcess:
             "--json",
             "--stop-file",
             str(self._stop_file),
+            "--every",
+            str(self.EVERY),
             # A test that fails before finish() must not leave a load behind it.
             "--seconds",
-            "180",
+            "300",
         ]
         self._process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE)
 
-    def finish(self, timeout: float = 60.0) -> dict[str, Any]:
+    def answered(self, count: int = EVERY) -> None:
+        """Wait until so many more requests, or a few more than that, have been answered as expected.
+
+        Until then it may not even have begun: a busy machine takes seconds to start it.
+        """
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        while select.select([output], [], [], 0)[0]:
+            assert os.read(output, 1), "the load has ended"
+        # Up to the first line that comes now, the answers may be of before.
+        for _ in range(1 + -(-count // self.EVERY)):
+            wait_readable(output)
+            assert os.read(output, 1), "the load has ended"
+
+    def finish(self, timeout: float = 120.0) -> dict[str, Any]:
         """Let the requests under way end; the report."""
         self._stop_file.touch()
         return self.report(timeout)
 
-    def report(self, timeout: float = 60.0) -> dict[str, Any]:
+    def report(self, timeout: float = 120.0) -> dict[str, Any]:
         """Wait until it has sent all that it was told to; the report."""
         output, _ = self._process.communicate(timeout=timeout)
         report: dict[str, Any] = json.loads(output)

@@ -10,6 +10,11 @@ from typing import Any
 
 from telling import tell  # type: ignore[import-not-found]
 
+from memunit.worker import grace
+
+# The steps of an orderly end are seconds apart, within a grace of a few: else they are one on a machine that is busy.
+grace._SHARE, grace._MOST = 0.9, 60.0
+
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
@@ -77,6 +82,7 @@ async def _waits(_receive: Any, _send: Any) -> None:
 
 async def _stubborn(_receive: Any, _send: Any) -> None:
     """Takes no notice of its being cancelled."""
+    tell("stubborn")
     while True:
         try:
             await asyncio.Event().wait()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.validate import validator
@@ -29,10 +30,15 @@ def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         if path == "/told":
             tell("slow")
         time.sleep(float(query.get("s", "0.1")))
+    elif path == "/held":
+        tell("slow")
+        _read(query["on"])
     elif path == "/leak":
         _kept.append(bytearray(int(query.get("kb", "64")) * 1024))
     elif path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
+        if "on" in query:
+            return _Closing(_held(query["on"]))
         return _Closing(_numbers(int(query.get("n", "10")), float(query.get("s", "0.01"))))
     elif path == "/endless":
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -58,7 +64,7 @@ def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     elif path == "/nodelay":
         body = b"1"
     elif path == "/meet":
-        _barrier.wait(10)  # three requests at once, or none is answered
+        _barrier.wait(60)  # three requests at once, or none is answered
     elif path == "/stuck":
         tell("stuck")
         _stuck()
@@ -82,6 +88,17 @@ def _numbers(count: int, pause: float) -> Iterator[bytes]:
         yield b"%d\n" % number
         time.sleep(pause)
     yield b"ok"
+
+
+def _held(fifo: str) -> Iterator[bytes]:
+    yield b"first\n"
+    _read(fifo)
+    yield b"ok"
+
+
+def _read(fifo: str) -> None:
+    """Wait until somebody has written there."""
+    Path(fifo).read_bytes()
 
 
 class _Closing:

@@ -1,5 +1,6 @@
 'use strict';
 // Does what a request asks for, and at a stop what the environment says.
+const fs = require('fs');
 const http = require('http');
 
 const kept = [];
@@ -7,7 +8,8 @@ const server = http.createServer((request, response) => {
   const [path, query] = request.url.split('?');
   const words = new URLSearchParams(query);
   const answer = () => response.end(`ok ${process.pid}`);
-  if (path === '/slow') setTimeout(answer, 1000 * words.get('s'));
+  if (path === '/held') fs.readFile(words.get('on'), answer); // a FIFO, in which somebody has written then
+  else if (path === '/slow') setTimeout(answer, 1000 * words.get('s'));
   else if (path === '/hang') for (;;);
   else if (path === '/throw') throw new Error('nothing to sell');
   else if (path === '/leak') {
@@ -36,6 +38,8 @@ if (process.env.WS) {
 if (process.env.CLEAN) {
   process.on('memunit:drain', () => {
     console.log('drain begins');
+    const time = 0.9 * server.keepAliveTimeout;
+    setTimeout(() => console.log('most of the keep-alive time is over'), time).unref();
     if (process.env.CLEAN === 'throw') throw new Error('can not leave the queue');
   });
   process.on('memunit:clean', async () => {
