@@ -27,6 +27,7 @@ from typing import Any
 from tests.support.http import Client
 from tests.support.load import Load
 from tests.support.wait import DEADLINE
+from tests.support.workers import client_process
 
 _PIPELINED = 4
 _LARGE = 300_000
@@ -95,7 +96,7 @@ class Mixed:
 
     def _all_served(self) -> bool:
         kinds = {thread.name for thread in self._threads}
-        return all(self._counts.get(kind, {}).get("ok") for kind in kinds)
+        return all(kind in self._counts and self._counts[kind]["ok"] for kind in kinds)
 
     def _guard(self, name: str, client: Callable[[str], None]) -> None:
         """Run one client's connections one after the other; an error of any kind is a loss."""
@@ -208,8 +209,8 @@ class MixedProcess:
         words = ["--target", target, "--stop-file", str(self._fifo), "--leak", str(leak)]
         command = [sys.executable, "-m", "tests.support.mixed", *words]
         root = Path(__file__).resolve().parents[2]
-        self._process = subprocess.Popen(
-            command + ["--websockets"] * websockets, cwd=root, stdout=subprocess.PIPE
+        self._process = client_process(
+            subprocess.Popen(command + ["--websockets"] * websockets, cwd=root, stdout=subprocess.PIPE)
         )
 
     def finish(self) -> dict[str, Any]:

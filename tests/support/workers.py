@@ -102,6 +102,7 @@ class Stage:
 
     def close(self) -> None:
         """Kill what still runs, and close the sockets."""
+        end_clients()
         for worker in self._workers:
             worker.kill()
         self.notify.close()
@@ -157,6 +158,23 @@ class RunningWorker:
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
 
+_clients: list[subprocess.Popen[bytes]] = []
+
+
+def end_clients() -> None:
+    """Kill the clients that are processes of their own: a test that fails must leave none of them behind it."""
+    for process in _clients:
+        process.kill()
+        process.wait()
+    _clients.clear()
+
+
+def client_process(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """It is one of those that end with their test."""
+    _clients.append(process)
+    return process
+
+
 class LoadProcess:
     """tests/support/load.py in a process of its own, until finish()."""
 
@@ -174,11 +192,10 @@ class LoadProcess:
             str(self._stop_file),
             "--every",
             str(self.EVERY),
-            # A test that fails before finish() must not leave a load behind it.
             "--seconds",
             "300",
         ]
-        self._process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE)
+        self._process = client_process(subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE))
 
     def answered(self, count: int = EVERY) -> None:
         """Wait until so many more requests, or a few more than that, have been answered as expected.
