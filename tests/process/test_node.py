@@ -873,6 +873,13 @@ if (cluster.isPrimary) {
 """
 
 
+# Its exit is known before the end of its channel to the primary, which somebody else holds open.
+CHANNEL_STAYS = (
+    "require('child_process').spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', process.channel.fd] })"
+    ".on('spawn', () => process.exit(1))"
+)
+
+
 @pytest.mark.parametrize(
     ("count", "on_exit", "way"),
     [
@@ -880,8 +887,9 @@ if (cluster.isPrimary) {
         (2, "{}", "server.close()"),
         # What is forked then can't listen: Node's primary has closed the descriptor with the last that had it.
         (1, "cluster.fork()", "process.exit(1)"),
+        (2, "{}", CHANNEL_STAYS),
     ],
-    ids=["exit", "close", "forked again"],
+    ids=["exit", "close", "forked again", "channel stays"],
 )
 def test_a_cluster_of_which_none_serves_is_replaced(
     app: App, folder: Path, count: int, on_exit: str, way: str

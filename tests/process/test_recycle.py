@@ -92,12 +92,14 @@ def test_a_spike_is_no_leak(unit: Unit) -> None:
     """Seen over the limit, and gone before patience has ended: it goes on serving."""
     service = one(unit, patience="600s")
     pid = service.serving()[0]
+    # One that is over its limit for a second is asked to give memory back, and may have been asked by then.
+    end = r"M of 40M at most(, gave back [\d.]+M (once|\d+ times))?$"
     for _ in range(2):
         mark = service.mark
         unit.get("/leak?kb=50000")
-        over = service.hear(r"^STATUS=1/1 workers, (5[5-9]|6\d)[\d.]*M of 40M at most$", after=mark)
+        over = service.hear(r"^STATUS=1/1 workers, (5[5-9]|6\d)[\d.]*" + end, after=mark)
         unit.get("/free")
-        service.hear(r"^STATUS=1/1 workers, [\d.]{1,4}M of 40M at most$", after=over.place + 1)
+        service.hear(r"^STATUS=1/1 workers, [\d.]{1,4}" + end, after=over.place + 1)
     assert unit.get() == f"ok {pid}"
     assert len(service.entries()) == 2  # started, ready
     assert service.stop() == 0

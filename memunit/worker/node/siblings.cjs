@@ -26,6 +26,8 @@ class Siblings {
     // An app forks another for each that ends. The new ones find this, and do not serve.
     process.env.MEMUNIT_STOPPING = '1';
     for (const worker of Object.values(this._cluster.workers || {})) {
+      // Node keeps one that has exited there until its channel is closed too; its 'exit' does not come again.
+      if (worker.isDead()) continue;
       this._leaving.push(new Promise((resolve) => worker.once('exit', resolve)));
       worker.process.kill('SIGTERM');
     }
