@@ -84,7 +84,7 @@ def _instance(p: Pass, fact: Fact) -> None:
             if not p.state.stopping:
                 adjusting.apply(p, settings)
         case MemoryAvailable(headroom):
-            p.state.headroom = headroom
+            recycle.note_room(p, headroom)
         case MemoryPressure():
             starts.give_way(p)
             recycle.relieve(p)

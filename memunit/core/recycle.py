@@ -9,7 +9,7 @@ from memunit.core import failures, giving, memory, wording
 from memunit.core.actions import Measure
 from memunit.core.backoff import jitter
 from memunit.core.messages import Message
-from memunit.core.model import FOR_MEMORY, Cause, Phase, Worker
+from memunit.core.model import FOR_MEMORY, Cause, Headroom, Phase, Worker
 from memunit.core.passes import Pass
 from memunit.core.state import State
 
@@ -159,6 +159,14 @@ def look_at(state: State, worker: Worker) -> float:
     if worker.steady_pace > 0 and held < half < math.inf:
         look = min(look, worker.sampled_at + max(SHORTEST_LOOK, (half - held) / worker.steady_pace))
     return look
+
+
+def note_room(p: Pass, room: Headroom) -> None:
+    """So much memory is free now: by that, one that grows over its limit is looked at sooner, or later."""
+    p.state.headroom = room
+    for worker in p.state.roster.running:
+        if worker.over_since is not None:
+            p.touch(worker)
 
 
 def is_fresh(p: Pass, worker: Worker) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from memunit.core import facts as f
 from memunit.core.actions import SaveGate, Send, Signal
 from memunit.core.model import Gate, Headroom, Phase, Policy, WorkerId
+from memunit.core.policy import step
 from memunit.core.status import sentence
 from tests.exploration.simulation import Simulation, Way
 from tests.support.sim import M, Sim, causes, results, sent, spawned
@@ -539,3 +540,21 @@ def test_who_is_ready_and_ends_in_one_pass_takes_nobodys_place(end: f.WorkerFact
     sim.advance(60)
     sim.ready()
     assert sim.state.workers[A].phase is Phase.STOP_SIGTERM
+
+
+# -- when a worker is due depends on nothing that changes unnoticed ----------------------------------------------
+
+
+def test_less_free_memory_moves_the_look_at_a_worker_that_grows() -> None:
+    """It was found by half a million facts at random: the look came as if memory were still free."""
+    sim = Sim(replace(POLICY, count=1, patience=8.0))
+    sim.up()
+    sim.advance(60)
+    for size in (79, 84, 89, 94, 101):
+        sim.advance(1)
+        sim.sample(A, size * M)
+    roomy = sim.deadline
+    sim.step(f.MemoryAvailable(Headroom(1000 * M, 10 * M, "the machine")))
+    assert sim.deadline < roomy
+    _, _, due = step(sim.state.copy(), [], sim.now)
+    assert sim.deadline == due
