@@ -86,6 +86,7 @@ def configure(
         board=settings.app.run is not None or is_node(settings),
         examine_time=settings.examine.time if is_examined(settings) else 0.0,
         examine_memory=settings.examine.memory,
+        accounts=not is_examined(settings) and settings.examine.time > 0,
         recorder=settings.recorder.size,
         warnings=tuple(warnings),
     )

@@ -5,12 +5,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from memunit.core import leak
+from memunit.core import footprint, leak
 from memunit.core.actions import Journal
 from memunit.core.board import Board, Reason, Stage, reason_of
 from memunit.core.exitcodes import EX_UNAVAILABLE
 from memunit.core.messages import Message
-from memunit.core.model import Worker, WorkerId
+from memunit.core.model import Phase, Worker, WorkerId
+from memunit.master import footprint as kernel
 from memunit.master import leakfiles
 from memunit.master.doors import Doors
 from memunit.master.report import Reporter
@@ -23,6 +24,10 @@ _EACH = 8
 _AGAIN = 3600.0
 # What of the room under its ceiling a worker may take for its examination.
 _OF_ROOM = 2
+# Seconds after which a program that never says READY=1 has become what it is: as long as its probation at a reload.
+_SETTLED = 1.0
+_EXAMINED = (Reason.MEMORY_LIMIT, Reason.PRESSURE, Reason.EXAMINE)
+_WITH_FILES = ("rss", "pss")
 
 
 class Examinations:
@@ -38,17 +43,48 @@ class Examinations:
         self._left_out = 0
         self._at = -math.inf
         self._unwritable = False
+        # Of commands and Node programs: what the kernel has told at their start, and at their end.
+        self._begun: dict[WorkerId, footprint.Footprint] = {}
+        self._accounts: dict[WorkerId, footprint.Account] = {}
+
+    def begin(self, worker: Worker, configuration: Configuration, folder: str, *, ready: bool) -> None:
+        """Look at a worker, in its control group at `folder`, that has just become `ready` or was sampled.
+
+        One that does not say when it is ready is looked at when it has settled, and one that was taken over when this
+        master sees it first.
+        """
+        if not configuration.accounts or worker.phase is not Phase.RUNNING or worker.id in self._begun:
+            return
+        since = _since_ready(worker)
+        if ready or since >= _SETTLED:
+            found = kernel.read(worker.pid, folder)
+            if found is not None:
+                self._begun[worker.id] = footprint.Footprint(**found, at=since)
+
+    def end(self, worker: Worker, configuration: Configuration, folder: str) -> None:
+        """Look at a worker that is told to stop now: after that it may be gone at any time."""
+        reason = self._reason(worker)
+        if not configuration.accounts or reason not in _EXAMINED:
+            return
+        found = kernel.read(worker.pid, folder)
+        if found is None:
+            return
+        begun, files = self._begun.get(worker.id), configuration.metric in _WITH_FILES
+        ended = footprint.Footprint(**found, at=_since_ready(worker))
+        wanted = footprint.wants_files(begun, ended, files=files)
+        mapped = kernel.mapped(worker.pid) if wanted else None
+        self._accounts[worker.id] = footprint.account(begun, ended, files=files, mapped=mapped)
 
     def ask(self, worker: Worker, configuration: Configuration, token: int) -> str:
         """Somebody wants this worker replaced and examined, and its result at `token`; why that can't be, or ""."""
-        if not configuration.examine_time:
-            return "workers of this instance are not examined: examine.time is 0, or the app is a command or Node's"
+        if not (configuration.examine_time or configuration.accounts):
+            return "workers of this instance are not examined: examine.time is 0"
         self._asked.setdefault(worker.id, []).append(token)
         return ""
 
     def order(self, worker: Worker, configuration: Configuration) -> tuple[Reason, float, int]:
         """Why this worker is told to stop, and the seconds and bytes for its examination; 0 for none."""
-        reason = Reason.EXAMINE if worker.id in self._asked else reason_of(worker.reason)
+        reason = self._reason(worker)
         seconds = configuration.examine_time
         wanted = reason is Reason.EXAMINE or (
             reason in (Reason.MEMORY_LIMIT, Reason.PRESSURE) and self._is_due(time.monotonic())
@@ -67,7 +103,10 @@ class Examinations:
         board, tokens = board_of(who), self._asked.pop(who, [])
         name = f"{slot}.{generation} (pid {end.fields['MEMUNIT_WORKER_PID']})"
         found = None if board is None or board.report is None else leak.decode(board.report)
-        if found is not None:
+        account, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
+        if account is not None:
+            found, text = account.leak, footprint.sentence(account, name)
+        elif found is not None:
             text = leak.sentence(found, name)
         else:
             text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
@@ -76,10 +115,14 @@ class Examinations:
             fields = {field: end.fields[field] for field in known}
             if found is not None:
                 fields |= {**leak.fields(found), **self._save(end, found)}
-                self._last.append(found)
-                self._at = time.monotonic()
+                if account is None:
+                    self._last.append(found)
+                    self._at = time.monotonic()
             self._report.entry(Journal(kind=Message.EXAMINED, message=text, fields=fields))
         self._doors.reply(tokens, EX_UNAVAILABLE if found is None else 0, text)
+
+    def _reason(self, worker: Worker) -> Reason:
+        return Reason.EXAMINE if worker.id in self._asked else reason_of(worker.reason)
 
     def _is_due(self, now: float) -> bool:
         alike = len(self._last) == _ALIKE and all(leak.same(each, self._last[0]) for each in self._last)
@@ -113,3 +156,7 @@ class Examinations:
             return {}
         self._unwritable = False
         return {"MEMUNIT_LEAK_REPORT": path}
+
+
+def _since_ready(worker: Worker) -> float:
+    return max(0.0, time.monotonic() - (worker.born if worker.ready_at is None else worker.ready_at))

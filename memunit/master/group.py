@@ -76,7 +76,7 @@ class Group:
 
     def count(self) -> Counts:
         """Read the counters; this also makes `events` quiet until the next change."""
-        values = _table(os.pread(self.events, _SIZE, 0))
+        values = table(os.pread(self.events, _SIZE, 0))
         return Counts(values.get("high", 0), values.get("oom", 0), values.get("oom_kill", 0))
 
     def own(self) -> int | None:
@@ -121,7 +121,7 @@ class Group:
         try:
             counts = self.count()
             # Those of groups below are in memory.events too: a job that has hit a bound which the worker gave it.
-            local = _table(read(f"{self.path}/memory.events.local"))
+            local = table(read(f"{self.path}/memory.events.local"))
         except OSError:
             return Death("", 0)
         return Death(whose_bound(counts, local.get("oom", 0)), number(f"{self.path}/memory.peak") or 0)
@@ -158,7 +158,7 @@ def own(path: str) -> int | None:
 def occupied(path: str) -> int | None:
     """Of these, the bytes that are in memory; None when the group is gone."""
     try:
-        stat = _table(read(f"{path}/memory.stat"))
+        stat = table(read(f"{path}/memory.stat"))
     except OSError:
         return None
     kernel = stat.get("kernel", stat.get("kernel_stack", 0) + stat.get("slab", 0) + stat.get("pagetables", 0))
@@ -168,7 +168,7 @@ def occupied(path: str) -> int | None:
 def oom_kills(path: str) -> int:
     """How many processes in a group and below it the OOM killer has killed."""
     try:
-        return _table(read(f"{path}/memory.events")).get("oom_kill", 0)
+        return table(read(f"{path}/memory.events")).get("oom_kill", 0)
     except OSError:
         return 0
 
@@ -224,7 +224,7 @@ def number(path: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _table(text: bytes) -> dict[str, int]:
+def table(text: bytes) -> dict[str, int]:
     """A file of "name number" lines."""
     pairs = (line.split() for line in text.decode().splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

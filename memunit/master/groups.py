@@ -162,6 +162,11 @@ class Groups(Generic[Name]):
         """The group of a worker that has not ended."""
         return self._groups.get(name)
 
+    def path(self, name: Name) -> str:
+        """Where the group of a worker is that has not ended; "" if it has none."""
+        group = self._groups.get(name)
+        return "" if group is None else group.path
+
     def mute(self, name: Name) -> None:
         """Let nothing be told of this one until `listen`, which then tells what has come meanwhile."""
         self._muted.add(name)

@@ -10,6 +10,7 @@ import select
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 from memunit import __version__
@@ -161,6 +162,7 @@ class Master:
         self._recorder.did(actions)
         self._facts.clear()
         self._actions += actions
+        self._begin_accounts(facts)
         changed = bool(actions)
         if changed and not any(map(_tells_an_end, actions)):
             # Before anybody is told: a master that is killed right after READY=1 has ready workers.
@@ -425,8 +427,7 @@ class Master:
         if worker is None:
             self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
             return []
-        configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
-        why = self._examinations.ask(worker, configuration, token)
+        why = self._examinations.ask(worker, self._configuration(worker), token)
         if why:
             self._doors.reply((token,), EX_USAGE, why)
             return []
@@ -447,7 +448,7 @@ class Master:
 
     def _watched(self, worker: Worker) -> Watched[WorkerId]:
         # Judged by the numbers of its own configuration, so measured by its metric too.
-        configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
+        configuration = self._configuration(worker)
         return Watched(
             name=worker.id,
             pid=worker.pid,
@@ -511,8 +512,21 @@ class Master:
         """Before its SIGTERM: why it is told, and whether it is to be examined."""
         worker = self._state.workers.get(who)
         if worker is not None:
-            configuration = self._revisions.get(worker.revision, self._revisions[self._state.revision])
+            configuration = self._configuration(worker)
+            self._examinations.end(worker, configuration, self._groups.path(who))
             self._processes.tell(who, *self._examinations.order(worker, configuration))
+
+    def _begin_accounts(self, facts: Sequence[f.Fact]) -> None:
+        """What is known of a worker from its start: of each that has become ready, or was sampled."""
+        for fact in facts:
+            if isinstance(fact, f.Ready | f.Sampled) and fact.id in self._state.workers:
+                worker = self._state.workers[fact.id]
+                ready = isinstance(fact, f.Ready)
+                path = self._groups.path(fact.id)
+                self._examinations.begin(worker, self._configuration(worker), path, ready=ready)
+
+    def _configuration(self, worker: Worker) -> Configuration:
+        return self._revisions.get(worker.revision, self._revisions[self._state.revision])
 
     def _finish(self, exit_code: int) -> None:
         self._exit_code = exit_code

@@ -41,6 +41,8 @@ class Configuration:
     # Seconds and bytes that a worker's examination may take when it ends for its memory; 0 for none.
     examine_time: float = 0.0
     examine_memory: int = 0
+    # Whether what the kernel tells of a worker is compared at its end with what it was at its start: footprint.py.
+    accounts: bool = False
     # Bytes for the flight recorder, 0 for none.
     recorder: int = 0
     warnings: tuple[str, ...] = ()
