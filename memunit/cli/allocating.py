@@ -5,6 +5,7 @@ For the app's interpreter alone, by its environment: the master is never preload
 
 import os
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 
 from memunit.core.settings import Settings
@@ -44,14 +45,14 @@ class Missing(Exception):
         self.message, self.remedy = message, remedy
 
 
-def variables(settings: Settings, program: str, folders: Sequence[str] = _FOLDERS) -> dict[str, str]:
-    """What the environment of a worker needs for this allocator, whose interpreter is `program`. Raises Missing."""
+def variables(settings: Settings, folders: Sequence[str] | None = None) -> dict[str, str]:
+    """What the environment of a worker needs for this allocator, looked for in `folders`. Raises Missing."""
     allocator = settings.memory.allocator
     if allocator == "glibc-tight":
         return dict(TIGHT)
     if allocator not in _FILES:
         return {}
-    return {"LD_PRELOAD": _found(allocator, program, folders)}
+    return {"LD_PRELOAD": _found(allocator, _program(settings), folders or _FOLDERS)}
 
 
 def added(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
@@ -69,6 +70,21 @@ def added(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, 
             found[name] = value
             found["MEMUNIT_ALLOCATOR"] = " ".join(filter(None, (found.get("MEMUNIT_ALLOCATOR"), name)))
     return found
+
+
+def _program(settings: Settings) -> str:
+    """A program for the kind of processor that the worker's is for: the worker's own, or this interpreter where that
+    is not known, as of a name in PATH or a script.
+    """
+    app = settings.app
+    if app.command is not None:
+        name = app.command[0]
+    elif app.server == "node":
+        name = app.node or "node"
+    else:
+        name = app.python or sys.executable
+    path = os.path.join(app.directory or "", name)  # noqa: PTH118  an absolute path stays
+    return path if "/" in name and _kind(path) is not None else sys.executable
 
 
 def _found(allocator: str, program: str, folders: Sequence[str]) -> str:

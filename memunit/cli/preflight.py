@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
@@ -92,11 +91,8 @@ class _Preflight:
         return self._problems
 
     def _allocator(self) -> None:
-        """Looked for where the workers will find it; by the kind of processor that their program is for."""
-        app = self._app
-        program = app.python if app.command is None and not self._is_node else None
         try:
-            allocating.variables(self._settings, program or sys.executable)
+            allocating.variables(self._settings)
         except allocating.Missing as missing:
             self._problem("memory.allocator", missing.message, missing.remedy)
 

@@ -172,7 +172,7 @@ def _environment(settings: Settings, given: Mapping[str, str]) -> dict[str, str]
     environment["MEMUNIT_HTTP_HEAD_TIMEOUT"] = str(http.head_timeout)
     environment["MEMUNIT_HTTP_BODY_SIZE"] = "infinity" if http.body_size is None else str(http.body_size)
     environment["MEMUNIT_HTTP_BODY_TIMEOUT"] = str(http.body_timeout)
-    return allocating.added(environment, allocating.variables(settings, command_line(settings)[0]))
+    return allocating.added(environment, allocating.variables(settings))
 
 
 def _no_stream(source: str, sock: socket.socket) -> Problem:

@@ -48,7 +48,7 @@ def _one(allocator: str, server: str, path: str, clients: int, count: int) -> tu
     """Bytes that the worker alone holds, those left when it was asked, and seconds of CPU a request."""
     folders = (os.environ.get("MEMUNIT_ALLOCATORS", ""), *allocating._FOLDERS)
     asks = Settings(app=App(run="a:b"), memory=Memory(allocator=allocator))
-    told = allocating.variables(asks, os.path.realpath("/proc/self/exe"), folders)
+    told = allocating.variables(asks, folders)
     port = free_port()
     more = [word for item in told.items() for word in ("--environment", "=".join(item))]
     app = "app" if server == "asgi" else "wsgi"
