@@ -92,6 +92,11 @@ class Leak:
         return route, statistics.median(shares)
 
     @property
+    def by(self) -> str:
+        """The route and its share for a person, "" where there is none."""
+        return "" if self.route is None else f"{self.route[0]} ({self.route[1] * 100:.0f} %)"
+
+    @property
     def example(self) -> Examined:
         """The newest."""
         return self.found[-1]

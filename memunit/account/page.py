@@ -158,12 +158,11 @@ def _leaks(account: Account) -> list[str]:
     for leak in leaks.merged(found):
         hour = "" if leak.per_hour is None else format_size(leak.per_hour)
         numbers = [format_size(leak.size), hour, f"{len(leak.found)} of {leak.workers}"]
-        route = "" if leak.route is None else f"{leak.route[0]} ({leak.route[1] * 100:.0f} %)"
         name = leak.holder + (f" ({leak.type})" if leak.type else "")
         parts.append(
             f"<tr><td>{text(leak.kind)}: {text(leak.verdict)}</td><td class=m>{text(name)}</td>"
             + "".join(f"<td class=n>{text(each)}</td>" for each in numbers)
-            + f"<td class=m>{text(route)}</td><td class=m>{text(leak.example.message)}</td></tr>"
+            + f"<td class=m>{text(leak.by)}</td><td class=m>{text(leak.example.message)}</td></tr>"
         )
     return [*parts, "</table></div>"]
 

@@ -124,9 +124,7 @@ def in_words(leak: Leak) -> str:
     )
     kind = f" ({leak.type})" if leak.type else ""
     hour = f", {format_size(leak.per_hour)} an hour" if leak.per_hour is not None else ""
-    route = (
-        "" if leak.route is None else f"; most by {leak.route[0]} ({leak.route[1]:.0%})".replace("%", " %")
-    )
+    route = f"; most by {leak.by}" if leak.by else ""
     verdict = {
         "leak": f"leak ({leak.verdict})",
         "maybe": f"maybe a leak ({leak.verdict})",

@@ -84,6 +84,12 @@ def test_the_route_is_that_of_most() -> None:
     assert other.route is None
 
 
+def test_a_route_stands_as_it_is() -> None:
+    (leak,) = merged([look(0, route="GET /a%20b/%d/{id}", route_share=0.5)])
+    assert leak.by == "GET /a%20b/%d/{id} (50 %)"
+    assert in_words(leak).endswith("; most by GET /a%20b/%d/{id} (50 %)")
+
+
 def test_entries_and_ends_are_put_together() -> None:
     said = {
         "VERDICT": "python",
