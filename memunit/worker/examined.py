@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 from memunit.worker import board, grace, routes, signals
 from memunit.worker.notify import Notify
@@ -80,32 +80,32 @@ def note_at_start() -> None:
 def examine(notify: Notify) -> None:
     """After the last connection: look, if the master has ordered it, and leave the report on the page."""
     page = board.own()
-    order = None if page is None else page.order()
-    if (
-        page is None
-        or order is None
-        or order.reason not in _REASONS
-        or not (_App.wanted and order.milliseconds)
-    ):
+    if page is None or not _App.wanted:
         return
-    seconds = min(order.milliseconds / 1000, _left())
-    if seconds < _LEAST:
-        page.stage(board.GAVE_UP)
+    order = page.order()
+    if order.reason not in _REASONS or not order.milliseconds:
         return
-    page.stage(board.EXAMINING)
+    stage = board.GAVE_UP
     try:
-        from memunit.worker.examination import look  # noqa: PLC0415  where there was no zygote
-
-        found = look.examine(seconds, order.memory, _App.packages, beat=notify.ping)
-        if found is not None:
-            found.report.update(_route(found.report["growth"]))
-    except (Exception, MemoryError) as error:
-        page.stage(board.GAVE_UP)
+        seconds = min(order.milliseconds / 1000, _left())
+        if seconds >= _LEAST:
+            page.stage(board.EXAMINING)
+            if page.report(_found(seconds, order.memory, notify)):
+                stage = board.EXAMINED
+    except Exception as error:
         _give_up(error)
-        return
-    text = None if found is None else _text(found.report)
-    done = text is not None and page.report(text)
-    page.stage(board.EXAMINED if done else board.GAVE_UP)
+    page.stage(stage)
+
+
+def _found(seconds: float, memory: int, notify: Notify) -> bytes:
+    """The report, as JSON; empty if there is none."""
+    from memunit.worker.examination import look  # noqa: PLC0415  where there was no zygote
+
+    found = look.examine(seconds, memory, _App.packages, beat=notify.ping)
+    if found is None:
+        return b""
+    found.report.update(_route(found.report["growth"]))
+    return _text(found.report)
 
 
 def _route(growth: int) -> Dict[str, Any]:
@@ -129,14 +129,14 @@ def _left() -> float:
     return (stopped_at + grace.read().give_up - time.monotonic()) / 2
 
 
-def _text(report: Dict[str, Any]) -> Optional[bytes]:
+def _text(report: Dict[str, Any]) -> bytes:
     """The report as JSON; without its details where it would be too long."""
     import json  # noqa: PLC0415  a worker that serves needs none
 
     text = json.dumps(report).encode()
     if len(text) > board.MOST_REPORT:
         text = json.dumps({**report, "types": [], "holders": report["holders"][:2]}).encode()
-    return text if len(text) <= board.MOST_REPORT else None
+    return text
 
 
 def _give_up(error: BaseException) -> None:

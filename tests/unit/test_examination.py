@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from memunit.core import board
+from memunit.master.board import Boards
 from tests.support.workers import ROOT
 
 _PROGRAM = """
@@ -57,7 +59,6 @@ def examined(
 
 
 HOSTILE = """
-import os
 CALLED = []
 
 def called(*_args, **_kwargs):
@@ -278,3 +279,40 @@ def test_a_linked_list_has_no_name(tmp_path: Any) -> None:
     """
     report = examined(tmp_path, code)
     assert (report["verdict"], report["holder"]) == ("python", "")
+
+
+def test_a_report_that_can_not_be_written_keeps_nobody_from_ending() -> None:
+    """Of an app that has left nothing to import json with, as one that is out of descriptors."""
+    program = """if True:
+        import os, sys
+        from memunit.worker import board, examined
+        from memunit.worker.examination import look
+        from memunit.worker.notify import Notify
+        os.environ["MEMUNIT_EXAMINE"] = "true"
+        board.take()
+        examined.expect("app")
+        examined.note_at_start()
+        sys.modules["json"] = None
+        examined.examine(Notify({}))
+        print("ended")
+    """
+    boards: Boards[str] = Boards(board.header(), board.SIZE)
+    try:
+        descriptor = boards.make("one")
+        boards.write("one", board.order(board.Reason.MEMORY_LIMIT, 60.0, 64 << 20), board.ORDER)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "MEMUNIT_BOARD": str(descriptor)},
+            pass_fds=[descriptor],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        left = board.parse(boards.read("one"))
+    finally:
+        boards.close()
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+    assert "it can't be examined for what grows: " in done.stderr
+    assert left is not None
+    assert (left.stage, left.report) == (board.Stage.GAVE_UP, None)
