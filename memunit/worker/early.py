@@ -136,8 +136,12 @@ class Early:
         """Have the loop's transport opened: it reads."""
         if not (self._opening or self._closing):
             self._opening = True
-            if not self._open_transport(self._sock, self):
-                self._lose(None)
+            opened = False
+            try:
+                opened = self._open_transport(self._sock, self)
+            finally:
+                if not opened:
+                    self._lose(None)
 
     def read_again(self, data: bytes) -> None:
         """Give `data` to the connection anew, when there is the loop's transport."""

@@ -228,12 +228,11 @@ class Acceptor:
             sock.close()
             return
         protocol = self._make_protocol(sock, client, local)
-        self._given += 1
-        if data is None:
-            if not self._open_transport(sock, protocol):
-                self._given -= 1
-        else:
+        if data is not None:
             begun.append((protocol, Early(sock, protocol, self._open_transport), data))
+        elif not self._open_transport(sock, protocol):
+            return
+        self._given += 1
 
     def _begin(self, begun: List[Tuple[Connection, Early, bytes]]) -> None:
         """What has come already is answered without a transport, if that can be.
