@@ -47,14 +47,25 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(arguments)
     asked = [linked.named(each, _PROGRAM) for each in chosen.instances]
     if asked and not (chosen.json or chosen.journal):
-        told = [_asked(each) for each in asked]
-        if all(each is not None for each in told):
+        told = _asked_all(asked)
+        if told is not None:
             # All that is shown is known without the journal, whose reading takes its time.
             at = terminal()
-            return emit("\n".join(_live(each, at) for each in told if each is not None))
+            return emit("\n".join(_live(each, at) for each in told))
     from memunit.cli.recorded import show  # noqa: PLC0415  takes longer to load than all of the above to run
 
     return show(asked, chosen.journal, as_data=chosen.json)
+
+
+def _asked_all(instances: Sequence[str]) -> list[dict[str, Any]] | None:
+    """What their masters tell; None as soon as one does not: then all are shown as they are recorded."""
+    told = []
+    for each in instances:
+        one = _asked(each)
+        if one is None:
+            return None
+        told.append(one)
+    return told
 
 
 def _asked(instance: str) -> dict[str, Any] | None:
