@@ -4,19 +4,16 @@ Never blocks, and never grows: whatever a client does or fails to do, it costs w
 connection.
 """
 
-import contextlib
-import errno
 import math
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from memunit.master.system import identity, prepare_socket_path
+from memunit.master.threshold import Peer, Threshold, peer_of
 
 # Connections in all, and of those how many may be others' than root's: whoever runs the workers must not keep root out.
 MOST = 128
@@ -28,7 +25,6 @@ MESSAGES_A_PASS = 64
 # Seconds after which a client that takes none of what waits for it is hung up on.
 PATIENCE = 30.0
 _BACKLOG = 128
-_PEERCRED = struct.Struct("3i")
 
 
 class Reader(Protocol):
@@ -40,14 +36,6 @@ class Reader(Protocol):
     def feed(self, block: bytes) -> None: ...
 
     def take(self) -> bytes | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end (SO_PEERCRED, unix(7)), as it was when it connected."""
-
-    pid: int
-    uid: int
 
 
 @dataclass(slots=True, eq=False)
@@ -71,32 +59,29 @@ class Clients:
 
     def __init__(self, path: str, reader: Callable[[], Reader], kept: int | None = None) -> None:
         """Listen at `path`, or go on with the listening descriptor that is `kept` of a predecessor. Raises OSError."""
-        self.path = path
         self._reader = reader
-        self._listener = self._listening() if kept is None else socket.socket(fileno=kept)
-        self._identity = identity(path)
-        try:
-            self._epoll = select.epoll()
-        except BaseException:
-            self._listener.close()
-            raise
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._threshold = Threshold(path, _BACKLOG, kept)
+        self._epoll = self._threshold.epoll
         self._clients: dict[int, Client] = {}
         self._by_token: dict[int, Client] = {}
         self._last_token = 0
         self._pending: set[int] = set()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def fileno(self) -> int:
         """The one descriptor."""
-        return self._epoll.fileno()
+        return self._threshold.fileno()
+
+    @property
+    def path(self) -> str:
+        """Where it listens."""
+        return self._threshold.path
 
     def kept(self) -> int:
         """The descriptor that a successor in this process goes on with. The connections end with this program."""
-        return self._listener.fileno()
+        return self._threshold.kept()
 
     @property
     def due(self) -> float:
@@ -108,38 +93,19 @@ class Clients:
 
     def reachable(self) -> bool:
         """Whether the path still leads here."""
-        return self._identity is not None and identity(self.path) == self._identity
+        return self._threshold.reachable()
 
     def renew(self) -> None:
         """Listen anew at the path, whose directory is made too. Raises OSError, also if another listens there."""
-        made = self._listening(socket.SOCK_STREAM)
-        self._epoll.unregister(self._listener.fileno())
-        self._listener.close()
-        self._listener, self._identity = made, identity(self.path)
-        self._epoll.register(made.fileno(), select.EPOLLIN)
-
-    def _listening(self, taken: int = 0) -> socket.socket:
-        prepare_socket_path(self.path, taken=taken)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            made.bind(self.path)
-            os.chmod(self.path, 0o600)
-            made.listen(_BACKLOG)
-        except BaseException:
-            made.close()
-            raise
-        return made
+        self._threshold.renew()
 
     # -- in ------------------------------------------------------------------------------------------------------
 
     def messages(self) -> list[tuple[int, bytes]]:
         """What has come, as (token, message), of as many clients as a pass has time for. Each wants one `ready`."""
         found: list[tuple[int, bytes]] = []
-        arrived = False
-        for descriptor, events in self._epoll.poll(0, CLIENTS_A_PASS):
-            if descriptor == self._listener.fileno():
-                arrived = True
-                continue
+        told, arrived = self._threshold.poll(CLIENTS_A_PASS)
+        for descriptor, events in told:
             client = self._clients[descriptor]
             if events & select.EPOLLIN and not client.busy:
                 # Also of one that has hung up: a call that wants no reply is made so.
@@ -160,7 +126,6 @@ class Clients:
             if now - client.stuck_since >= PATIENCE:
                 self._drop(client)
         if arrived:
-            # Last: it may drop clients, and their descriptors' numbers are given out again.
             self._accept()
         return found
 
@@ -261,23 +226,10 @@ class Clients:
         """Hang up on everybody and take the path away."""
         for client in list(self._clients.values()):
             self._drop(client)
-        if self._listener.fileno() >= 0:
-            self._epoll.close()
-            os.close(self._spare)
-            self._listener.close()
-            if self.reachable():
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path)
+        self._threshold.close()
 
     def _accept(self) -> None:
-        for _ in range(CLIENTS_A_PASS):
-            try:
-                connection, _ = self._listener.accept()
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._turn_away()
-                return
-            connection.setblocking(False)
+        for connection in self._threshold.accepted(CLIENTS_A_PASS):
             peer = peer_of(connection)
             if peer.uid not in (0, os.geteuid()) or not self._has_room(peer):
                 connection.close()
@@ -300,16 +252,6 @@ class Clients:
         self._drop(silent)
         return True
 
-    def _turn_away(self) -> None:
-        """Out of descriptors: hang up on the next one, or the listener would stay readable and the loop spin."""
-        with contextlib.suppress(OSError):
-            os.close(self._spare)
-            self._listener.accept()[0].close()
-        self._spare = -1
-        # Where the whole machine is out of files, somebody else may have taken the one that was given back.
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
     def _drop(self, client: Client) -> None:
         descriptor = client.connection.fileno()
         if self._by_token.pop(client.token, None) is None:
@@ -319,11 +261,3 @@ class Clients:
         # By hand: a child that is between fork and exec may hold the connection a moment longer.
         self._epoll.unregister(descriptor)
         client.connection.close()
-
-
-def peer_of(connection: socket.socket) -> Peer:
-    """Who has connected."""
-    pid, uid, _ = _PEERCRED.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    )
-    return Peer(pid, uid)

@@ -7,11 +7,10 @@ import errno
 import os
 import select
 import socket
-import struct
 import time
 from dataclasses import dataclass
 
-from memunit.master.system import identity, prepare_socket_path
+from memunit.master.threshold import Threshold, peer_of
 
 MAX_REQUEST = 1024
 MAX_CLIENTS = 64
@@ -19,7 +18,6 @@ _MAX_REPLY = 16 * 1024 * 1024
 _MOST_UNREAD = 256 * 1024
 _EX_NOPERM = 77
 _EX_USAGE = 64
-_PEERCRED = struct.Struct("3i")
 
 
 @dataclass(slots=True)
@@ -59,21 +57,9 @@ class ControlServer:
 
         Or go on with what is `kept` of a predecessor in this process.
         """
-        self.path = path
-        if kept is None:
-            prepare_socket_path(path)
-            self._listener = _listening(path)
-        else:
-            self._listener = socket.socket(fileno=kept.listener)
-        self._identity = identity(path)
-        try:
-            self._epoll = select.epoll()
-        except BaseException:
-            self._listener.close()
-            raise
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._threshold = Threshold(path, MAX_CLIENTS, None if kept is None else kept.listener)
+        self._epoll = self._threshold.epoll
         self._clients: dict[int, _Client] = {}
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._last_token = 0
         if kept is not None:
             self._resume(kept)
@@ -106,39 +92,35 @@ class ControlServer:
             for descriptor, client in self._clients.items()
         ]
         return KeptControl(
-            listener=self._listener.fileno(), clients=tuple(clients), last_token=self._last_token
+            listener=self._threshold.kept(), clients=tuple(clients), last_token=self._last_token
         )
 
     def fileno(self) -> int:
         """One descriptor for all: it is readable whenever requests() has something to do, also for a slow
         client.
         """
-        return self._epoll.fileno()
+        return self._threshold.fileno()
+
+    @property
+    def path(self) -> str:
+        """Where it listens."""
+        return self._threshold.path
 
     def reachable(self) -> bool:
         """Whether the path still leads here."""
-        return self._identity is not None and identity(self.path) == self._identity
+        return self._threshold.reachable()
 
     def renew(self) -> None:
         """Listen anew at the path, whose directory is made too. Raises OSError, also if another listens there."""
-        prepare_socket_path(self.path, taken=socket.SOCK_STREAM)
-        made = _listening(self.path)
-        self._epoll.unregister(self._listener.fileno())
-        self._listener.close()
-        self._listener = made
-        self._identity = identity(self.path)
-        self._epoll.register(made.fileno(), select.EPOLLIN)
+        self._threshold.renew()
 
     def requests(self) -> list[tuple[int, str]]:
         """Serve whoever is ready; the requests that are complete now, as (token, line). Each wants one
         reply().
         """
         complete: list[tuple[int, str]] = []
-        arrived = False
-        for descriptor, events in self._epoll.poll(0):
-            if descriptor == self._listener.fileno():
-                arrived = True
-                continue
+        told, arrived = self._threshold.poll()
+        for descriptor, events in told:
             client = self._clients[descriptor]
             if events & (select.EPOLLHUP | select.EPOLLERR):
                 self._drop(client)
@@ -147,7 +129,6 @@ class ControlServer:
             elif events & select.EPOLLIN and (line := self._receive(client)) is not None:
                 complete.append((client.token, line))
         if arrived:
-            # Last: it may drop clients, and their descriptors' numbers are given out again.
             self._accept()
         return complete
 
@@ -167,23 +148,10 @@ class ControlServer:
         """Hang up on everybody and take the path away. Replies that were not read yet are lost."""
         for client in list(self._clients.values()):
             self._drop(client)
-        if self._listener.fileno() >= 0:
-            self._epoll.close()
-            os.close(self._spare)
-            self._listener.close()
-            if self.reachable():
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path)
+        self._threshold.close()
 
     def _accept(self) -> None:
-        for _ in range(MAX_CLIENTS):
-            try:
-                connection, _ = self._listener.accept()
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._turn_away()
-                return
-            connection.setblocking(False)
+        for connection in self._threshold.accepted(MAX_CLIENTS):
             if len(self._clients) >= MAX_CLIENTS:
                 # The one that has been silent the longest makes room; those that wait for a reply do not.
                 silent = next((client for client in self._clients.values() if not client.asked), None)
@@ -195,16 +163,6 @@ class ControlServer:
             client = _Client(connection, self._last_token)
             self._clients[connection.fileno()] = client
             self._epoll.register(connection.fileno(), select.EPOLLIN)
-
-    def _turn_away(self) -> None:
-        """Out of descriptors: hang up on the next one, or the listener would stay readable and the loop spin."""
-        with contextlib.suppress(OSError):
-            os.close(self._spare)
-            self._listener.accept()[0].close()
-        self._spare = -1
-        # Where the whole machine is out of files, somebody else may have taken the one that was given back.
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _receive(self, client: _Client) -> str | None:
         try:
@@ -219,7 +177,7 @@ class ControlServer:
             client.asked = True
             # From now on only its hanging up is of interest, and that is always reported.
             self._epoll.modify(client.connection.fileno(), 0)
-            if _peer_uid(client.connection) not in (0, os.geteuid()):
+            if peer_of(client.connection).uid not in (0, os.geteuid()):
                 self.reply(client.token, _EX_NOPERM, "only root and the service's own user may ask")
                 return None
             return line.decode("utf-8", "replace").strip()
@@ -252,23 +210,6 @@ class ControlServer:
         with contextlib.suppress(OSError):
             client.connection.recv(_MOST_UNREAD)
         client.connection.close()
-
-
-def _listening(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        made.bind(path)
-        os.chmod(path, 0o600)
-        made.listen(MAX_CLIENTS)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    return int(_PEERCRED.unpack(credentials)[1])
 
 
 def request(path: str, command: str, timeout: float) -> tuple[int, str]:

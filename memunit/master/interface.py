@@ -21,10 +21,11 @@ from memunit.core.messages import Message
 from memunit.core.model import WorkerId
 from memunit.core.state import State
 from memunit.core.varlink import Call, Malformed, Refused, invalid
-from memunit.master.clients import Clients, Peer
+from memunit.master.clients import Clients
 from memunit.master.dumps import Dump, Dumps
 from memunit.master.report import Reporter
 from memunit.master.setting import Setting
+from memunit.master.threshold import Peer
 
 # Seconds from one reply to who follows to the next.
 REST = 1.0
