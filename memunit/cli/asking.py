@@ -1,6 +1,5 @@
 """What `memunit reload` and `memunit reexec` do alike: one instance by name, whose master is asked for something."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -25,16 +24,6 @@ def named(arguments: Sequence[str], usage: str) -> str:
         sys.stderr.write(f"memunit: {Problem('', '', *bad_instance(instance))}\n")
         raise SystemExit(EX_USAGE)
     return instance
-
-
-def given_directory() -> str:
-    """The runtime directory that systemd gives to the processes of a unit; "" for who is none of them."""
-    return os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-
-
-def directory_of(instance: str) -> str:
-    """Where the master of this instance has its sockets."""
-    return given_directory() or f"/run/memunit/{instance}"
 
 
 def ask(directory: str, word: str, seconds: float, *, failed: str, remedy: str) -> tuple[int, bool]:

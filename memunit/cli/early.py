@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from memunit.master.ahead import Ahead
-from memunit.master.filenames import NOTIFY, STARTS, WORKERS
+from memunit.master.filenames import NOTIFY, STARTS, WORKERS, given_directory
 
 TYPE_CHECKING = False  # the module typing takes as long as all of this
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Early:
     def _begin(self, app: "Mapping[str, Any]") -> None:
         # Before it touches memory, it has to be in its group; where there are no groups (cgroup v1), time is saved.
         tree, procs = self.claimed()[0] if os.path.exists(_CONTROLLERS) else None, ""
-        runtime = _runtime()
+        runtime = given_directory()
         more = app.get("environment", {})
         program = [app.get("python", sys.executable), WORKER, "--ahead", app.get("server", "asgi")]
         program += ["mortal"] if self._command == "run" else []
@@ -84,21 +84,17 @@ class Early:
                 {"PYTHONUNBUFFERED": "1", **os.environ, **more},
                 app.get("directory"),
                 procs,
-                runtime and f"{runtime}/{NOTIFY}",
+                f"{runtime}/{NOTIFY}" if runtime else None,
             )
         except (OSError, ValueError):
             return
 
 
-def _runtime() -> str | None:
-    return os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None
-
-
 def _continues() -> bool:
     """Whether there are workers to take over, or starts that have failed: nothing is to be started at once then."""
-    runtime = _runtime()
+    runtime = given_directory()
     return "MEMUNIT_HANDOVER" in os.environ or (
-        runtime is not None and any(os.path.exists(f"{runtime}/{name}") for name in (WORKERS, STARTS))
+        bool(runtime) and any(os.path.exists(f"{runtime}/{name}") for name in (WORKERS, STARTS))
     )
 
 

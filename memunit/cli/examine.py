@@ -7,9 +7,10 @@ runs or the worker has said nothing, 77 when the caller is neither root nor the 
 from collections.abc import Sequence
 
 from memunit.cli import linked
-from memunit.cli.asking import ask, directory_of
+from memunit.cli.asking import ask
 from memunit.cli.recycle import MOST_SLOTS
 from memunit.cli.usage import Parser, fail
+from memunit.master.filenames import directory_of
 
 _PROGRAM = "memunit examine"
 _DESCRIPTION = """\

@@ -21,6 +21,7 @@ from memunit.cli.tables import fold
 from memunit.cli.terminal import Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser
 from memunit.core.quantity import format_size
+from memunit.master.filenames import opened
 
 _PROGRAM = "memunit leaks"
 _DESCRIPTION = """\
@@ -91,12 +92,8 @@ def kept(folder: Path, begin: float) -> Iterator[list[Examined]]:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return os.read(descriptor, _LARGEST) if regular else b""
-    finally:
-        os.close(descriptor)
+    with open(path, "rb", opener=opened) as file:
+        return file.read(_LARGEST) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
 
 
 def _told(instance: str, found: Sequence[Examined], leaks: Sequence[Leak], at: Terminal) -> str:

@@ -1,7 +1,6 @@
 """A client of a master's interface (docs/interface.md), with nothing but the standard library."""
 
 import errno
-import os
 import socket
 import struct
 import time
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from memunit.core.varlink import Malformed, Refused, answer, call
+from memunit.master.filenames import directory_of
 
 NAME = "io.memunit.Instance"
 _LARGEST = 64 << 20
@@ -20,8 +20,7 @@ __all__ = ["NAME", "Link", "Refused", "path_of"]
 
 def path_of(instance: str) -> str:
     """Where the interface of this instance's master is."""
-    given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return f"{given or f'/run/memunit/{instance}'}/{NAME}"
+    return f"{directory_of(instance)}/{NAME}"
 
 
 class Link:

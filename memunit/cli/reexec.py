@@ -7,7 +7,8 @@ system has refused, 77 when the caller is neither root nor the service's own use
 import importlib
 from collections.abc import Sequence
 
-from memunit.cli.asking import ask, directory_of, named
+from memunit.cli.asking import ask, named
+from memunit.master.filenames import directory_of
 
 # It is a matter of a moment; a master that hangs is its watchdog's.
 _TIMEOUT = 60.0

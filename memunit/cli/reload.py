@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from memunit.cli.asking import ask, directory_of, given_directory, named
+from memunit.cli.asking import ask, named
 from memunit.cli.environ import leave
 from memunit.cli.variables import not_read
+from memunit.master.filenames import directory_of, given_directory
 
 # systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
 _TIMEOUT = 24 * 3600.0

@@ -17,6 +17,7 @@ from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
 from memunit.master.afresh import FOR_THE_MASTER
+from memunit.master.filenames import given_directory
 from memunit.master.journal import Log
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError
@@ -196,7 +197,7 @@ class RuntimeDirectory:
 
     def __init__(self, made: str | None = None) -> None:
         """Raises OSError when a directory of our own is needed and can't be made; one that was `made` goes on."""
-        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        given = given_directory()
         # A worker that is a memunit itself has its master's in its environment, whose sockets it must not take away.
         ours, self._lock = _locked(given) if given else (False, None)
         self.lasting = given if ours else None

@@ -19,7 +19,7 @@ from memunit.core.handover import Handover, Unusable
 from memunit.core.model import Phase, WorkerId
 from memunit.core.state import State
 from memunit.master import system
-from memunit.master.filenames import WORKERS
+from memunit.master.filenames import WORKERS, opened
 from memunit.master.kept import Course, Passed, course_codec, passed_codec
 from memunit.master.processes import Processes
 from memunit.master.setting import Configuration
@@ -66,8 +66,7 @@ def _from_file(directory: str | None) -> Inherited:
         return Inherited()
     path = os.path.join(directory, WORKERS)
     try:
-        # A worker has our user, and may have put anything there: a FIFO would be waited for.
-        with open(path, "rb", opener=_opened) as file:
+        with open(path, "rb", opener=opened) as file:
             left = handover.read(file.read(_LARGEST), system.boot_id())
         if left is not None and not texts_are_known(left):
             raise Unusable("it names what this version does not know")
@@ -80,10 +79,6 @@ def _from_file(directory: str | None) -> Inherited:
     if left is None or not (left.workers or left.zygotes):
         return Inherited()
     return Inherited(left=left)
-
-
-def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 class HandoverFile:

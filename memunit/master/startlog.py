@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 
 from memunit.master import system
-from memunit.master.filenames import STARTS
+from memunit.master.filenames import STARTS, opened
 
 RESTART_SEC = 1.0  # RestartSec= of the unit
 LONGEST_HOLD = 60.0
@@ -46,7 +46,7 @@ class StartLog:
         if self._path is None:
             return None
         try:
-            with open(self._path, encoding="utf-8", opener=_opened) as file:
+            with open(self._path, encoding="utf-8", opener=opened) as file:
                 found = json.loads(file.read(4096))
             if found.pop("boot_id") != system.boot_id():
                 return None
@@ -77,11 +77,6 @@ class StartLog:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-
-
-def _opened(path: str, flags: int) -> int:
-    """As workers have our user, anything may be there: a FIFO would be waited for."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def inherited_record(start_log: StartLog, now: float) -> Record | None:

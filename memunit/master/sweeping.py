@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from memunit.master.filenames import WORKERS, directory_of, opened
 from memunit.master.group import write
 
 _MOUNT = "/sys/fs/cgroup"
@@ -129,13 +130,9 @@ def _left(instance: str) -> _Left | None:
     from memunit.core import handover  # noqa: PLC0415
     from memunit.master.system import boot_id  # noqa: PLC0415
 
-    path = (
-        f"{os.environ.get('RUNTIME_DIRECTORY', '').split(':')[0] or f'/run/memunit/{instance}'}/workers.json"
-    )
     try:
         # By the service's user, who may have put anything there: what is in it names a signal and a time, no more.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with open(f"{directory_of(instance)}/{WORKERS}", "rb", opener=opened) as file:
             found = handover.read(file.read(_LARGEST), boot_id())
     except (OSError, handover.Unusable):
         return None
