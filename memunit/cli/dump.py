@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from memunit.account.text import lines
 from memunit.cli import linked
-from memunit.cli.linked import Link
+from memunit.cli.failing import instance_named
+from memunit.cli.link import Link
 from memunit.cli.recycle import meant
 from memunit.cli.terminal import as_json, emit, terminal
 from memunit.cli.usage import Parser
@@ -36,7 +37,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     wanted = meant(chosen.worker, _PROGRAM)
     at = terminal()
 

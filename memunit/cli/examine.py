@@ -6,8 +6,8 @@ runs or the worker has said nothing, 77 when the caller is neither root nor the 
 
 from collections.abc import Sequence
 
-from memunit.cli import linked
 from memunit.cli.asking import ask
+from memunit.cli.failing import instance_named
 from memunit.cli.recycle import MOST_SLOTS
 from memunit.cli.usage import Parser, fail
 from memunit.master.filenames import directory_of
@@ -31,7 +31,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     words = parser().parse_args(arguments)
-    instance = linked.named(words.instance, _PROGRAM)
+    instance = instance_named(words.instance, _PROGRAM)
     slot = words.slot
     if not (slot.isascii() and slot.isdigit() and len(slot) < 10 and int(slot) < MOST_SLOTS):
         fail(f'"{slot[:40]}" is no slot; say 0', _PROGRAM)

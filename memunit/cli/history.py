@@ -13,7 +13,8 @@ from memunit.account.facts import DAY
 from memunit.account.lives import PLANNED, Account, build, middle, quantile
 from memunit.account.text import clean, duration, plural
 from memunit.account.units import Unit, workers
-from memunit.cli.reading import Refused, instance_named, known, read, reader, say, settings_of, since
+from memunit.cli.failing import Failed, instance_named
+from memunit.cli.reading import begins, known, read, reader, settings_of, since
 from memunit.cli.tables import fold, sparks
 from memunit.cli.terminal import Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser
@@ -52,12 +53,11 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(arguments)
     instance = instance_named(chosen.instance, _PROGRAM)
     now = time.time()
-    begin = None if chosen.since is None else since(chosen.since, now, _PROGRAM)
+    begin = since(chosen.since, now, _PROGRAM)
     try:
         account, settings = gathered(instance, chosen.journal, begin, now)
-    except Refused as refused:
-        say(str(refused))
-        return refused.code
+    except Failed as failed:
+        return failed.tell()
     if chosen.json:
         return emit(as_json(as_values(account, settings)))
     return emit(_drawn(account, settings, terminal()))
@@ -66,12 +66,12 @@ def main(arguments: Sequence[str]) -> int:
 def gathered(
     instance: str, place: str | None, begin: float | None, now: float
 ) -> tuple[Account, Settings | None]:
-    """The account of an instance from `begin` on (the last day if None), and its settings. Raises Refused.
+    """The account of an instance from `begin` on (the last day if None), and its settings. Raises Failed.
 
     In a journal of elsewhere, time ends with its last entry; what runs now adds what it holds now.
     """
     unit = known(instance, place)
-    wanted = 0.0 if place and begin is None else now - DAY if begin is None else begin
+    wanted = begins(begin, now, DAY, place)
     # A worker that ends in this time began before: its start is wanted too.
     entries = read(place, instance, max(0.0, wanted - DAY))
     until = entries[-1].at if place and entries else now

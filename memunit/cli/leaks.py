@@ -15,8 +15,9 @@ from typing import Any
 from memunit.account.leaks import Examined, Leak, examined, merged, of_file, together, workers
 from memunit.account.lives import build
 from memunit.account.text import plural
+from memunit.cli.failing import Failed, instance_named
 from memunit.cli.files import instance_path
-from memunit.cli.reading import Refused, instance_named, known, read, reader, say, since
+from memunit.cli.reading import begins, known, read, reader, since
 from memunit.cli.tables import fold
 from memunit.cli.terminal import Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser
@@ -56,15 +57,14 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(arguments)
     instance = instance_named(chosen.instance, _PROGRAM)
     now = time.time()
-    begin = None if chosen.since is None else since(chosen.since, now, _PROGRAM)
+    begin = since(chosen.since, now, _PROGRAM)
     try:
         known(instance, chosen.journal)
-        wanted = 0.0 if chosen.journal and begin is None else now - _WEEK if begin is None else begin
+        wanted = begins(begin, now, _WEEK, chosen.journal)
         # How long a worker has lived, its end tells.
         entries = read(chosen.journal, instance, wanted)
-    except Refused as refused:
-        say(str(refused))
-        return refused.code
+    except Failed as failed:
+        return failed.tell()
     files = () if chosen.journal else kept(_STATE / instance / "leaks", wanted)
     found = together(examined(build(instance, entries, wanted, now)), files)
     leaks = merged(found)

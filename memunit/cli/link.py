@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from memunit.core.varlink import Malformed, Refused, answer, call
+from memunit.core.varlink import Malformed, answer, call
 from memunit.master.filenames import directory_of
 
 NAME = "io.memunit.Instance"
 _LARGEST = 64 << 20
 _BLOCK = 1 << 18
-
-__all__ = ["NAME", "Link", "Refused", "path_of"]
 
 
 def path_of(instance: str) -> str:

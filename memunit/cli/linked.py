@@ -1,16 +1,14 @@
 """What the commands that ask a master have in common: an instance by its name, and each way in which that can fail."""
 
 import errno
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from memunit.account.text import clean
-from memunit.cli.link import Link, Refused, path_of
-from memunit.cli.usage import Parser, fail
-from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, OK
-from memunit.core.names import bad_instance, instance_of, is_instance
-from memunit.core.problems import Problem
+from memunit.cli.failing import Failed
+from memunit.cli.link import Link, path_of
+from memunit.cli.usage import Parser
+from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE
+from memunit.core.varlink import Refused
 
 # Seconds within which a master answers: within one pass of its loop, or it hangs.
 PATIENCE = 5.0
@@ -20,28 +18,12 @@ exit codes: 0 done, 64 wrong command line or refused by the master, 69 not runni
 _SERVICE = "org.varlink.service."
 
 
-class Failed(Exception):
-    """The command can't do what was asked: one line, and the exit code."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def asker(name: str, description: str, epilog: str) -> Parser:
     """A parser with INSTANCE first, and --json."""
     parser = Parser(f"memunit {name}", description, epilog=f"{epilog}\n\n{EXIT_CODES}")
     parser.add_argument("--json", action="store_true", help="print JSON, for a program")
     parser.add_argument("instance", metavar="INSTANCE", help="the instance")
     return parser
-
-
-def named(text: str, program: str) -> str:
-    """The instance that a person means; also by the name of its unit. Raises SystemExit with 64."""
-    name = instance_of(text)
-    if not is_instance(name):
-        fail(str(Problem("", "", *bad_instance(name))), program)
-    return name
 
 
 def connected(instance: str, timeout: float = PATIENCE) -> Link:
@@ -97,34 +79,11 @@ def run(instance: str, work: Callable[[Link], int], timeout: float = PATIENCE) -
             except OSError as error:
                 raise failure(instance, error) from None
     except Failed as failed:
-        say(str(failed))
-        return failed.code
+        return failed.tell()
     except KeyboardInterrupt:
         return 130
-
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(f"memunit: {clean(text, 1500)}\n")
-    sys.stderr.flush()
 
 
 def name_of(worker: dict[str, Any]) -> str:
     """ "0.6"."""
     return f"{worker.get('slot')}.{worker.get('generation')}"
-
-
-__all__ = [
-    "OK",
-    "Failed",
-    "Link",
-    "Refused",
-    "asker",
-    "connected",
-    "failure",
-    "name_of",
-    "named",
-    "run",
-    "say",
-    "told",
-]

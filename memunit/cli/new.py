@@ -15,8 +15,8 @@ from typing import Any
 from memunit.account.folder import Found, interpreter, look, server_of
 from memunit.account.text import clean
 from memunit.cli.checking import looked_at
+from memunit.cli.failing import instance_named, say
 from memunit.cli.files import instance_path
-from memunit.cli.reading import instance_named, say
 from memunit.cli.report import print_problems, print_warnings
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail

@@ -1,7 +1,6 @@
 """What the commands that read afterwards have in common: options, the journal, and all facts of an instance."""
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 
@@ -11,10 +10,10 @@ from memunit.account.lives import build
 from memunit.account.source import Journal, Unreadable
 from memunit.account.text import clean
 from memunit.account.units import Unit, answers, loaded, units
+from memunit.cli.failing import Failed
 from memunit.cli.files import configured, instance_path, load_file
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import EX_UNAVAILABLE
-from memunit.core.names import bad_instance, instance_of, is_instance
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.quantity import QuantityError, parse_time
 from memunit.core.settings import Settings
@@ -22,20 +21,6 @@ from memunit.core.settings import Settings
 _CLOCK = re.compile(r"(?:(\d{4})-(\d{2})-(\d{2}))?[ T]?(?:(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 
 _TIMES = 'say "2h", "3 days", "14:30" or "2026-11-28 14:30"'
-
-
-class Refused(Exception):
-    """The command can't do what was asked: one line, and the exit code."""
-
-    def __init__(self, text: str, code: int) -> None:
-        self.code = code
-        super().__init__(text)
-
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(f"memunit: {clean(text)}\n")
-    sys.stderr.flush()
 
 
 def reader(name: str, description: str, epilog: str) -> Parser:
@@ -50,19 +35,13 @@ def reader(name: str, description: str, epilog: str) -> Parser:
     return parser
 
 
-def instance_named(text: str, program: str) -> str:
-    """The instance that a person means; also by the name of its unit. Raises SystemExit with 64."""
-    name = instance_of(text)
-    if not is_instance(name):
-        fail(str(Problem("", "", *bad_instance(name))), program)
-    return name
-
-
-def since(text: str, now: float, program: str) -> float:
+def since(text: str | None, now: float, program: str) -> float | None:
     """A time in seconds of CLOCK_REALTIME: a span before now as in "2h" or "3 days", or a date and time of day.
 
-    Raises SystemExit with 64.
+    None where nothing was said. Raises SystemExit with 64.
     """
+    if text is None:
+        return None
     try:
         return max(0.0, now - parse_time(text.removeprefix("-").removesuffix(" ago"), endless=False))
     except QuantityError:
@@ -81,8 +60,15 @@ def since(text: str, now: float, program: str) -> float:
         fail(f'--since: "{clean(text, 40)}" is no time of this calendar; {_TIMES}', program)
 
 
+def begins(begin: float | None, now: float, span: float, place: str | None) -> float:
+    """From when on to read: as was said, else all of a journal of elsewhere, and of ours the last `span` seconds."""
+    if begin is not None:
+        return begin
+    return 0.0 if place else now - span
+
+
 def known(instance: str, place: str | None) -> Unit:
-    """The unit of an instance that there is. Raises Refused for one of which nothing is known."""
+    """The unit of an instance that there is. Raises Failed for one of which nothing is known."""
     unit = units([instance]).get(instance) or Unit(instance)
     there = unit.runs or unit.active not in ("", "inactive") or unit.listening
     if not (there or place or instance in configured()):
@@ -90,7 +76,7 @@ def known(instance: str, place: str | None) -> Unit:
             f'there is no instance "{instance}": no {instance_path(instance)}, and no unit of it runs; memunit status '
             "shows which there are"
         )
-        raise Refused(text, EX_UNAVAILABLE)
+        raise Failed(text, EX_UNAVAILABLE)
     return unit
 
 
@@ -115,11 +101,11 @@ def facts_of(
 
 
 def read(place: str | None, instance: str | None, begin: float) -> list[Entry]:
-    """The entries since `begin`. Raises Refused."""
+    """The entries since `begin`. Raises Failed."""
     try:
         return list(Journal(place).entries(instance, begin))
     except Unreadable as error:
-        raise Refused(str(error), error.code) from None
+        raise Failed(str(error), error.code) from None
 
 
 def names() -> list[str]:

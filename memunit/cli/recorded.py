@@ -8,7 +8,8 @@ from memunit.account.facts import HOUR, Facts, Finding
 from memunit.account.findings import diagnose
 from memunit.account.text import clean, duration
 from memunit.account.units import Unit, Worker, has_groups, units, workers
-from memunit.cli.reading import Refused, counts_in_words, facts_of, known, names, read, say
+from memunit.cli.failing import Failed, say
+from memunit.cli.reading import counts_in_words, facts_of, known, names, read
 from memunit.cli.tables import Cell, Column, bar, fold, render
 from memunit.cli.terminal import RANK_STYLES, Terminal, as_json, emit, terminal
 from memunit.core.exitcodes import EX_UNAVAILABLE, OK
@@ -30,17 +31,15 @@ def show(asked: Sequence[str], journal: str | None, *, as_data: bool) -> int:
             if unit.runs and not has_groups(unit):
                 # Then the journal alone says which workers there are: from the start of the service on.
                 begin = min(begin, unit.since - _START)
-    except Refused as refused:
-        say(str(refused))
-        return refused.code
+    except Failed as failed:
+        return failed.tell()
     listed = asked or names()
     entries = []
     try:
         one = listed[0] if len(listed) == 1 else None
         entries = read(journal, one, begin) if listed else []
-    except Refused as refused:
-        say(str(refused))
-        code = refused.code
+    except Failed as failed:
+        code = failed.tell()
     known_units = units(listed)
     facts = [facts_of(known_units.get(name) or Unit(name), entries, now, ask=bool(asked)) for name in listed]
     blind = code != OK

@@ -9,7 +9,8 @@ from typing import Any
 
 from memunit.account.text import plural
 from memunit.cli import linked
-from memunit.cli.linked import Link
+from memunit.cli.failing import instance_named, say
+from memunit.cli.link import Link
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import EX_UNAVAILABLE, OK
@@ -44,7 +45,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     wanted = meant(chosen.worker, _PROGRAM)
 
     def work(link: Link) -> int:
@@ -85,7 +86,7 @@ def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: 
         if not left:
             return _done(workers, as_data, "is replaced", "are replaced")
         if told["instance"]["stopping"]:
-            linked.say(f"{instance} is being stopped, and {plural(len(left), 'worker')} of it not replaced")
+            say(f"{instance} is being stopped, and {plural(len(left), 'worker')} of it not replaced")
             return EX_UNAVAILABLE
     return EX_UNAVAILABLE
 

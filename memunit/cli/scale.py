@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from memunit.account.text import plural
 from memunit.cli import linked
-from memunit.cli.linked import Link
+from memunit.cli.failing import instance_named
+from memunit.cli.link import Link
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
 
@@ -36,7 +37,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     text: str = chosen.count
     digits = text.removeprefix("+").removeprefix("-") if text[:1] in "+-" else text
     if not (digits.isascii() and digits.isdigit() and len(digits) < 6):

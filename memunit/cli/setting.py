@@ -7,7 +7,8 @@ answer, 77 neither root nor the service's own user.
 from collections.abc import Sequence
 
 from memunit.cli import linked
-from memunit.cli.linked import Link
+from memunit.cli.failing import instance_named
+from memunit.cli.link import Link
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
 from memunit.core.adjusting import FIELDS
@@ -35,7 +36,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     settings: dict[str, str] = {}
     for word in chosen.settings:
         key, equals, value = word.partition("=")

@@ -9,10 +9,11 @@ from typing import Any
 
 from memunit.account.text import clean
 from memunit.cli import linked, live
-from memunit.cli.linked import Failed, Refused
+from memunit.cli.failing import Failed, instance_named
 from memunit.cli.tables import fold, render
 from memunit.cli.terminal import Terminal, emit, terminal
 from memunit.cli.usage import Parser
+from memunit.core.varlink import Refused
 
 _PROGRAM = "memunit status"
 _DESCRIPTION = """\
@@ -45,7 +46,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    asked = [linked.named(each, _PROGRAM) for each in chosen.instances]
+    asked = [instance_named(each, _PROGRAM) for each in chosen.instances]
     if asked and not (chosen.json or chosen.journal):
         told = _asked_all(asked)
         if told is not None:

@@ -13,13 +13,15 @@ from typing import Any
 
 from memunit.account.text import clean
 from memunit.cli import linked, live
+from memunit.cli.failing import Failed, instance_named
 from memunit.cli.keys import Keys
-from memunit.cli.linked import Failed, Link, Refused
+from memunit.cli.link import Link
 from memunit.cli.tables import fold, render
 from memunit.cli.terminal import HUNG_UP, Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import OK
 from memunit.core.quantity import QuantityError, parse_time
+from memunit.core.varlink import Refused
 
 _PROGRAM = "memunit top"
 _DESCRIPTION = """\
@@ -59,7 +61,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     number: str | None = chosen.number
     if number is not None and not (
         number.isascii() and number.isdigit() and 0 < len(number) < 8 and int(number)
@@ -71,8 +73,7 @@ def main(arguments: Sequence[str]) -> int:
             return top.print(as_data=chosen.json)
         return top.show()
     except Failed as failed:
-        linked.say(str(failed))
-        return failed.code
+        return failed.tell()
     except KeyboardInterrupt:
         return OK
 

@@ -18,8 +18,9 @@ from memunit.account.facts import Facts
 from memunit.account.findings import diagnose
 from memunit.account.page import page
 from memunit.account.units import Unit, units
+from memunit.cli.failing import Failed, instance_named, say
 from memunit.cli.history import as_values, gathered
-from memunit.cli.reading import Refused, instance_named, reader, say, settings_of, since
+from memunit.cli.reading import reader, settings_of, since
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import EX_IOERR, OK
@@ -60,12 +61,11 @@ def main(arguments: Sequence[str]) -> int:
     if not output:
         fail("a page is for a browser; say -o report.html", _PROGRAM)
     now = time.time()
-    begin = None if chosen.since is None else since(chosen.since, now, _PROGRAM)
+    begin = since(chosen.since, now, _PROGRAM)
     try:
         account, settings = gathered(instance, chosen.journal, begin, now)
-    except Refused as refused:
-        say(str(refused))
-        return refused.code
+    except Failed as failed:
+        return failed.tell()
     if chosen.json:
         return _write(as_json(as_values(account, settings)), output)
     limit, ceiling = series.bounds(account.lives)

@@ -18,7 +18,8 @@ from memunit.account.lives import PLANNED, Life
 from memunit.account.source import Journal, Unreadable
 from memunit.account.text import clean, duration
 from memunit.account.units import answers
-from memunit.cli.reading import Refused, facts_of, instance_named, known, read, reader, say
+from memunit.cli.failing import Failed, instance_named, say
+from memunit.cli.reading import facts_of, known, read, reader
 from memunit.cli.tables import fold
 from memunit.cli.terminal import RANK_STYLES, Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser, fail
@@ -82,9 +83,8 @@ def main(arguments: Sequence[str]) -> int:
             life = _life(facts, chosen.worker)
             evidence = _evidence(printer, life, instance)
             text, value = _end(facts, life, evidence, terminal())
-    except Refused as refused:
-        say(str(refused))
-        return refused.code
+    except Failed as failed:
+        return failed.tell()
     except Unreadable as error:
         say(str(error))
         return error.code
@@ -95,18 +95,18 @@ def _entries(place: str | None, instance: str, begin: float, now: float, *, boun
     """A master that hangs is told of without the journal too."""
     try:
         return read(place, instance, 0.0 if place else begin)
-    except Refused as refused:
+    except Failed as failed:
         silent = answers(instance) if bounded and place is None else ""
         if silent:
-            raise Refused(
-                f"the master of {instance} {silent}: systemctl restart memunit@{instance} ends it; {refused}",
+            raise Failed(
+                f"the master of {instance} {silent}: systemctl restart memunit@{instance} ends it; {failed}",
                 EX_UNAVAILABLE,
             ) from None
         raise
 
 
 def _life(facts: Facts, said: str) -> Life:
-    """The worker that a person means: a pid if there was one, else the newest of a slot. Raises Refused."""
+    """The worker that a person means: a pid if there was one, else the newest of a slot. Raises Failed."""
     found = _WORKER.fullmatch(said)
     assert found is not None
     first, generation = int(found[1]), found[2]
@@ -119,7 +119,7 @@ def _life(facts: Facts, said: str) -> Life:
             slot = [life for life in lives if life.slot == first]
             some = [life for life in slot if life.ended is not None] or slot
     if not some:
-        raise Refused(
+        raise Failed(
             f"the journal of the last week has no worker {said} of {facts.name}; memunit status {facts.name} shows "
             f"those that run, journalctl -u memunit@{facts.name} all that was said",
             EX_UNAVAILABLE,

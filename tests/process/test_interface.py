@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from memunit.cli.link import NAME, Link, Refused
+from memunit.cli.link import NAME, Link
 from memunit.core import varlink
+from memunit.core.varlink import Refused
 from memunit.master.clients import MOST, MOST_OF_OTHERS
 from tests.support import interpreters
 from tests.support.harness import AS_NOBODY, NOBODY, Service, Unit
