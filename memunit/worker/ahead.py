@@ -6,7 +6,6 @@ It is told in one packet of JSON, with the descriptors of a launch: {"arguments"
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import importlib
@@ -14,7 +13,6 @@ import json
 import os
 import socket
 import sys
-from typing import List
 
 from memunit.worker import forked, httpparse, loops, servers, start, zygote
 
@@ -36,7 +34,7 @@ def wait(server: str, mortal: str = "") -> None:
     _load(server)
     if mortal:
         forked.load_prctl()
-    packet, descriptors = _receive(control)
+    packet, descriptors, _, _ = socket.recv_fds(control, _LARGEST, _MOST)
     if not packet:
         os._exit(0)
     message = json.loads(packet)
@@ -65,12 +63,3 @@ def _load(server: str) -> None:
             httpparse.reader(os.environ.get("UVICORN_HTTP", ""))
         with contextlib.suppress(Exception):
             loops.maker()
-
-
-def _receive(control: socket.socket) -> "tuple[bytes, List[int]]":
-    numbers = array.array("i")
-    packet, ancillary, _, _ = control.recvmsg(_LARGEST, socket.CMSG_SPACE(_MOST * numbers.itemsize))
-    for _, kind, data in ancillary:
-        if kind == socket.SCM_RIGHTS:
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return packet, list(numbers)

@@ -53,12 +53,21 @@ def found() -> Optional[Allocator]:
     # A call by way of CDLL lets go of the GIL.
     release = library.malloc_trim
     release.argtypes = [ctypes.c_size_t]
-    if not hasattr(library, "mallinfo2"):
-        return Allocator(lambda: release(0))
+    ask = mallinfo(ctypes, library)
+    return Allocator(lambda: release(0), lambda: None if ask is None else int(ask().fordblks))
 
-    class Mallinfo2(ctypes.Structure):
+
+def mallinfo(ctypes: Any, library: Any) -> Optional[Callable[[], Any]]:
+    """mallinfo2(3) of glibc 2.33; None where there is none: the one before it counts in 32 bits."""
+
+    class Mallinfo2(ctypes.Structure):  # type: ignore[misc]
         names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]  # noqa: RUF012  as ctypes wants it
 
-    library.mallinfo2.restype = Mallinfo2
-    return Allocator(lambda: release(0), lambda: int(library.mallinfo2().fordblks))
+    try:
+        ask = library.mallinfo2
+    except AttributeError:
+        return None
+    ask.restype = Mallinfo2
+    found: Callable[[], Any] = ask
+    return found

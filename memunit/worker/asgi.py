@@ -205,14 +205,15 @@ class _Worker:
         page = board.own()
         if page is not None:
             requests = work.of(page)
-            notes = routes.begin(requests.counts, requests.name)
             server.note(requests)
+            if examined.wanted():
+                notes = routes.begin(requests.counts, requests.name)
 
-            def each_second() -> None:
-                claim.look()
-                notes.look()
+                def each_second() -> None:
+                    claim.look()
+                    notes.look()
 
-            server.each_second = each_second
+                server.each_second = each_second
         server.after_request = self._look
         claim.forked = server.mute
         if self._threaded is not None:

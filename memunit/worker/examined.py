@@ -30,6 +30,11 @@ def expect(*packages: str) -> None:
     _App.wanted = bool(os.environ.pop("MEMUNIT_EXAMINE", ""))
 
 
+def wanted() -> bool:
+    """Whether the master may want it."""
+    return _App.wanted
+
+
 def expect_in_zygote() -> None:
     """Before the first fork."""
     if _App.wanted:

@@ -14,8 +14,6 @@ from array import array
 from operator import mul
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from memunit.worker.nonnegative import remainder, solve
-
 MOST = 240
 """Notes that are kept. With one more, every second goes, and the next come half as often."""
 _INTERVAL = 1.0  # seconds between two notes at first
@@ -137,6 +135,8 @@ def blame(notes: Notes, own_growth: int = 0) -> Optional[Blame]:
 
 def of_rows(rows: Sequence[Note], own_growth: int = 0) -> Optional[Tuple[int, float, float]]:
     """The same by the place of the route. Takes a few ten milliseconds."""
+    from memunit.worker.nonnegative import remainder, solve  # noqa: PLC0415  at the end of a worker alone
+
     if len(rows) < _FEWEST:
         return None
     levels = _centred([float(row.memory) for row in rows])

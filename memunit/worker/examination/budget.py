@@ -47,10 +47,6 @@ class Budget:
         """Bytes of memory that may still be used."""
         return max(0, self.size - self.used())
 
-    def seconds_left(self) -> float:
-        """Seconds that may still be used."""
-        return max(0.0, self.begun + self.seconds - time.monotonic())
-
     def usec(self) -> int:
         """Microseconds used so far."""
         return int((time.monotonic() - self.begun) * 1e6)

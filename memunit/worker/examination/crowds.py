@@ -9,7 +9,7 @@ import gc
 import sys
 import threading
 import types
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from memunit.worker.examination import kinds, roots
 from memunit.worker.examination.budget import Budget
@@ -95,29 +95,24 @@ def census(known: Kinds, budget: Budget, before: int, share: float) -> Census:
 
 def of_tasks(tasks: List[Any]) -> List[Crowd]:
     """By the coroutine that they run, the most first."""
-    found: Dict[str, Crowd] = {}
-    for each in tasks:
-        name = task_name(each)
-        known = found.get(name)
-        if known is None:
-            found[name] = Crowd(name, 1, [each])
-        else:
-            if len(known.some) < _MOST:
-                known.some.append(each)
-            found[name] = known._replace(number=known.number + 1)
-    return sorted(found.values(), key=lambda crowd: -crowd.number)
+    return _by_name((task_name(each), each) for each in tasks)
 
 
 def of_threads() -> List[Crowd]:
     """By the function that they run, the most first; memunit's own are not among them."""
-    found: Dict[str, Crowd] = {}
     active = getattr(threading, "_active", None)
-    for ident, each in list(active.items()) if type(active) is dict else []:
-        name = _thread_name(each)
-        if ident == _thread.get_ident() or name.startswith("memunit."):
-            continue
-        known = found.get(name, Crowd(name, 0, []))
-        found[name] = known._replace(number=known.number + 1, some=[*known.some[:_MOST], each])
+    others = list(active.items()) if type(active) is dict else []
+    named = [(_thread_name(each), each) for ident, each in others if ident != _thread.get_ident()]
+    return _by_name(pair for pair in named if not pair[0].startswith("memunit."))
+
+
+def _by_name(named: Iterable[Tuple[str, Any]]) -> List[Crowd]:
+    found: Dict[str, Crowd] = {}
+    for name, each in named:
+        known = found.get(name) or Crowd(name, 0, [])
+        if len(known.some) < _MOST:
+            known.some.append(each)
+        found[name] = known._replace(number=known.number + 1)
     return sorted(found.values(), key=lambda crowd: -crowd.number)
 
 

@@ -35,7 +35,6 @@ _ATOMS = (
     *(types.MethodDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType),
     *(types.GetSetDescriptorType, types.MemberDescriptorType, types.TracebackType),
 )
-_CHUNK = 64
 _FARTHEST = 2_000_000
 
 Length = Callable[[Any], int]

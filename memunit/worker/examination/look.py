@@ -46,9 +46,9 @@ def examine(
     known = Kinds()
     counted = crowds.census(known, budget, start.memory.blocks if start.frozen else 0, 0.35)
     walk = Walk(known, start.lengths, budget)
-    ours = (walk, walk.things, walk.seen, walk.grown, start, counted.tasks, counted.containers)
-    walk.leave_out([*roots.spaces_of_ours(), *ours])
-    own, rest = roots.modules(packages)
+    own, rest, ours = roots.modules(packages)
+    made = (walk, walk.things, walk.seen, walk.grown, start, counted.tasks, counted.containers)
+    walk.leave_out([*ours, *made])
     apart = [
         *roots.contexts(counted.contexts, [*own, *rest]),
         *roots.threads(),

@@ -10,6 +10,8 @@ import sys
 import threading
 from typing import Any, Dict, NamedTuple, Optional
 
+from memunit.worker import allocators
+
 _FIELD = re.compile(rb"^(\w+):\s+(\d+) kB", re.MULTILINE)
 
 
@@ -125,22 +127,10 @@ def _replaced() -> bool:
 
 def _of_malloc(ctypes: Any, libc: Any) -> "tuple[int, int]":
     """In use, and free, of all arenas (mallinfo(3))."""
-
-    class Info(ctypes.Structure):  # type: ignore[misc]
-        _fields_ = [  # noqa: RUF012  as ctypes wants it
-            (name, ctypes.c_size_t)
-            for name in (
-                *("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks"),
-                *("uordblks", "fordblks", "keepcost"),
-            )
-        ]
-
-    try:
-        function = libc.mallinfo2  # glibc 2.33; the one before it counts in 32 bits
-    except AttributeError:
+    ask = allocators.mallinfo(ctypes, libc)
+    if ask is None:
         return 0, 0
-    function.restype = Info
-    info = function()
+    info = ask()
     return info.uordblks + info.hblkhd, info.fordblks
 
 

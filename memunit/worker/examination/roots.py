@@ -35,15 +35,18 @@ class Root(NamedTuple):
     kind: str
 
 
-def modules(packages: Collection[str]) -> Tuple[List[Root], List[Root]]:
-    """The app's own, whose top-level packages may be installed like any library; and all others but memunit's."""
-    own, rest, standard = [], [], []
+def modules(packages: Collection[str]) -> Tuple[List[Root], List[Root], List[Dict[str, Any]]]:
+    """The app's own, whose top-level packages may be installed like any library; all others; and the dictionaries of
+    memunit's, which hold nothing of the app's.
+    """
+    own, rest, standard, ours = [], [], [], []
     for name, module in list(sys.modules.items()):
         if type(name) is not str or not issubclass(type(module), types.ModuleType):
             continue
         space = _module_dict(module)
         file = space.get("__file__")
-        if name.partition(".")[0] == "memunit" or (name == "__main__" and is_ours(file)):
+        if name.partition(".")[0] == "memunit" or is_ours(file):
+            ours.append(space)
             continue
         root = Root(space, kinds.name_of(name) or "?", MODULE)
         if type(file) is not str:
@@ -56,18 +59,7 @@ def modules(packages: Collection[str]) -> Tuple[List[Root], List[Root]]:
             standard.append(root)
         else:
             own.append(root)
-    return own, rest + standard
-
-
-def spaces_of_ours() -> List[Dict[str, Any]]:
-    """The dictionaries of memunit's own modules, which hold nothing of the app's."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        if type(name) is str and issubclass(type(module), types.ModuleType):
-            space = _module_dict(module)
-            if name.partition(".")[0] == "memunit" or is_ours(space.get("__file__")):
-                found.append(space)
-    return found
+    return own, rest + standard, ours
 
 
 def is_ours(file: Any) -> bool:
