@@ -13,6 +13,7 @@ from memunit.core.settings import Settings
 
 HOUR = 3600.0
 DAY = 86400.0
+WEEK = 7 * DAY
 # Of an entry's own message, for a sentence.
 KEPT = 300
 

@@ -36,7 +36,6 @@ class Examined:
     holder: str = ""
     type: str = ""
     size: int = 0
-    confidence: str = ""
     route: str = ""
     route_share: float | None = None
     uptime: float | None = None
@@ -136,7 +135,6 @@ def of_file(data: Any) -> list[Examined]:
         holder=_word(data, "holder"),
         type=_word(data, "type"),
         size=_whole(data.get("bytes")) or 0,
-        confidence=_word(data, "confidence"),
         route=_word(data, "route"),
         route_share=_share(data.get("route_share")),
         uptime=None if usec is None else usec / 1e6,
@@ -148,7 +146,7 @@ def of_file(data: Any) -> list[Examined]:
         # What has a bound is full one day.
         if name and name not in [one.holder for one in found] and each.get("bound") is None:
             size, kind = _whole(each.get("size")) or 0, _word(each, "type")
-            found.append(replace(first, verdict="python", holder=name, type=kind, size=size, confidence=""))
+            found.append(replace(first, verdict="python", holder=name, type=kind, size=size))
     return found
 
 
@@ -205,7 +203,6 @@ def _of_entry(entry: Entry, uptime: float | None) -> Examined | None:
         holder=word("HOLDER"),
         type=word("TYPE"),
         size=entry.number("MEMUNIT_LEAK_BYTES") or 0,
-        confidence=word("CONFIDENCE"),
         route=word("ROUTE"),
         route_share=_share(fields.get("MEMUNIT_LEAK_ROUTE_SHARE", "")),
         uptime=uptime,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from memunit.cli.asking import ask
 from memunit.cli.failing import instance_named
-from memunit.cli.recycle import MOST_SLOTS
 from memunit.cli.usage import Parser, fail
+from memunit.core.schema import MOST_WORKERS
 from memunit.master.filenames import directory_of
 
 _PROGRAM = "memunit examine"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     words = parser().parse_args(arguments)
     instance = instance_named(words.instance, _PROGRAM)
     slot = words.slot
-    if not (slot.isascii() and slot.isdigit() and len(slot) < 10 and int(slot) < MOST_SLOTS):
+    if not (slot.isascii() and slot.isdigit() and len(slot) < 10 and int(slot) < MOST_WORKERS):
         fail(f'"{slot[:40]}" is no slot; say 0', _PROGRAM)
     code, _ = ask(
         directory_of(instance),

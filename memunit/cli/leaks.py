@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from memunit.account.facts import WEEK
 from memunit.account.leaks import Examined, Leak, examined, merged, of_file, together, workers
 from memunit.account.lives import build
 from memunit.account.text import plural
@@ -37,7 +38,6 @@ examples:
   memunit leaks shop --json | jq '.leaks[] | select(.kind == "leak") | .holder'
 
 exit codes: 0 answered, 64 wrong command line, 69 no such instance or no journal, 77 may not read the journal"""
-_WEEK = 7 * 86400.0
 _LARGEST = 1 << 20
 _MOST_FILES = 1000
 # Of each instance, with what the unit calls StateDirectory=.
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     begin = since(chosen.since, now, _PROGRAM)
     try:
         known(instance, chosen.journal)
-        wanted = begins(begin, now, _WEEK, chosen.journal)
+        wanted = begins(begin, now, WEEK, chosen.journal)
         # How long a worker has lived, its end tells.
         entries = read(chosen.journal, instance, wanted)
     except Failed as failed:

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from memunit.core.interfaces import INSTANCE
 from memunit.core.varlink import Malformed, answer, call
 from memunit.master.filenames import directory_of
 
-NAME = "io.memunit.Instance"
 _LARGEST = 64 << 20
 _BLOCK = 1 << 18
 
 
 def path_of(instance: str) -> str:
     """Where the interface of this instance's master is."""
-    return f"{directory_of(instance)}/{NAME}"
+    return f"{directory_of(instance)}/{INSTANCE}"
 
 
 class Link:
@@ -128,4 +128,4 @@ class Link:
 
 
 def _whole(method: str) -> str:
-    return method if "." in method else f"{NAME}.{method}"
+    return method if "." in method else f"{INSTANCE}.{method}"

@@ -108,14 +108,6 @@ def _counts(counts: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{each['count']} {each['cause']}" for each in ranked)
 
 
-def until_reload(instance: Mapping[str, Any]) -> str:
-    """What differs from the file, in a line; "" for nothing."""
-    settings = instance["settings"]
-    return (
-        "until the next reload: " + ", ".join(f"{k} = {v}" for k, v in settings.items()) if settings else ""
-    )
-
-
 def last_ends(told: Mapping[str, Any], most: int) -> list[str]:
     """The sentences of the last ends, the newest first."""
     now = told["instance"]["nowMonotonicUSec"]

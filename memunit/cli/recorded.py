@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from memunit.account.facts import HOUR, Facts, Finding
+from memunit.account.facts import DAY, HOUR, Facts, Finding
 from memunit.account.findings import diagnose
 from memunit.account.text import clean, duration
 from memunit.account.units import Unit, Worker, has_groups, units, workers
@@ -16,7 +16,6 @@ from memunit.core.exitcodes import EX_UNAVAILABLE, OK
 from memunit.core.quantity import format_size
 
 _BAR = 8
-_DAY = 86400.0
 # A start takes no longer.
 _START = 600.0
 
@@ -24,7 +23,7 @@ _START = 600.0
 def show(asked: Sequence[str], journal: str | None, *, as_data: bool) -> int:
     """Print what is known of these instances, or of all; returns the exit code. `journal` is as in reading.read()."""
     at, now, code = terminal(), time.time(), OK
-    begin = now - _DAY
+    begin = now - DAY
     try:
         for instance in asked:
             unit = known(instance, journal)
@@ -180,7 +179,7 @@ def _one(facts: Facts, at: Terminal, *, blind: bool) -> str:
         text += "\n" + render(columns, [[row[n] for n in kept] for row in rows], at)
     more = []
     if not blind:
-        hour, day = facts.account.counts(facts.now - HOUR), facts.account.counts(facts.now - _DAY)
+        hour, day = facts.account.counts(facts.now - HOUR), facts.account.counts(facts.now - DAY)
         told = [counts_in_words(counts) or "none" for counts in (hour, day)]
         more.append(fold(f"ended in the last hour: {told[0]}; in a day: {told[1]}", at, hang="  "))
         more += [fold(f"  {each}", at, hang="  ") for each in _last_ends(facts)]
@@ -266,7 +265,7 @@ def _json(facts: Facts, *, blind: bool) -> dict[str, Any]:
             for each in workers(unit, facts.account.lives)
         ],
         "ended_last_hour": None if blind else facts.account.counts(facts.now - HOUR),
-        "ended_last_day": None if blind else facts.account.counts(facts.now - _DAY),
+        "ended_last_day": None if blind else facts.account.counts(facts.now - DAY),
         "problems": [str(each) for each in facts.problems],
         "findings": [
             {"kind": each.kind, "rank": each.rank, "at": each.at, "text": each.short}

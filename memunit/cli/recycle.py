@@ -14,6 +14,7 @@ from memunit.cli.link import Link
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import EX_UNAVAILABLE, OK
+from memunit.core.schema import MOST_WORKERS
 
 _PROGRAM = "memunit recycle"
 _DESCRIPTION = """\
@@ -26,8 +27,6 @@ examples:
   memunit recycle shop 0           the worker of slot 0
   memunit recycle shop 4711        the worker with this pid
   memunit recycle --no-wait shop   do not wait"""
-# Slots are few (1024 at most), and pids of this size are the kernel's own.
-MOST_SLOTS = 1024
 # Seconds between two replies of a master that replaces: a worker's start and its drain, and those before it.
 _LONGEST = 24 * 3600.0
 
@@ -71,7 +70,8 @@ def meant(text: str | None, program: str) -> dict[str, int]:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         fail(f'"{text[:40]}" is neither a slot nor a pid; say 0 or 4711', program)
     number = int(text)
-    return {"slot": number} if number < MOST_SLOTS else {"pid": number}
+    # Pids of the size of a slot's number are the kernel's own.
+    return {"slot": number} if number < MOST_WORKERS else {"pid": number}
 
 
 def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: bool) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from memunit.cli import allocating, early
 from memunit.cli.preflight import preflight
 from memunit.cli.room import budget_of, budget_problem, within_total, worker_count
+from memunit.core.interfaces import INSTANCE
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
@@ -220,7 +221,7 @@ class RuntimeDirectory:
 
     def interface(self, log: Log) -> str | None:
         """The path of the interface's socket; None where it is longer than a socket's may be, which is told."""
-        path = self.file("io.memunit.Instance")
+        path = self.file(INSTANCE)
         if len(os.fsencode(path)) <= _LONGEST_PATH:
             return path
         text = f"{path} has more than {_LONGEST_PATH} bytes, the most for a socket (unix(7))"

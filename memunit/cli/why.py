@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from memunit.account.entries import Entry
-from memunit.account.facts import Facts, Finding
+from memunit.account.facts import DAY, WEEK, Facts, Finding
 from memunit.account.findings import diagnose
 from memunit.account.gist import gist
 from memunit.account.lives import PLANNED, Life
 from memunit.account.source import Journal, Unreadable
-from memunit.account.text import clean, duration
+from memunit.account.text import clean, duration, plural
 from memunit.account.units import answers
 from memunit.cli.failing import Failed, instance_named, say
 from memunit.cli.reading import facts_of, known, read, reader
@@ -25,6 +25,7 @@ from memunit.cli.terminal import RANK_STYLES, Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import EX_UNAVAILABLE
 from memunit.core.quantity import format_size
+from memunit.core.schema import MOST_WORKERS
 
 _PROGRAM = "memunit why"
 _DESCRIPTION = """\
@@ -39,10 +40,7 @@ examples:
 
 exit codes: 0 answered, 64 wrong command line, 69 no such instance or worker, or no journal,
 77 may not read the journal"""
-_WEEK = 7 * 86400.0
 _WORKER = re.compile(r"(\d{1,10})(?:\.(\d{1,10}))?")
-# Slots are few (1024 at most), and pids of this size are the kernel's own.
-_MOST_SLOTS = 1024
 # What a worker prints when it is told to, and its last words, may come a little after its end is known.
 _AFTER = 2.0
 _BEFORE = 120.0
@@ -67,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     now = time.time()
     try:
         unit = known(instance, chosen.journal)
-        begin = now - _WEEK if chosen.worker is not None or chosen.journal else now - 86400.0
+        begin = now - WEEK if chosen.worker is not None or chosen.journal else now - DAY
         entries = _entries(chosen.journal, instance, begin, now, bounded=chosen.worker is None)
         if chosen.journal and entries:
             # Of another machine, or another time: as it was when its last entry was written.
@@ -115,7 +113,7 @@ def _life(facts: Facts, said: str) -> Life:
         some = [life for life in lives if (life.slot, life.generation) == (first, int(generation))]
     else:
         some = [life for life in lives if life.pid == first and life.pid > 0]
-        if not some and first < _MOST_SLOTS:
+        if not some and first < MOST_WORKERS:
             slot = [life for life in lives if life.slot == first]
             some = [life for life in slot if life.ended is not None] or slot
     if not some:
@@ -274,8 +272,8 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
         told.append(f"It took {duration(life.drain)} to finish what it had.")
     if life.in_work and life.longest:
         told.append(
-            f"It was cut off in {life.in_work} request{'' if life.in_work == 1 else 's'}, the longest {life.longest} "
-            f"for {duration(life.longest_age or 0.0)}."
+            f"It was cut off in {plural(life.in_work, 'request')}, the longest {life.longest} for "
+            f" {duration(life.longest_age or 0.0)}."
         )
     if life.replacement:
         told.append(f"The worker with pid {life.replacement} took its place.")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from memunit.cli.link import NAME
+from memunit.core.interfaces import INSTANCE
 from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit
 from tests.support.wait import DEADLINE
 
@@ -141,7 +141,7 @@ def test_another_user_may_not(unit: Unit, service: Service) -> None:
         capture_output=True, text=True, timeout=LONG, check=True,
     )  # fmt: skip
     assert "Uid:\t65534" in done.stdout
-    script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(unit.runtime / NAME)!r})"
+    script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(unit.runtime / INSTANCE)!r})"
     refused = subprocess.run(
         [*AS_NOBODY, "/usr/bin/python3", "-c", script],
         capture_output=True,

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from memunit.cli.link import NAME, Link
+from memunit.cli.link import Link
 from memunit.core import varlink
+from memunit.core.interfaces import INSTANCE
 from memunit.core.varlink import Refused
 from memunit.master.clients import MOST, MOST_OF_OTHERS
 from tests.support import interpreters
@@ -32,7 +33,7 @@ LONG = 10 * DEADLINE
 
 
 def path_of(unit: Unit) -> str:
-    return str(unit.runtime / NAME)
+    return str(unit.runtime / INSTANCE)
 
 
 def served(unit: Unit, count: int = 2, **tables: Any) -> Service:
@@ -139,7 +140,7 @@ def test_errors_have_the_names_of_varlink(unit: Unit) -> None:
     service = served(unit, 1)
     of = "org.varlink.service"
     assert refused(unit, "io.example.Ping") == (f"{of}.InterfaceNotFound", {"interface": "io.example"})
-    missing = (f"{of}.MethodNotFound", {"method": f"{NAME}.Dance"})
+    missing = (f"{of}.MethodNotFound", {"method": f"{INSTANCE}.Dance"})
     assert refused(unit, "Dance") == missing
     assert refused(unit, "Describe", slot=1) == (f"{of}.InvalidParameter", {"parameter": "slot"})
     for wrong in ("1", -1, True, 1.5, 1 << 40, [1]):
@@ -168,7 +169,7 @@ def test_recycle_one_and_all(unit: Unit) -> None:
     first, last = sorted(ends, key=lambda each: each.place)
     assert first.place < service.entry("stopped", pid=last.pid).place
     error, parameters = refused(unit, "Recycle", slot=7)
-    assert error == f"{NAME}.NoSuchWorker"
+    assert error == f"{INSTANCE}.NoSuchWorker"
     assert "slot 7" in parameters["reason"]
     service.expect(r"uid \d+ \(pid \d+\) has called Recycle \(1\.1\)", source="output")
     assert service.stop() == 0
@@ -179,7 +180,7 @@ def test_scale_is_until_the_next_reload(unit: Unit) -> None:
     assert ask(unit, "Scale", count=3) == {"count": 3}
     service.hear(r"^STATUS=3/3 workers.*until the next reload workers.count = 3")
     assert ask(unit, "Describe")["instance"]["settings"] == {"workers.count": "3"}
-    assert refused(unit, "Scale", count=0) == (f"{NAME}.CantScale", {"reason": "one worker is the least"})
+    assert refused(unit, "Scale", count=0) == (f"{INSTANCE}.CantScale", {"reason": "one worker is the least"})
     assert "1024" in refused(unit, "Scale", count=5000)[1]["reason"]
     with link(unit) as made:
         assert "Reloaded: 1 worker " in made.call("Reload", timeout=LONG)["text"]
@@ -195,10 +196,10 @@ def test_a_reload_that_fails_says_why_and_keeps_what_was_set(unit: Unit) -> None
     good = unit.file.read_text()
     unit.file.write_text(good.replace("plain:app", "nowhere:app"))
     error, parameters = refused(unit, "Reload")
-    assert error == f"{NAME}.ReloadFailed"
+    assert error == f"{INSTANCE}.ReloadFailed"
     assert "nowhere" in parameters["reason"]
     unit.file.write_text("count = ")
-    assert refused(unit, "io.systemd.service.Reload")[0] == f"{NAME}.ReloadFailed"
+    assert refused(unit, "io.systemd.service.Reload")[0] == f"{INSTANCE}.ReloadFailed"
     instance = ask(unit, "Describe")["instance"]
     assert instance["settings"] == {"workers.count": "2", "memory.patience": "7s"}
     assert (instance["count"], instance["fileCount"]) == (2, 1)
@@ -231,7 +232,7 @@ def test_set_is_validated_as_the_file_is(unit: Unit) -> None:
 
     def said(setting: str, value: str) -> str:
         error, parameters = refused(unit, "Set", settings={setting: value})
-        assert error == f"{NAME}.CantSet"
+        assert error == f"{INSTANCE}.CantSet"
         return f"{parameters['setting']}: {parameters['reason']}"
 
     assert said("memory.limit", "500M").startswith("memory.limit: memory.limit: 500M is over")
@@ -342,7 +343,7 @@ def test_a_command_has_no_stacks_and_is_not_signalled(unit: Unit) -> None:
     unit.write(app={"command": ["/usr/bin/sleep", "1000"], "ready": "exec"}, workers={"count": 1})
     service = unit.serve().ready()
     error, parameters = refused(unit, "Stacks")
-    assert error == f"{NAME}.NoStacks"
+    assert error == f"{INSTANCE}.NoStacks"
     assert "Python" in parameters["reason"]
     assert service.entries("ended") == []
     assert service.stop() == 0
@@ -367,12 +368,14 @@ def test_a_message_in_pieces_and_several_in_one(unit: Unit) -> None:
         for byte in message:
             client.send(bytes([byte]))
         assert receive(client) == b'{"parameters":{}}\0'
-        client.sendall(message * 3 + varlink.call(f"{NAME}.Workers", {"slot": 9}))
+        client.sendall(message * 3 + varlink.call(f"{INSTANCE}.Workers", {"slot": 9}))
         data = b""
         while data.count(b"\0") < 4:
             data += receive(client)
         assert data.split(b"\0")[:4] == [*[b'{"parameters":{}}'] * 3, b'{"parameters":{"workers":[]}}']
-        client.sendall(varlink.call("io.systemd.service.Ping", oneway=True) + varlink.call(f"{NAME}.Dance"))
+        client.sendall(
+            varlink.call("io.systemd.service.Ping", oneway=True) + varlink.call(f"{INSTANCE}.Dance")
+        )
         assert b"MethodNotFound" in receive(client)
     service.stop()
 
@@ -438,8 +441,8 @@ def test_a_client_that_dies_in_the_middle(unit: Unit) -> None:
     for sent in (
         b'{"meth',
         varlink.call("Follow", more=True),
-        varlink.call(f"{NAME}.Reload"),
-        varlink.call(f"{NAME}.Stacks"),
+        varlink.call(f"{INSTANCE}.Reload"),
+        varlink.call(f"{INSTANCE}.Stacks"),
     ):
         client = raw(unit)
         client.sendall(sent)
@@ -454,7 +457,7 @@ def test_who_does_not_read_loses_replies_and_is_told(unit: Unit) -> None:
     service = served(unit, 1)
     with raw(unit) as slow, link(unit) as quick:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        flood = varlink.call("org.varlink.service.GetInterfaceDescription", {"interface": NAME}) * 200
+        flood = varlink.call("org.varlink.service.GetInterfaceDescription", {"interface": INSTANCE}) * 200
         slow.setblocking(False)
         # Far more replies than any buffer has room for: it is not listened to any more, and nobody else waits for it.
         with contextlib.suppress(BlockingIOError):
@@ -518,12 +521,12 @@ def test_a_second_client_understands_it(unit: Unit) -> None:
     code = f"""
 import varlink
 with varlink.Client("unix:{path_of(unit)}") as client:
-    with client.open("{NAME}") as instance, client.open("io.systemd.service") as systemd:
+    with client.open("{INSTANCE}") as instance, client.open("io.systemd.service") as systemd:
         print(instance.Describe()["instance"]["name"])
         print(len(instance.Workers()["workers"]))
         systemd.Ping()
         print(next(iter(instance.Follow(_more=True)))["instance"]["ready"])
-    with client.open("{NAME}") as instance:
+    with client.open("{INSTANCE}") as instance:
         print(instance.Scale(2)["count"])
         print(instance.Set({{"memory.limit": "600M"}})["settings"]["memory.limit"])
         print(instance.Stacks()["stacks"][0]["complete"])
@@ -534,7 +537,7 @@ with varlink.Client("unix:{path_of(unit)}") as client:
 """
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=LONG, check=False)
     assert done.returncode == 0, done.stderr
-    said = ["app", "1", "1", "2", "600M", "True", f"{NAME}.CantScale"]
+    said = ["app", "1", "1", "2", "600M", "True", f"{INSTANCE}.CantScale"]
     assert done.stdout.split("\n")[:-1] == said
     assert service.stop() == 0
 
