@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ def emit(text: str, code: int = 0, *, what: str = "the output") -> int:
         sys.stderr.write(f"memunit: {what} can't be printed: {error.strerror}\n")
         return EX_IOERR
     return code
+
+
+def hung_up_within(seconds: float) -> bool:
+    """Wait so long; whether whoever reads stdout, a pipe, has hung up meanwhile."""
+    poll = select.poll()
+    # poll(2) tells of POLLERR unasked.
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(seconds * 1000))
 
 
 def as_json(value: Any) -> str:

@@ -17,7 +17,7 @@ from memunit.cli.failing import Failed, instance_named
 from memunit.cli.keys import Keys
 from memunit.cli.link import Link
 from memunit.cli.tables import fold, render
-from memunit.cli.terminal import HUNG_UP, Terminal, as_json, emit, terminal
+from memunit.cli.terminal import HUNG_UP, Terminal, as_json, emit, hung_up_within, terminal
 from memunit.cli.usage import Parser, fail
 from memunit.core.exitcodes import OK
 from memunit.core.quantity import QuantityError, parse_time
@@ -136,7 +136,8 @@ class _Top:
             left -= 1
             if code or not left:
                 return code
-            time.sleep(self._delay)
+            if hung_up_within(self._delay):
+                return HUNG_UP
 
     # -- on a terminal -------------------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def test_what_the_unit_says_decides_where_the_file_says_nothing(
 
 def test_a_program_that_reads_nothing_is_recycled(unit: Unit) -> None:
     """Nobody has opened the FIFO: a question is none, and patience is what it was."""
-    hold = "import time; x = bytearray(80 << 20); time.sleep(1000)"
+    hold = "import threading; x = bytearray(80 << 20); threading.Event().wait()"
     unit.write(
         app={"command": ["python3", "-c", hold], "ready": "exec"},
         workers={"count": 1, "min_lifetime": 0},
