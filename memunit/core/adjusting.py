@@ -166,5 +166,5 @@ def _text(path: str, value: Any) -> str:
     if kind is Kind.SIZE:
         return exact_size(value)
     if kind is Kind.TIME:
-        return "infinity" if math.isinf(value) else format_time(value)
+        return format_time(value)
     return str(value)

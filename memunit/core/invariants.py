@@ -14,7 +14,7 @@ from memunit.core import facts as f
 from memunit.core.actions import Action, Finish, GiveBack, Journal, ReloadResult, Send, Signal, Spawn
 from memunit.core.giving import REST
 from memunit.core.messages import ENDS, Message
-from memunit.core.model import Cause, Phase, WorkerId
+from memunit.core.model import UNCOUNTED, Cause, Phase, WorkerId
 from memunit.core.state import State
 
 T = TypeVar("T")
@@ -27,7 +27,6 @@ _NEXT = {
     Phase.STOP_SIGKILL: (),
 }
 # The reasons to tell one that serves to stop for which nobody has to serve in its place first.
-_WITHOUT_HEIR = (Cause.STOP, Cause.SCALE_DOWN)
 
 
 class Look(NamedTuple):
@@ -195,7 +194,7 @@ def replacement_first(done: Pass) -> str:
     for who, then, now in done.changed:
         if then.phase is not Phase.RUNNING or now.phase is not Phase.STOP_SIGTERM:
             continue
-        allowed = now.holds_slot or now.force or who in spoke or now.reason in _WITHOUT_HEIR
+        allowed = now.holds_slot or now.force or who in spoke or now.reason in UNCOUNTED
         if not (allowed or done.after.reversed or who.slot in done.slots(Phase.RUNNING)):
             return f"{who} was told to stop for {now.reason}, and nobody serves in its slot"
     return ""

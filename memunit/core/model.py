@@ -54,6 +54,8 @@ ACCIDENTS = frozenset(
 
 # Why a worker is replaced, where it is for what it holds.
 FOR_MEMORY = (Cause.MEMORY_LIMIT, Cause.PRESSURE)
+# Ends that nobody replaces, and that are no recycles.
+UNCOUNTED = (Cause.STOP, Cause.SCALE_DOWN)
 
 
 class WorkerId(NamedTuple):

@@ -10,7 +10,7 @@ from memunit.core import failures, memory, wording
 from memunit.core.actions import Journal, Measure, Send, Signal, Spawn
 from memunit.core.causes import cause_of, cut_off
 from memunit.core.messages import DEBUG, END_BY_CAUSE, ERROR, INFO, NOTICE, WARNING, Message
-from memunit.core.model import ACCIDENTS, Cause, Phase, Worker, WorkerId
+from memunit.core.model import ACCIDENTS, UNCOUNTED, Cause, Phase, Worker, WorkerId
 from memunit.core.passes import Pass
 
 # Between SIGABRT and SIGKILL: time to write every thread's stack to the journal.
@@ -138,7 +138,7 @@ def end(p: Pass, worker: Worker, code: str, status: int) -> None:
     state = p.state
     cause, reason = cause_of(worker, code, status)
     drop(p, worker)
-    if cause not in (Cause.STOP, Cause.SCALE_DOWN):
+    if cause not in UNCOUNTED:
         state.ended[cause] = state.ended.get(cause, 0) + 1
     if cause in ACCIDENTS:
         failures.count(p, worker, wording.trouble(worker, cause, wording.how(code, status, ran=worker.ran)))

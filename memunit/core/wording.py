@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memunit.core.causes import cut_off
-from memunit.core.model import Cause, Worker
+from memunit.core.model import FOR_MEMORY, Cause, Worker
 from memunit.core.quantity import format_size
 
 # signal(7), of all architectures but MIPS, SPARC, Alpha and PA-RISC, from 1 on.
@@ -98,12 +98,8 @@ def grows(worker: Worker) -> str:
 
 
 def gave(times: int, size: int) -> str:
-    """ "gave back 131M once", or on the average of several "131M 4 times"; nothing for none. `size` is of all."""
-    return (
-        f"gave back {format_size(size // times)} {'once' if times == 1 else f'{times} times'}"
-        if times
-        else ""
-    )
+    """ "gave back 131M once", or on the average of several "131M 4 times". `size` is of all."""
+    return f"gave back {format_size(size // times)} {'once' if times == 1 else f'{times} times'}"
 
 
 def again(worker: Worker) -> str:
@@ -174,7 +170,7 @@ def _detail(worker: Worker, cause: Cause | None) -> str:
         return f" of {format_size(worker.ceiling)} reached, the kernel has killed it{peak}"
     if cause is Cause.MEMORY_CEILING and worker.memory is not None and worker.ceiling is not None:
         return f", {format_size(worker.memory)} of {format_size(worker.ceiling)} ({worker.metric})"
-    if memory and cause in (Cause.MEMORY_LIMIT, Cause.PRESSURE):
+    if memory and cause in FOR_MEMORY:
         before = f"; it {gave(worker.gifts, worker.given)} before" if worker.gifts else ""
         return f", {memory}{grows(worker)}{before}"
     return ""

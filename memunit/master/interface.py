@@ -18,7 +18,7 @@ from memunit.core.actions import Journal
 from memunit.core.adjusting import CantSet, adjusted, cannot_scale
 from memunit.core.board import Glance
 from memunit.core.messages import Message
-from memunit.core.model import WorkerId
+from memunit.core.model import UNCOUNTED, WorkerId
 from memunit.core.state import State
 from memunit.core.varlink import Call, Malformed, Refused, invalid
 from memunit.master.clients import Clients
@@ -32,7 +32,6 @@ REST = 1.0
 _MOST_ENDS = 16
 _MOST_COUNTED = 4096
 _HOUR = 3600.0
-_PLANNED = ("stop", "scale-down")
 
 Answer = Callable[[State], Mapping[str, Any]]
 
@@ -299,7 +298,7 @@ class Interface:
             "atMonotonicUSec": shown.usec(now),
         }
         self._ends.append((self._ended, end))
-        if end["cause"] not in _PLANNED:
+        if end["cause"] not in UNCOUNTED:
             self._hour.append((now, str(end["cause"])))
 
     def reloaded(self, tokens: Collection[int], text: str, *, ok: bool) -> None:

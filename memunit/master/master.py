@@ -416,14 +416,7 @@ class Master:
     def _examine(self, slot: str, token: int) -> list[f.Fact]:
         """Replace the worker that serves in a slot, and have it say what grew in it."""
         number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
-        worker = next(
-            (
-                each
-                for each in self._state.workers.values()
-                if each.id.slot == number and each.phase is Phase.RUNNING
-            ),
-            None,
-        )
+        worker = self._state.roster.running_in(number)
         if worker is None:
             self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
             return []

@@ -291,8 +291,7 @@ class Nursery(Generic[Name]):
 
     def _begin(self, revision: int, cradle: _Cradle[Name]) -> Zygote[Name]:
         identity = ZygoteId(revision, cradle.number)
-        # What the first worker is told to watch is no zygote's.
-        own = replace(cradle.launch, cgroup=self._group(identity), pressure_watch="")
+        own = replace(cradle.launch, cgroup=self._group(identity))
         zygote: Zygote[Name] = Zygote.begin(
             identity, own, self._start, careful=cradle.careful, known=self._known
         )

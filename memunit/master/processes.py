@@ -201,13 +201,6 @@ class Processes:
         """What a worker does now, by its page."""
         return board.glance(self._boards.read(who, board.REPORT))
 
-    def _in_work(self, who: WorkerId) -> list[f.Fact]:
-        board, now = self.board(who), time.monotonic()
-        if board is None or not (board.in_work or board.unlisted):
-            return []
-        longest = [(each.route, max(0.0, now - each.begun)) for each in board.in_work[:_MOST_REQUESTS]]
-        return [f.InWork(who, len(board.in_work) + board.unlisted, tuple(longest))]
-
     def pid(self, who: WorkerId) -> int | None:
         """The pid, while the worker is there."""
         return self._registry.pid(who)
@@ -326,8 +319,8 @@ class Processes:
         death = self._groups.ended(who, spare=bool(left))
         self._watches.drop(who)
         self._families.part(who, abandon=bool(left))
-        at_work = self._in_work(who)
         said = self.board(who)
+        at_work = [] if said is None else _in_work(who, said)
         self._boards.release(who)
         if said is not None and failure is None:
             self._said[who] = said
@@ -591,3 +584,11 @@ def _lost(event: Lost, *, serving: bool) -> Journal:
 def _describe(error: OSError) -> str:
     text = error.strerror or str(error)
     return f"{error.filename}: {text}" if error.filename else text
+
+
+def _in_work(who: WorkerId, said: board.Board) -> list[f.Fact]:
+    if not (said.in_work or said.unlisted):
+        return []
+    now = time.monotonic()
+    longest = [(each.route, max(0.0, now - each.begun)) for each in said.in_work[:_MOST_REQUESTS]]
+    return [f.InWork(who, len(said.in_work) + said.unlisted, tuple(longest))]

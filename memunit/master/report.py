@@ -60,12 +60,12 @@ class Reporter:
 
     def entry(self, entry: Journal, heir: int | None = None) -> None:
         """Write an entry; `heir` is the pid of the worker that took over, where there is one."""
-        level = self.level if entry.kind not in ENDS else 7
         priority = entry.kind.priority if entry.priority is None else entry.priority
-        if entry.kind in ENDS and self._journal.native:
-            # In the journal never less, however planned it was: see docs/journal.md.
-            priority = min(priority, _ASSURED)
-        if priority > level:
+        if entry.kind in ENDS:
+            if self._journal.native:
+                # In the journal never less, however planned it was: see docs/journal.md.
+                priority = min(priority, _ASSURED)
+        elif priority > self.level:
             return
         fields = dict(entry.fields)
         if heir is not None:

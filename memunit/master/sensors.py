@@ -151,7 +151,7 @@ class Sensors(Generic[Name]):
             return []
         # On the whole second: many workers are one pass of the loop, and not one each.
         wire.look_at = math.floor(now + UNHURRIED)
-        if each.limit is None and group.armed_at is not None:
+        if each.limit is None:
             group.disarm()
         if each.limit is not None and not each.draining:
             if own >= each.limit or each.over:

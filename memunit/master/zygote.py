@@ -186,8 +186,10 @@ class Zygote(Generic[Name]):
                     launch,
                     argv=(*launch.argv[:2], "--zygote", *launch.argv[2:]),
                     sockets=(*launch.sockets, (CONTROL, theirs.fileno())),
+                    # The page, the pings and the question for memory are for one worker each.
                     board=-1,
                     watchdog_usec=0,
+                    pressure_watch="",
                 )
             )
         except OSError:
