@@ -14,7 +14,7 @@ from memunit.account.lives import PLANNED, Account, build, middle, quantile
 from memunit.account.text import clean, duration, plural
 from memunit.account.units import Unit, workers
 from memunit.cli.failing import Failed, instance_named
-from memunit.cli.reading import begins, known, read, reader, settings_of, since
+from memunit.cli.reading import begins, known, of_life, read, reader, settings_of, since
 from memunit.cli.tables import fold, sparks
 from memunit.cli.terminal import Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser
@@ -43,7 +43,6 @@ _LABEL, _FIGURE = 15, 6
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("history", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument("--since", metavar="TIME", help="the start of the time span [24h]")
     return made
 
@@ -103,19 +102,8 @@ def as_values(account: Account, settings: Settings | None) -> dict[str, Any]:
         "drain_seconds": _drains(account),
         "lives": [
             {
-                "worker": life.name,
-                "pid": life.pid,
-                "started": life.started,
-                "ready": life.ready,
-                "stopping": life.stopping,
-                "ended": life.ended,
-                "cause": life.cause or None,
-                "stop_reason": life.stop_reason or None,
-                "memory_bytes": life.memory,
-                "limit_bytes": life.limit,
-                "peak_bytes": life.peak,
+                **of_life(life),
                 "growth_bytes_per_hour": life.growth,
-                "drain_seconds": life.drain,
                 "samples": [[at, size] for at, size in life.samples],
             }
             for life in account.lives

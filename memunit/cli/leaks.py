@@ -47,7 +47,6 @@ _STATE = Path("/var/lib/memunit")
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("leaks", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument("--since", metavar="TIME", help="the start of the time span [7 days]")
     return made
 

@@ -3,10 +3,11 @@
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from memunit.account.entries import Entry
 from memunit.account.facts import DAY, Facts
-from memunit.account.lives import build
+from memunit.account.lives import Life, build
 from memunit.account.source import Journal, Unreadable
 from memunit.account.text import clean
 from memunit.account.units import Unit, answers, loaded, units
@@ -24,7 +25,7 @@ _TIMES = 'say "2h", "3 days", "14:30" or "2026-11-28 14:30"'
 
 
 def reader(name: str, description: str, epilog: str) -> Parser:
-    """A parser with --json, and --journal."""
+    """A parser with --json, --journal, and INSTANCE."""
     parser = Parser(f"memunit {name}", description, epilog=epilog)
     parser.add_argument("--json", action="store_true", help="print JSON, for a program")
     parser.add_argument(
@@ -32,6 +33,7 @@ def reader(name: str, description: str, epilog: str) -> Parser:
         metavar="PATH",
         help="read the journal from this folder or file, and not from this machine",
     )
+    parser.add_argument("instance", metavar="INSTANCE", help="the instance")
     return parser
 
 
@@ -111,6 +113,24 @@ def read(place: str | None, instance: str | None, begin: float) -> list[Entry]:
 def names() -> list[str]:
     """All instances: those with a file, and those that systemd has loaded."""
     return sorted({*configured(), *loaded()})
+
+
+def of_life(life: Life) -> dict[str, Any]:
+    """A worker's life for a program. Times are seconds since 1970, sizes bytes."""
+    return {
+        "worker": life.name,
+        "pid": life.pid,
+        "started": life.started,
+        "ready": life.ready,
+        "stopping": life.stopping,
+        "ended": life.ended,
+        "cause": life.cause or None,
+        "stop_reason": life.stop_reason or None,
+        "memory_bytes": life.memory,
+        "limit_bytes": life.limit,
+        "peak_bytes": life.peak,
+        "drain_seconds": life.drain,
+    }
 
 
 def counts_in_words(counts: dict[str, int]) -> str:

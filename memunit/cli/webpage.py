@@ -42,7 +42,6 @@ exit codes: 0 written, 64 wrong command line, 69 no such instance or no journal,
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("report", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument(
         "-o",
         "--output",

@@ -19,7 +19,7 @@ from memunit.account.source import Journal, Unreadable
 from memunit.account.text import clean, duration, plural
 from memunit.account.units import answers
 from memunit.cli.failing import Failed, instance_named, say
-from memunit.cli.reading import facts_of, known, read, reader
+from memunit.cli.reading import facts_of, known, of_life, read, reader
 from memunit.cli.tables import fold
 from memunit.cli.terminal import RANK_STYLES, Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser, fail
@@ -49,7 +49,6 @@ _BEFORE = 120.0
 def parser() -> Parser:
     """What may be typed after its name."""
     made = reader("why", _DESCRIPTION, _EPILOG)
-    made.add_argument("instance", metavar="INSTANCE", help="the instance")
     made.add_argument(
         "worker", metavar="PID|SLOT", nargs="?", help="a worker: its pid, its slot, or both its numbers"
     )
@@ -217,21 +216,10 @@ def _end(facts: Facts, life: Life, evidence: Sequence[str], at: Terminal) -> tup
     lines += [fold(f"- {_sentence(step)}", at, hang="  ") for step in steps]
     value = {
         "instance": facts.name,
-        "worker": life.name,
-        "pid": life.pid,
+        **of_life(life),
         "phase": life.phase,
-        "started": life.started,
-        "ready": life.ready,
-        "stopping": life.stopping,
-        "ended": life.ended,
-        "cause": life.cause or None,
-        "stop_reason": life.stop_reason or None,
         "exit_code": life.exit_code or None,
         "exit_status": life.exit_status,
-        "memory_bytes": life.memory,
-        "limit_bytes": life.limit,
-        "peak_bytes": life.peak,
-        "drain_seconds": life.drain,
         "uptime_seconds": life.uptime,
         "replacement_pid": life.replacement,
         "requests_in_work": life.in_work,
