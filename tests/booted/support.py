@@ -193,8 +193,9 @@ class Instance:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            # SIGSTOP and the like must not outlive a test that failed.
+            # SIGSTOP and the like must not outlive a test that failed, nor need its requests be waited for.
             run("systemctl", "kill", "-s", "CONT", self.service, check=False)
+            run("systemctl", "kill", "-s", "KILL", self.service, check=False)
         run("systemctl", "stop", self.socket, self.service, check=False)
         run("systemctl", "reset-failed", self.socket, self.service, check=False)
         self.journal.__exit__(None, None, None)
@@ -228,12 +229,19 @@ class Instance:
         """One property of the service."""
         return self.show(name)[name]
 
+    def status(self) -> str:
+        """What the master tells systemd of itself now: of its own accord it does so once a second at most."""
+        self.settle()
+        return self.property("StatusText")
+
     def master(self) -> int:
-        """The pid of the master."""
-        return int(self.property("MainPID"))
+        """The pid of the master, which there is: a signal to pid 0 would be for the tests themselves."""
+        pid = int(self.property("MainPID"))
+        assert pid > 0, f"{self.service} has no master:\n{self.journal}"
+        return pid
 
     def workers(self) -> dict[int, int]:
-        """The pid of each slot's worker that serves, by the journal so far."""
+        """The pid of each slot's worker that was ready last, by the entries that were read: after `settle`, by all."""
         serving: dict[int, int] = {}
         for entry in self.journal.entries:
             if entry.get("MESSAGE_ID") == Message.WORKER_READY.id:
@@ -289,12 +297,3 @@ def under_load(*loads: Load) -> Iterator[list[Report]]:
         for load in loads:
             load.stop()
     reports += [lossless(load.join()) for load in loads]
-
-
-def in_flight(instance: Instance, count: int, seconds: float) -> Load:
-    """`count` requests that take `seconds` each, and are with the app by now (the light worker only)."""
-    told: Wanted = lambda entry: entry.get("MESSAGE") == "slow"  # noqa: E731
-    before = len(instance.journal.find(told))
-    load = instance.load(clients=count, requests=count, path=f"/slow?s={seconds}").start()
-    instance.journal.until(told, before + count)
-    return load

@@ -13,10 +13,11 @@ connection, one request a connection.
 /daemon      starts a process in a session of its own, in a group below its own where there are groups, and says
              "daemon PID" on stderr
 /frozen      says "frozen" on stderr and writes a file in /run/frozen, which takes for as long as that is frozen
-/slow?s=F    says "slow" on stderr, waits F seconds, then "ok PID"
+/held?n=N    says "held" on stderr, waits until the FIFO held-N beside this file is open for writing, then "ok PID"
+/grab?kb=N   keeps N KiB and never answers
 
-With --deaf it ignores SIGTERM. With --chatty it tells on stdout that it is there. With --timed it tells how much it
-holds, and when (CLOCK_MONOTONIC), as it leaks.
+At SIGTERM it says "told to stop" on stderr; with --deaf it ignores it. With --chatty it tells on stdout that it is
+there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _kept: list[bytes] = []
 _spikes: list[bytes] = []
 _maps: list[mmap.mmap] = []
 _never = threading.Event()
+_FOLDER = __file__.rpartition("/")[0]
 
 
 def tell(text: str) -> None:
@@ -56,12 +58,14 @@ def answer(connection: socket.socket) -> None:
             request += block
         path = request.split(b" ")[1].decode()
         number = float((re.findall(r"=([\d.]+)", path) or ["0"])[0])
-        if path.startswith("/leak"):
+        if path.startswith(("/leak", "/grab")):
             # Block by block, for what is too much for the machine would be refused in one piece.
             for start in range(0, int(number), 1024):
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
                 if "--timed" in sys.argv:
                     print(f"grown {own()} {time.monotonic():.6f}", file=sys.stderr, flush=True)
+            if path.startswith("/grab"):
+                _never.wait()
         elif path.startswith("/spike"):
             _spikes.append(b"\xa5" * int(number * 1024))
             print("spike", file=sys.stderr, flush=True)
@@ -79,9 +83,9 @@ def answer(connection: socket.socket) -> None:
             os.close(os.open("/run/frozen/file", os.O_WRONLY | os.O_CREAT))
         elif path.startswith("/daemon"):
             daemon()
-        elif path.startswith("/slow"):
-            print("slow", file=sys.stderr, flush=True)
-            _never.wait(number)
+        elif path.startswith("/held"):
+            print("held", file=sys.stderr, flush=True)
+            os.close(os.open(f"{_FOLDER}/held-{number:.0f}", os.O_RDONLY))
         body = f"ok {os.getpid()}\n"
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall((head + body).encode())
@@ -162,6 +166,7 @@ def main() -> None:
     while True:
         ready = {fd for fd, _ in poll.poll()}
         if read in ready:
+            print("told to stop", file=sys.stderr, flush=True)
             break
         for fd in ready:
             try:

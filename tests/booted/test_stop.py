@@ -19,7 +19,6 @@ from tests.booted.support import (
     asgi,
     at,
     ended,
-    in_flight,
     kind,
     light,
     lossless,
@@ -27,6 +26,7 @@ from tests.booted.support import (
     say,
     under_load,
 )
+from tests.booted.support_held import GRACE, Held
 from tests.support.wait import wait_readable
 
 FROZEN = Path("/run/frozen")
@@ -44,25 +44,26 @@ def frozen() -> Iterator[None]:
     run("fsfreeze", "--freeze", str(FROZEN))
     yield
     run("fsfreeze", "--unfreeze", str(FROZEN), check=False)
-    run("umount", str(FROZEN))
+    # Lazily: who was killed while it was frozen may not have gone yet.
+    run("umount", "--lazy", str(FROZEN))
     FROZEN.rmdir()
 
 
 def test_a_stop_finishes_what_is_in_flight_and_the_socket_goes_on_listening() -> None:
-    with Instance("stopped", light()) as instance:
+    with Instance("stopped", light(more=GRACE)) as instance:
         instance.start()
-        slow = in_flight(instance, 6, 4.0)
+        held = Held(instance, 6)
+        run("systemctl", "--no-block", "stop", instance.service)
+        instance.journal.until(lambda entry: entry.get("MESSAGE") == "told to stop", 2)
+        held.answer()
         instance.systemctl("stop")
-        report = lossless(slow.join())
-        assert report.ok == 6
         found = instance.show("ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "ControlGroup")
         assert (found["ActiveState"], found["Result"]) == ("inactive", "success")
         assert (found["ExecMainCode"], found["ExecMainStatus"]) == ("1", "0")
         ends = instance.journal.until(ended(), 2)
         assert [end["MEMUNIT_CAUSE"] for end in ends] == ["stop", "stop"]
         assert not any("MEMUNIT_REPLACEMENT_PID" in end for end in ends)
-        # Longer than the requests took, less the moment in which all began.
-        assert max(int(end["MEMUNIT_DRAIN_USEC"]) for end in ends) > 500_000
+        assert all(int(end["MEMUNIT_DRAIN_USEC"]) > 0 for end in ends)
 
         # Still there, and the next client starts it again.
         assert instance.show("ActiveState", unit=instance.socket)["ActiveState"] == "active"
@@ -77,7 +78,9 @@ def test_stopping_both_units_leaves_nothing() -> None:
     with Instance("nothing", light()) as instance:
         instance.start()
         instance.ask()
+        instance.settle()
         pids = [instance.master(), *instance.workers().values()]
+        assert len(pids) == 3
         group = Path("/sys/fs/cgroup" + instance.property("ControlGroup"))
         assert group.is_dir()
         run("systemctl", "stop", instance.socket, instance.service)
@@ -109,8 +112,8 @@ def test_restarts_under_load_lose_nothing() -> None:
 
 def test_a_worker_that_cannot_even_be_killed_holds_up_nobody(frozen: None) -> None:
     """In an uninterruptible sleep: not the master, nor a reload, nor its siblings, nor the end of the master."""
-    file = light(more='[stop]\ngrace = "2s"\n')
-    service = f"ReadWritePaths={FROZEN}\nTimeoutStopSec=20s\n"
+    file = light(more='[stop]\ngrace = "6s"\n')
+    service = f"ReadWritePaths={FROZEN}\nTimeoutStopSec=2min\n"
     with Instance("stuck", file, service=service) as instance:
         instance.start()
         doomed = instance.load(clients=1, requests=1, path="/frozen").start()
