@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from memunit.core.messages import Message
+from tests.booted.support import SECONDS, kind
 from tests.booted.support import Instance as _Instance
-from tests.booted.support import kind
 
 MIB = 1 << 20
 # With an interval of an hour, only the kernel can have told.
@@ -36,6 +37,14 @@ def worker(instance: Instance, name: str) -> Path:
 def groups(instance: Instance) -> set[str]:
     """The groups of workers, by slot and generation."""
     return {each.name for each in worker(instance, "").iterdir() if each.is_dir()}
+
+
+def until_groups(instance: Instance, wanted: set[str]) -> None:
+    """Wait until the groups of workers are these: the kernel tells a moment later that one has become empty."""
+    deadline = time.monotonic() + SECONDS
+    while (found := groups(instance)) != wanted:
+        assert time.monotonic() < deadline, found
+        instance.settle()
 
 
 def reached(folder: Path, event: str) -> int:

@@ -63,7 +63,7 @@ def test_a_worker_that_hangs_tells_in_what(how: str) -> None:
     APPS.mkdir(parents=True, exist_ok=True)
     (APPS / "blocked.py").write_text(SOURCE)
     more = 'server = "wsgi"\nthreads = 4\n' if server == "wsgi" else ""
-    watchdog = "15s" if emulated() else "2s"
+    watchdog = "15s" if emulated() else "4s"
     # What still hangs at the end is not waited for.
     file = asgi(
         folder=APPS,
@@ -91,6 +91,8 @@ def _assert_told(instance: Instance, first: int, function: str, threads: int) ->
     instance.journal.until(kind(Message.WORKER_READY.id), 3)
     instance.ask()
 
+    # What a process has written may come later than the entry about its end: by another way.
+    run("journalctl", "--sync")
     # As the explanation of the entry says: what this very process has written.
     explained = run("journalctl", "-x", "--no-pager", "-n", "1", f"MEMUNIT_WORKER_PID={first}").stdout
     assert f"journalctl _PID={first}" in explained

@@ -73,7 +73,7 @@ def test_a_new_version_is_served_and_a_broken_one_is_not(python: Path, name: str
             (failed,) = instance.journal.until(kind(Message.RELOAD_FAILED.id))
             assert "the old configuration goes on serving" in failed["MESSAGE"]
             assert "ModuleNotFoundError: No module named 'not_there_at_all'" in failed["MESSAGE"]
-            assert "the last reload failed" in instance.property("StatusText")
+            assert "the last reload failed" in instance.status()
             assert instance.property("ActiveState") == "active"
             assert instance.workers() == replaced
             assert _word(instance) == "two"

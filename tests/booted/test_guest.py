@@ -12,7 +12,7 @@ import pytest
 def test_systemd_is_pid_1_and_settled() -> None:
     assert Path("/proc/1/comm").read_text().strip() == "systemd"
     state = subprocess.run(
-        ["systemctl", "is-system-running", "--wait"], check=False, capture_output=True, text=True, timeout=60
+        ["systemctl", "is-system-running", "--wait"], check=False, capture_output=True, text=True, timeout=240
     )
     assert state.stdout.strip() == "running"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,16 @@ NAME = "io.memunit.Instance"
 
 def path_of(instance: Instance) -> str:
     return f"/run/memunit/{instance.name}/{NAME}"
+
+
+def varlinkctl(*words: str) -> str:
+    """What it prints. Of itself it waits for 45 s at most."""
+    return run("varlinkctl", "--timeout=infinity", *words).stdout
+
+
+def call(instance: Instance, method: str, parameters: str = "{}") -> Any:
+    """The reply of a method of the interface."""
+    return json.loads(varlinkctl("--json=short", "call", path_of(instance), f"{NAME}.{method}", parameters))
 
 
 def memunit(*words: str, code: int = 0) -> str:
@@ -76,34 +87,21 @@ def test_varlinkctl_is_a_client() -> None:
         instance.start()
         instance.journal.until(kind(Message.WORKER_READY.id), 2)
         path = path_of(instance)
-        said = run("varlinkctl", "info", path).stdout
+        said = varlinkctl("info", path)
         assert NAME in said
         assert "io.systemd.service" in said
         for name in (NAME, "io.systemd.service", "org.varlink.service"):
             # It is parsed, and printed anew.
-            assert f"interface {name}" in run("varlinkctl", "introspect", path, name).stdout
-        assert run("varlinkctl", "call", path, "io.systemd.service.Ping", "{}").returncode == 0
-        told = json.loads(run("varlinkctl", "--json=short", "call", path, f"{NAME}.Workers", "{}").stdout)
-        assert [each["slot"] for each in told["workers"]] == [0, 1]
-        told = json.loads(
-            run("varlinkctl", "--json=short", "call", path, f"{NAME}.Scale", '{"count":3}').stdout
-        )
-        assert told == {"count": 3}
-        told = json.loads(
-            run("varlinkctl", "--json=short", "call", path, f"{NAME}.Recycle", '{"slot":1}').stdout
-        )
-        assert told["workers"][0]["slot"] == 1
+            assert f"interface {name}" in varlinkctl("introspect", path, name)
+        varlinkctl("call", path, "io.systemd.service.Ping", "{}")
+        assert [each["slot"] for each in call(instance, "Workers")["workers"]] == [0, 1]
+        assert call(instance, "Scale", '{"count":3}') == {"count": 3}
+        assert call(instance, "Recycle", '{"slot":1}')["workers"][0]["slot"] == 1
         instance.journal.until(ended(MEMUNIT_CAUSE="requested"))
-        settings = '{"settings":{"memory.patience":"3s"}}'
-        told = json.loads(run("varlinkctl", "--json=short", "call", path, f"{NAME}.Set", settings).stdout)
+        told = call(instance, "Set", '{"settings":{"memory.patience":"3s"}}')
         assert told["settings"]["memory.patience"] == "3s"
-        told = json.loads(
-            run("varlinkctl", "--json=short", "call", path, f"{NAME}.Stacks", '{"slot":0}').stdout
-        )
-        assert "is MainThread" in told["stacks"][0]["text"]
-        assert (
-            "Reloaded" in run("varlinkctl", "--timeout=infinity", "call", path, f"{NAME}.Reload", "{}").stdout
-        )
+        assert "is MainThread" in call(instance, "Stacks", '{"slot":0}')["stacks"][0]["text"]
+        assert "Reloaded" in varlinkctl("call", path, f"{NAME}.Reload", "{}")
         done = run("varlinkctl", "call", path, f"{NAME}.Scale", '{"count":0}', check=False)
         assert done.returncode != 0
         assert "CantScale" in done.stderr

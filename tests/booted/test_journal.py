@@ -43,7 +43,7 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
             assert entry["SYSLOG_IDENTIFIER"] == "memunit@told"
 
         # What workers print stands under the unit too.
-        said = instance.journal.find(lambda entry: entry.get("MESSAGE") == "the light worker is there")
+        said = instance.journal.until(lambda entry: entry.get("MESSAGE") == "the light worker is there", 2)
         assert {entry["_PID"] for entry in said} == {
             first["MEMUNIT_WORKER_PID"],
             second["MEMUNIT_WORKER_PID"],

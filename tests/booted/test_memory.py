@@ -12,7 +12,7 @@ import pytest
 
 from memunit.core.messages import Message
 from tests.booted.support import LIGHT, SECONDS, ended, kind, light, lossless, run, say, under_load
-from tests.booted.support_groups import BOUNDS, MIB, Instance, group, groups, reached, worker
+from tests.booted.support_groups import BOUNDS, MIB, Instance, group, groups, reached, until_groups, worker
 from tests.support.load import Load
 from tests.support.wait import wait_gone
 
@@ -42,9 +42,8 @@ def test_a_worker_has_a_group_and_is_recycled_without_polling() -> None:
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
         assert end["MEMUNIT_METRIC"] == "cgroup"
         assert int(end["MEMUNIT_LIMIT_BYTES"]) <= int(end["MEMUNIT_MEMORY_BYTES"]) < 96 * MIB
-        instance.settle()
         slot = end["MEMUNIT_SLOT"]
-        assert groups(instance) == {f"{slot}.2", f"{1 - int(slot)}.1"}
+        until_groups(instance, {f"{slot}.2", f"{1 - int(slot)}.1"})
 
 
 def test_a_runaway_dies_alone_at_its_ceiling() -> None:
@@ -58,7 +57,8 @@ def test_a_runaway_dies_alone_at_its_ceiling() -> None:
         assert "ceiling of 96M reached, the kernel has killed it" in end["MESSAGE"]
         assert (end["EXIT_CODE"], end["EXIT_STATUS"]) == ("killed", "9")
         if "MEMUNIT_PEAK_BYTES" in end:
-            assert int(end["MEMUNIT_PEAK_BYTES"]) <= 96 * MIB
+            # What the kernel can't refuse itself may go over it by some pages.
+            assert int(end["MEMUNIT_PEAK_BYTES"]) <= 97 * MIB
             say(
                 f"the most that it held: {int(end['MEMUNIT_PEAK_BYTES']) / MIB:.1f} MiB of a ceiling of 96 MiB"
             )
@@ -151,9 +151,8 @@ def test_what_a_worker_has_started_ends_with_it() -> None:
         daemon = int(told["MESSAGE"].split()[1])
         os.kill(instance.workers()[0], signal.SIGTERM)
         instance.journal.until(ended())
-        wait_gone(daemon)
-        instance.settle()
-        assert groups(instance) == {"0.2"}
+        wait_gone(daemon, SECONDS)
+        until_groups(instance, {"0.2"})
 
 
 def test_without_delegation_it_is_sampled_and_says_so() -> None:
@@ -171,10 +170,12 @@ def test_without_delegation_it_is_sampled_and_says_so() -> None:
 @pytest.mark.parametrize("inside", [(), CONTAINER], ids=["scope", "container"])
 def test_run_in_a_group_of_its_own_divides_it(inside: tuple[str, ...]) -> None:
     """In the foreground, as `systemd-run --user --scope` would have it; here the system's own manager."""
-    path = Path("/run/scoped.sock")
+    # A scope that has ended is known to systemd for a while: each has a name of its own.
+    name = "scoped-inside" if inside else "scoped"
+    path = Path(f"/run/{name}.sock")
     light()
     # It ends by itself if nothing is said: then there is no line to wait for any more.
-    scope = ["timeout", f"{SECONDS:.0f}", "systemd-run", "--scope", "--unit=scoped", "-p", "Delegate=yes"]
+    scope = ["timeout", f"{SECONDS:.0f}", "systemd-run", "--scope", f"--unit={name}", "-p", "Delegate=yes"]
     options = ["--listen", str(path), "--workers", "1", "--limit", "48M", "--patience", "0"]
     words = ["/usr/bin/python3", "-I", "-S", str(LIGHT)]
     command = [*scope, *inside, "memunit", "run", *options, "--", *words]
@@ -186,10 +187,10 @@ def test_run_in_a_group_of_its_own_divides_it(inside: tuple[str, ...]) -> None:
             said.append(line)
             if "is ready" in line:
                 break
-        folder = Path("/sys/fs/cgroup/system.slice/scoped.scope")
+        folder = Path("/sys/fs/cgroup/system.slice") / f"{name}.scope"
         assert [each.name for each in (folder / "payload/workers").iterdir() if each.is_dir()] == ["0.1"]
         assert not any("not told by the kernel" in line for line in said)
-        lossless(Load(str(path), clients=1, requests=1, path="/leak?kb=60000").run())
+        lossless(Load(str(path), clients=1, requests=1, path="/leak?kb=60000", timeout=SECONDS).run())
         for line in process.stderr:
             said.append(line)
             if "ended: memory-limit" in line:
@@ -205,14 +206,13 @@ def test_run_in_a_group_of_its_own_divides_it(inside: tuple[str, ...]) -> None:
 
 def test_groups_of_a_killed_master_are_taken_over_and_cleared() -> None:
     file = light("--deaf", more=BOUNDS + '[stop]\ngrace = "2s"\n', count=1)
-    with Instance("orphans", file, service="TimeoutStopSec=1s\n") as instance:
+    with Instance("orphans", file) as instance:
         instance.start()
         (old,) = instance.workers().values()
         os.kill(instance.master(), signal.SIGKILL)
         instance.journal.until(kind(Message.WORKER_READY.id), 2)
-        wait_gone(old)
+        wait_gone(old, SECONDS)
         instance.journal.until(ended(MEMUNIT_WORKER_PID=old))
-        instance.settle()
-        assert groups(instance) == {"0.2"}
+        until_groups(instance, {"0.2"})
         (new,) = instance.workers().values()
         assert (worker(instance, "0.2") / "cgroup.procs").read_text().split() == [str(new)]

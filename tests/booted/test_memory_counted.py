@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from memunit.core.messages import Message
 from memunit.master.group import own
 from memunit.master.sampling import Sampler
-from tests.booted.support import LIGHT, ended, kind, light, run, say
+from tests.booted.support import LIGHT, SECONDS, ended, kind, light, run, say
 from tests.booted.support_groups import BOUNDS, MIB, Instance, wakings, worker
 from tests.support.known import METRICS, STEPS
 
@@ -48,17 +49,20 @@ def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
         run("sync")
         Path("/proc/sys/vm/drop_caches").write_text("3")
         instance.ask("/read?mib=150")
-        began, woken, told = time.monotonic(), wakings(instance.master()), _event(mine, "max")
-        while _event(mine, "max") - told < 600:
+        master = instance.master()
+        began, before, first = time.monotonic(), wakings(master), _event(mine, "max")
+        seconds, told = 0.0, 0
+        # It rests for a second after each, and looks at the worker once a second. The slower the machine, the fewer
+        # are told in a second: until there are enough to judge by.
+        while told < 2 * (most := 3 * seconds + 50) or told < 600:
+            assert seconds < 2 * SECONDS, told
             instance.ask("/read?mib=150")
-        seconds, woken = time.monotonic() - began, wakings(instance.master()) - woken
-        told = _event(mine, "max") - told
+            woken = wakings(master) - before
+            told, seconds = _event(mine, "max") - first, time.monotonic() - began
         say(
             f"memory.events: {told} times at the ceiling in {seconds:.1f} s, the master woke up {woken} times"
         )
-        # It rests for a second after each, and looks at the worker once a second. The slower the machine, the fewer
-        # are told in a second: with 10 in place of 3, a machine that did three things at once told too few to judge by.
-        assert woken < 3 * seconds + 50 < told
+        assert woken < most
         instance.ask("/leak?kb=60000")
         (end,) = instance.journal.until(ended())
         assert end["MEMUNIT_CAUSE"] == "memory-limit"
@@ -134,7 +138,9 @@ def test_a_leak_that_is_swapped_out_is_found(swap: None) -> None:
         instance.start()
         instance.ask("/leak?kb=30000")
         mine = worker(instance, "0.1")
-        (mine / "memory.reclaim").write_text("30M")
+        # A kernel that gets less than all of it says so (EAGAIN); whether it was enough is seen below.
+        with contextlib.suppress(BlockingIOError):
+            (mine / "memory.reclaim").write_text("30M")
         swapped = int((mine / "memory.swap.current").read_text())
         assert swapped > 10 * MIB
         instance.ask("/leak?kb=24000")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from memunit.core.messages import Message
-from tests.booted.support import Instance, ended, kind, run, say
+from tests.booted.support import SECONDS, Instance, ended, kind, run, say
 
 FOLDER = Path("/srv/broken")
 KEPT = Path("/results/on-call")
@@ -65,11 +65,16 @@ def broken() -> Iterator[dict[str, Instance]]:
         "leak": file(memory='limit = "60M"\nceiling = "160M"'),
         "crash": file("unconfigured:app", workers='start_timeout = "60s"'),
         "hang": file(workers='watchdog = "8s"'),
-        "drain": file("broken:wsgi", server="wsgi", grace="2s"),
+        "drain": file("broken:wsgi", server="wsgi", grace="20s"),
         "ceiling": file(memory='limit = "80M"\nceiling = "120M"'),
     }
     with contextlib.ExitStack() as stack:
-        made = {name: stack.enter_context(Instance(name, text)) for name, text in files.items()}
+        # One test stops the master of `hang`, and systemd is not to end it meanwhile.
+        services = {"hang": "WatchdogSec=30min\n"}
+        made = {
+            name: stack.enter_context(Instance(name, text, service=services.get(name, "")))
+            for name, text in files.items()
+        }
         for name, instance in made.items():
             if name == "crash":
                 run("systemctl", "start", "--no-block", instance.socket, instance.service)
@@ -90,7 +95,7 @@ def broken() -> Iterator[dict[str, Instance]]:
             hang.journal.until(ended(MEMUNIT_CAUSE="watchdog"))
             say("hang has hung")
             # It is a Python worker: a moment before it would be killed it ends by itself.
-            drain.journal.until(lambda entry: int(entry.get("MEMUNIT_DRAIN_USEC", 0)) > 1_500_000)
+            drain.journal.until(lambda entry: int(entry.get("MEMUNIT_DRAIN_USEC", 0)) > 15_000_000)
             say("drain has used up its grace")
         leak.journal.until(ended(MEMUNIT_CAUSE="memory-limit"), 5)
         load.stop()
@@ -101,6 +106,8 @@ def broken() -> Iterator[dict[str, Instance]]:
             instance.journal.until(kind(Message.WORKER_READY.id), count)
         for name in ("leak", "hang", "drain", "ceiling"):
             made[name].settle()
+        # What workers have printed comes by another way than the entries that were waited for.
+        run("journalctl", "--sync")
         yield made
 
 
@@ -110,7 +117,7 @@ def memunit(*words: str, columns: int | None = None, code: int = 0, kept: bool =
     if columns is not None:
         environment["COLUMNS"] = str(columns)
     done = subprocess.run(
-        ["memunit", *words], check=False, capture_output=True, text=True, env=environment, timeout=120
+        ["memunit", *words], check=False, capture_output=True, text=True, env=environment, timeout=SECONDS
     )
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
@@ -125,7 +132,7 @@ NAMED = {
     "leak": "at its limit of 6",
     "crash": "nothing serves",
     "hang": "hangs: silent for 8s",
-    "drain": "slow to stop: its grace of 2s",
+    "drain": "slow to stop: its grace of 20s",
     "ceiling": "killed at its ceiling of 120M",
 }
 
@@ -230,12 +237,13 @@ def test_without_the_library_journalctl_is_read(broken: dict[str, Instance]) -> 
     script = (
         "import sys; sys.modules['systemd'] = None\n"
         "from memunit.account.source import Journal\n"
-        "print([entry for entry in Journal().entries('leak', 0)])"
+        "for entry in Journal().entries('leak', 0): print(entry)"
     )
     by_program = run("python3", "-c", script).stdout
     by_library = run("python3", "-c", script.partition("\n")[2]).stdout
     assert "memory-limit" in by_program
-    assert by_program == by_library
+    # The second may have more: a worker that was over its limit at the end is recycled still.
+    assert by_library.startswith(by_program)
 
 
 def test_a_master_that_hangs(broken: dict[str, Instance]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.load import Load
+from tests.support.wait import wait_readable
 
 pytestmark = pytest.mark.native
 DEB = os.environ.get("MEMUNIT_DEB", "/payload/memunit.deb")
@@ -49,7 +50,7 @@ def units(*options: str) -> list[str]:
 
 def get(path: str) -> tuple[int, str]:
     """Status and body."""
-    with urllib.request.urlopen(f"{URL}{path}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{URL}{path}", timeout=SECONDS) as answer:
         return answer.status, answer.read().decode()
 
 
@@ -86,8 +87,11 @@ def stopped() -> Iterator[None]:
 
 def test_installing_starts_and_enables_nothing() -> None:
     purge()
+    # systemd forgets a unit that has ended when it comes round.
+    before = units("--all")
     install()
-    assert units("--all") == []
+    assert units() == []
+    assert set(units("--all")) <= set(before)
     assert list(Path("/etc/systemd/system").rglob("*memunit*")) == []
     assert refused()
     assert not Path("/run/memunit").exists()
@@ -104,10 +108,10 @@ def test_the_demo_serves_on_its_one_port_after_its_first_connection() -> None:
     assert shown("memunit@demo.service", "NRestarts") == "0"
     master = shown("memunit@demo.service", "MainPID")
     assert Path(f"/proc/{master}").stat().st_uid not in (0, 65534)
-    before = int(get("/rss")[1].split()[1])
-    for _ in range(4):
-        assert get("/leak?kb=8192")[0] == 200
-    assert max(int(get("/rss")[1].split()[1]) for _ in range(8)) >= before + (8 << 20)
+    assert re.fullmatch(r"rss \d+\n", get("/rss")[1])
+    # By the pid of whoever has answered: how the requests fall to the workers, nobody knows.
+    worker = get("/leak?kb=65536")[1].split()[1]
+    assert int(Path(f"/proc/{worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >= 64 << 20
 
 
 @pytest.mark.parametrize("name", ["demo", "foreground"])
@@ -215,7 +219,11 @@ def test_with_the_static_user_drop_in_it_runs_as_that_user(example: Callable[[st
     # As the service sees it: systemd 257 may map the owner where it mounts the directory.
     seen = run("nsenter", "--mount", "--target", worker, "stat", "-c", "%u", "/var/lib/memunit/demo")
     assert int(seen) == user.pw_uid
+    end = os.pidfd_open(int(worker))
     run("systemctl", "reload", "memunit@demo.service")
+    # Told to stop by now, and perhaps not gone yet: until it has heard of it, it may answer.
+    wait_readable(end, SECONDS)
+    os.close(end)
     assert get("/")[1].split()[1] != worker
 
 
