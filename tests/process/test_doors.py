@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from memunit.cli.link import NAME
 from memunit.core.facts import Unheard
+from memunit.core.interfaces import INSTANCE
 from memunit.master import doors
 from memunit.master.inotify import Watch
 from memunit.master.journal import Log
@@ -29,7 +29,7 @@ pytest_plugins = ["tests.support.units"]
 # They ping four times in the time of a watchdog, and say so after each five: between two such lines lies a watchdog.
 COUNT = "5"
 WATCHDOG = "3s"
-SOCKETS = {"notify": "notify", "control": "control", "interface": NAME}
+SOCKETS = {"notify": "notify", "control": "control", "interface": INSTANCE}
 
 
 def pinging(unit: Unit, **more: dict[str, object]) -> Service:
