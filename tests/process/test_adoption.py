@@ -14,7 +14,7 @@ import pytest
 from memunit.master.filenames import WORKERS
 from tests.support.harness import Service, Unit, let_go
 from tests.support.load import Load
-from tests.support.wait import wait_gone
+from tests.support.wait import DEADLINE, wait_gone
 
 pytest_plugins = ["tests.support.units"]
 
@@ -48,7 +48,7 @@ def slow(unit: Unit, seconds: float) -> Callable[[], str]:
     asked.start()
 
     def answer() -> str:
-        asked.join(30)
+        asked.join(2 * DEADLINE)
         return body[0]
 
     return answer
@@ -71,7 +71,8 @@ def test_a_successor_takes_over_and_replaces_each_in_its_turn(unit: Unit, preloa
         second.hear("^READY=1")
         ends = [second.entry("ended", pid=pid) for pid in before.values()]
         assert [each.cause for each in ends] == ["adopted", "adopted"]
-        second.expect("STATUS=2/2 workers", source="notify", after=ends[-1].place)
+        second.expect("STATUS=2/2 workers", source="notify", after=max(each.place for each in ends))
+        load.answered(51)
     report = load.report()
     assert answer().startswith("ok ")
     assert report.lost == 0, report
@@ -124,7 +125,7 @@ def test_one_that_was_stopping_keeps_its_time(unit: Unit) -> None:
     os.mkfifo(unit.directory / "end")
     trap = f"trap 'cat {unit.directory}/end; exit 0' TERM"
     script = f"{trap}; systemd-notify --ready; while :; do sleep 60 & wait $!; done"
-    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 2}, stop={"grace": "2s"})
+    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 2}, stop={"grace": "8s"})
     first = unit.serve().ready()
     first.send(signal.SIGTTOU)
     stopping = first.entry("stopped").pid
@@ -248,7 +249,7 @@ def test_one_too_many_goes_as_at_a_restart(unit: Unit) -> None:
     first = served(unit, 3)
     extra = first.entry("ready", slot=2).pid
     first.pass_by()
-    unit.write(app={"run": "plain:app"}, workers={"count": 2, "watchdog": "2s"})
+    unit.write(app={"run": "plain:app"}, workers={"count": 2, "watchdog": "10s"})
     killed(first)
     second = unit.serve()
     assert second.entry("ended", pid=extra).cause == "scale-down"

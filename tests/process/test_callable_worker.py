@@ -37,6 +37,7 @@ def test_replacements_under_load_lose_nothing(here: Stage, tmp_path: Path) -> No
     """One worker at a time accepts with a blocking accept() here: what it has taken it answers."""
     old = here.start(DEBIAN, "served:serve", server="callable").ready()
     load = LoadProcess(tmp_path, here.target, "--clients", "4")
+    load.answered()
     for _ in range(5):
         old.stop()
         with Client(here.target) as client:  # wakes the accept() that a faster sibling could leave waiting

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.support import interpreters
-from tests.support.harness import Unit, finished
+from tests.support.harness import Unit, finished, let_go
 from tests.support.http import Client
 
 pytest_plugins = ["tests.support.units"]
 
-# Later than the second that the first worker of a reload has to live (docs/architecture.md).
-LATE = "import select\nselect.select([], [], [], 3.0)\nraise RuntimeError('broken')\n"
+# Later than the second that the first worker of a reload has to live (docs/architecture.md): when a test says so.
+BROKEN = "raise RuntimeError('broken')\n"
+LATE = "open('later').read()\n" + BROKEN
 GOOD = 'def app(environ, start):\n    start("200 OK", [("Content-Length", "2")])\n    return [b"ok"]\n'
 
 
@@ -42,12 +44,14 @@ def test_gunicorn_is_ready_when_the_app_is_loaded_only_if_it_preloads(
     service = unit.serve().ready()
     with Client(unit.target) as client:
         assert client.get().body == b"ok"
-    (folder / "shop.py").write_text(LATE)
+    os.mkfifo(folder / "later")
+    (folder / "shop.py").write_text(BROKEN if code else LATE)
     assert finished(unit.reload(), service)[0] == code
     if code:
         with Client(unit.target) as client:
             assert client.get().body == b"ok"
     else:
+        let_go(folder / "later")
         service.until(
             lambda: any(each.cause == "crash-exit" for each in service.entries("ended")) or None,
             "the end of a worker that the reload had counted as good",

@@ -18,7 +18,7 @@ import pytest
 from memunit.master.control import MAX_CLIENTS, ControlServer, request
 from memunit.master.spawn import open_descriptors
 from tests.support.isolated import isolated
-from tests.support.wait import read_line, wait_readable
+from tests.support.wait import DEADLINE, read_line, wait_readable
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
 class Asking:
     """A client in a thread of its own; the server under test stays in the main one."""
 
-    def __init__(self, path: str, command: str = "reload", timeout: float = 20) -> None:
+    def __init__(self, path: str, command: str = "reload", timeout: float = DEADLINE) -> None:
         self.result: tuple[int, str] | OSError | None = None
         self._thread = threading.Thread(target=self._ask, args=(path, command, timeout))
         self._thread.start()
@@ -47,7 +47,7 @@ class Asking:
             self.result = error
 
     def answer(self) -> tuple[int, str] | OSError | None:
-        self._thread.join(20)
+        self._thread.join(DEADLINE)
         return self.result
 
 
@@ -61,7 +61,7 @@ def requests(server: ControlServer, count: int = 1) -> list[tuple[int, str]]:
 
 def raw(server: ControlServer) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
-    made.settimeout(20)
+    made.settimeout(DEADLINE)
     made.connect(server.path)
     return made
 
@@ -112,7 +112,7 @@ def test_others_are_turned_away(server: ControlServer) -> None:
     def body() -> None:
         os.setgroups([])
         os.setresuid(65534, 65534, 65534)
-        code, text = request(server.path, "reload", 20)
+        code, text = request(server.path, "reload", DEADLINE)
         os.write(writer, f"{code} {text}\n".encode())
 
     thread = threading.Thread(target=isolated, args=(body,))
@@ -120,11 +120,11 @@ def test_others_are_turned_away(server: ControlServer) -> None:
     poll = select.poll()
     poll.register(server.fileno(), select.POLLIN)
     poll.register(reader, select.POLLIN)
-    while (reader, select.POLLIN) not in (events := poll.poll(20_000)):
+    while (reader, select.POLLIN) not in (events := poll.poll(DEADLINE * 1000)):
         assert events
         assert server.requests() == []
     assert read_line(reader) == "77 only root and the service's own user may ask"
-    thread.join(20)
+    thread.join(DEADLINE)
     os.close(reader)
     os.close(writer)
     while not quiet(server):
@@ -247,10 +247,10 @@ def test_a_path_that_a_dead_master_left_is_taken_over(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with pytest.raises(ConnectionRefusedError, match="is the service running"):
-        request(str(path), "reload", 1)
+        request(str(path), "reload", DEADLINE)
     ControlServer(str(path)).close()
     with pytest.raises(FileNotFoundError, match="is the service running") as caught:
-        request(str(path), "reload", 1)
+        request(str(path), "reload", DEADLINE)
     assert caught.value.filename == str(path)
 
 
@@ -316,7 +316,7 @@ def test_out_of_descriptors_it_hangs_up_and_does_not_spin(tmp_path: Path) -> Non
         while select.select([made.fileno()], [], [], 0)[0]:
             made.requests()
         for client in clients:
-            client.settimeout(20)
+            client.settimeout(DEADLINE)
             assert client.recv(1) == b""
 
     isolated(body)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
-from itertools import pairwise
+import time
 
 import pytest
 
@@ -56,11 +57,13 @@ def test_a_worker_that_ignores_sigterm_is_killed_after_grace(unit: Unit) -> None
     service = two(unit, workers={"count": 1}, memory=memory, stop={"grace": "0.5s"})
     mark, pid = service.mark, service.serving()[0]
     unit.get("/deaf")
+    asked = time.monotonic()
     unit.get("/leak?kb=50000")
     stopped = service.entry("stopped", pid=pid)
     killed = service.entry("killed", pid=pid)
     assert (stopped.cause, killed.cause) == ("memory-limit", "grace-expired")
-    assert killed.at >= stopped.at + 0.4
+    # Its grace began later, and the entry was written sooner.
+    assert killed.at >= asked + 0.5
     ended = service.entry("ended", pid=pid)
     assert (ended.cause, ended.reason) == ("grace-expired", "memory-limit")
     assert "killed by SIGKILL" in ended.rest
@@ -114,7 +117,7 @@ def test_a_worker_that_has_become_another_users_does_not_end_the_master(open_uni
 
 def test_a_blocked_worker_is_found_by_its_watchdog(unit: Unit) -> None:
     """SIGABRT first, so that Python writes the stack of every thread to the journal."""
-    service = two(unit, workers={"watchdog": "0.6s"})
+    service = two(unit, workers={"watchdog": "4s"})
     mark = service.mark
     with unit.client() as client:
         client.ask("/stuck")
@@ -133,15 +136,15 @@ def test_a_blocked_worker_is_found_by_its_watchdog(unit: Unit) -> None:
 
 def test_a_stopped_worker_is_replaced_at_once_and_killed_in_the_end(unit: Unit) -> None:
     """SIGSTOP keeps it from SIGABRT too; its replacement does not wait until SIGKILL has ended it."""
-    service = two(unit, workers={"watchdog": "0.6s"}, app={**ASKED, "environment": {"ASKED_COUNT": "1"}})
+    service = two(unit, workers={"watchdog": "4s"}, app={**ASKED, "environment": {"ASKED_COUNT": "1"}})
     mark, pid = service.mark, service.serving()[0]
     # The first ping arms the watchdog.
     service.expect(f"^pinged 1 times {pid}$")
     os.kill(pid, signal.SIGSTOP)
     aborted = service.entry("aborted", pid=pid)
-    ready = service.entry("ready", slot=0, after=mark)
+    started = service.entry("started", slot=0, after=mark)
     ended = service.entry("ended", pid=pid)
-    assert aborted.place < ready.place < ended.place
+    assert aborted.place < started.place < ended.place
     assert (ended.cause, ended.reason) == ("watchdog", "")
     assert "killed by SIGKILL" in ended.rest
     _one_replacement(service, pid, mark)
@@ -151,18 +154,18 @@ def test_a_stopped_worker_is_replaced_at_once_and_killed_in_the_end(unit: Unit) 
 def test_a_crash_loop_costs_only_its_slot(unit: Unit) -> None:
     """Slot 1 can't live: it is tried again and again, more slowly each time; slot 0 serves on, and is READY=1."""
     script = "[ $MEMUNIT_SLOT = 0 ] || exit 3; systemd-notify --ready; exec sleep infinity"
-    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 2, "start_timeout": "1s"})
+    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 2, "start_timeout": "15s"})
+    began = time.monotonic()
     service = unit.serve()
     healthy = service.entry("ready", slot=0).pid
-    fifth = service.entry("ended", slot=1, count=5)
-    assert (fifth.cause, fifth.reason) == ("start-failed", "")
-    assert "exited with status 3" in fifth.rest
+    # From the third start on: 0.1, 0.2, 0.4, 0.8, 1.6 s. Lines are read later than they are written, never sooner.
+    seventh = service.entry("started", slot=1, count=7)
+    assert seventh.at >= began + 3.1
+    ended = service.entry("ended", slot=1, count=7)
+    assert (ended.cause, ended.reason) == ("start-failed", "")
+    assert "exited with status 3" in ended.rest
     service.ready()
     assert service.serving() == {0: healthy}
-    starts = [entry.at for entry in service.entries("started", slot=1)]
-    gaps = [later - earlier for earlier, later in pairwise(starts)]
-    # From the third on: 0.1, 0.2, 0.4 s. Lines are read later than they are written, never sooner.
-    assert sum(gaps[1:4]) >= 0.6
     service.hear(r"^STATUS=1/2 workers, .*; worker 1 failed to start \(exited with status 3\)")
     assert len(service.entries("started", slot=0)) == 1
     assert service.stop() == 0
@@ -195,15 +198,14 @@ def test_a_worker_that_somebody_else_stops_is_replaced_and_no_accident(unit: Uni
 
 def test_a_stopped_master_blames_nobody_for_its_own_silence(unit: Unit) -> None:
     """It was stopped for longer than its workers' watchdog: pings that it has not read were sent."""
-    service = two(unit, workers={"watchdog": "0.4s"}, app={**ASKED, "environment": {"ASKED_COUNT": "15"}})
+    service = two(unit, workers={"watchdog": "3s"}, app={**ASKED, "environment": {"ASKED_COUNT": "5"}})
     before = service.serving()
-    service.send(signal.SIGSTOP)
-    mark = service.mark
-    for pid in before.values():
-        # 15 pings at a quarter of the watchdog's time: 1.5 s.
-        said = service.expect(f"^pinged 15 times {pid}$", after=mark)
-        service.expect(f"^pinged 15 times {pid}$", after=said.place + 1)
-    service.send(signal.SIGCONT)
+    with service.stopped():
+        mark = service.mark
+        for pid in before.values():
+            # 5 pings at a quarter of the watchdog's time.
+            said = service.expect(f"^pinged 5 times {pid}$", after=mark)
+            service.expect(f"^pinged 5 times {pid}$", after=said.place + 1)
     service.pass_by()
     assert service.serving() == before
     assert service.find("watchdog", source="output") is None
@@ -211,7 +213,9 @@ def test_a_stopped_master_blames_nobody_for_its_own_silence(unit: Unit) -> None:
     os.kill(before[0], signal.SIGSTOP)
     aborted = service.entry("aborted", pid=before[0])
     assert aborted.cause == "watchdog"
-    os.kill(before[0], signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):
+        # Ten seconds later it is killed.
+        os.kill(before[0], signal.SIGCONT)
     assert service.entry("ended", pid=before[0]).cause == "watchdog"
     assert service.stop() == 0
 

@@ -38,6 +38,8 @@ SEEDED: dict[str, tuple[int, str, str | None]] = {
     "bounded_cache": (26_003, "baseline", "seeded.cache.data"),
     "tasks": (2_503, "tasks", "seeded.tasks.<locals>.refresh"),
 }
+# An examination may take 40 s here, and a worker's end three minutes.
+LONG = 300.0
 TARGETS = {"asgi": "seeded:app", "wsgi": "seeded:wsgi", "callable": "seeded:serve"}
 
 
@@ -56,7 +58,7 @@ class Instance:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return finished(command, self.service)
+        return finished(command, self.service, timeout=LONG)
 
     def newest(self) -> dict[str, Any]:
         """The report that was written last."""
@@ -112,10 +114,11 @@ def test_a_recycle_for_memory_tells_it(unit: Unit, tmp_path: Path) -> None:
     service = instance.service
     for _ in range(3):
         unit.get("/growing_bytes/900")
-    service.entry("ended")
+    service.entry("ended", timeout=LONG)
     told = service.until(
         lambda: next((each.text for each in service.said if "What grew in worker 0.1" in each.text), None),
         "what grew",
+        timeout=LONG,
     )
     assert "in seeded.PARTS (collections.deque, " in told
     assert instance.newest()["cause"] == "memory-limit"

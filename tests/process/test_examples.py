@@ -44,7 +44,7 @@ def serve(unit: Unit, name: str, **workers: object) -> Service:
         text = text.replace("count = 2\n", keys)
     unit.file.write_text(text)
     if (folder / "Makefile").exists():
-        subprocess.run(["make", "-s", "-B", "-C", folder], check=True, timeout=60)
+        subprocess.run(["make", "-s", "-B", "-C", folder], check=True, timeout=300)
     return unit.serve().ready()
 
 
@@ -105,7 +105,7 @@ def test_node_drains(unit: Unit) -> None:
     service = serve(unit, "node", count=1)
     with unit.client() as busy, unit.client() as kept:
         pid = int(kept.get().body.split()[1])
-        busy.ask("/slow?s=1")
+        busy.ask("/slow?s=5")
         assert unit.get() == f"ok {pid}\n"  # which came after it
         mark = service.mark
         os.kill(pid, signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_node_survives_what_a_client_may_say(unit: Unit) -> None:
 
 
 def test_a_c_worker_that_hangs_is_aborted_and_replaced(unit: Unit) -> None:
-    service = serve(unit, "c", watchdog="2s")
+    service = serve(unit, "c", watchdog="6s")
     slot, pid = next(iter(service.serving().items()))
     mark = service.mark
     os.kill(pid, signal.SIGSTOP)
@@ -148,14 +148,16 @@ def test_a_c_worker_that_hangs_is_aborted_and_replaced(unit: Unit) -> None:
 def _load(directory: Path, unit: Unit, path: str, rate: int) -> LoadProcess:
     """New connections only; as long as the long form may take."""
     words = ("--clients", "4", "--path", path, "--rate", str(rate), "--seconds", "900")
-    return LoadProcess(directory, unit.target, *words)
+    load = LoadProcess(directory, unit.target, *words)
+    load.answered()
+    return load
 
 
 def _recycles(service: Service, count: int) -> None:
     def enough() -> bool | None:
         return sum(entry.cause == "memory-limit" for entry in service.entries("ended")) >= count or None
 
-    service.until(enough, f"{count} recycles", timeout=60.0 + 10.0 * count)
+    service.until(enough, f"{count} recycles", timeout=120.0 + 20.0 * count)
 
 
 def _lost_nothing(service: Service, load: LoadProcess) -> None:

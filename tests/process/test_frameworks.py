@@ -121,7 +121,9 @@ def test_loses_nothing(unit: Unit, tmp_path: Path, example: Example) -> None:
     websockets = example.directory.name == "fastapi"
     clients = MixedProcess(tmp_path, unit.target, leak=512, websockets=websockets)
     service.until(
-        lambda: _recycled(service) >= RECYCLES or None, f"{RECYCLES} recycles", timeout=60.0 + 10.0 * RECYCLES
+        lambda: _recycled(service) >= RECYCLES or None,
+        f"{RECYCLES} recycles",
+        timeout=120.0 + 20.0 * RECYCLES,
     )
     code, text = finished(unit.reload(), service)
     report = clients.finish()

@@ -42,6 +42,12 @@ def gave(service: Service, after: int = 0) -> tuple[float, float]:
     return float(said[2]), float(said[3])
 
 
+def asked(service: Service) -> set[int]:
+    """Who was asked, and has given back."""
+    said = (re.search(r"\(pid (\d+)\) was asked to give memory back: ", each.text) for each in service.said)
+    return {int(found[1]) for found in said if found}
+
+
 def watched(unit: Unit) -> list[str]:
     """What workers watch, in the runtime directory."""
     folder = unit.runtime / "pressure"
@@ -209,7 +215,10 @@ def test_no_request_is_lost_while_workers_give_back(unit: Unit) -> None:
     with Load(unit.target, clients=4, path="/", expect_prefix="ok ", rate=50, seconds=600) as load:
         while len(fragmented) < count:
             fragmented.add(unit.get("/fragment?mb=80"))
-        service.hear(rf"gave back [\d.]+M {count} times", timeout=2 * LONG)
+        service.until(
+            lambda: set(before.values()) <= asked(service) or None, "all have given back", timeout=2 * LONG
+        )
+        service.hear(r"gave back [\d.]+M \d+ times")
     report = load.report()
     assert report.lost == 0, report
     assert report.ok > count

@@ -24,7 +24,7 @@ POOL = """
 [global]
 error_log = /dev/stderr
 daemonize = no
-process_control_timeout = 10s
+process_control_timeout = 300s
 [www]
 listen = {name}
 pm = static

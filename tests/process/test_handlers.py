@@ -35,6 +35,9 @@ def test_the_drain_comes_first(here: Stage, loop: str, handler: str, where: str,
     worker = here.start(DEBIAN, "handlers:app", environment=environment).ready()
     with Client(here.target) as slow, Client(here.target) as silent:
         slow.get("/set")
+        with Client(here.target) as later:
+            # Connections are accepted in order: the silent one has been, too.
+            later.get("/set")
         slow.ask("/")
         here.hear(worker.pid, "STATUS=slow")
         worker.stop()

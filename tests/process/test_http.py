@@ -7,6 +7,7 @@ import json
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.fuzzing import mutant
 from tests.support.interpreters import DEBIAN
 from tests.support.nginx import Nginx, program
 from tests.support.stacks import KEYS, STACKS
+from tests.support.wait import DEADLINE
 from tests.support.workers import RunningWorker, Stage, stage
 
 pytest_plugins = ["tests.support.stacks"]
@@ -223,7 +225,7 @@ def test_half_a_request_does_not_hold_a_stop(tmp_path: Path, server: str) -> Non
         for sock in stuck:
             with sock:
                 assert [answer.status for answer in raw.answers(raw.to_the_end(sock))] == [408]
-        assert served.worker.wait(15.0) == 0
+        assert served.worker.wait() == 0
 
 
 SENDABLE = {
@@ -421,7 +423,7 @@ def test_a_client_that_pipelines_without_end_fills_no_memory(served: Served) -> 
         sock.setblocking(False)
         received = b""
         while received.count(b"HTTP/1.1 200") < 200:
-            readable, writable, _ = select.select([sock], [sock], [], 10.0)
+            readable, writable, _ = select.select([sock], [sock], [], DEADLINE)
             assert readable or writable
             if writable:
                 sock.send(block)
@@ -443,13 +445,13 @@ def test_an_answer_that_nobody_takes_is_given_up(bounded: Served, threaded: Serv
 
 def test_an_answer_that_is_taken_slowly_is_not_given_up(tmp_path: Path) -> None:
     """Also while the kernel takes nothing more of it, for megabytes lie in its own buffers."""
-    options = {"MEMUNIT_HTTP_BODY_TIMEOUT": "1.5"}
+    options = {"MEMUNIT_HTTP_BODY_TIMEOUT": "4"}
     for served in _serve(tmp_path, ("debian", "uvloop", "httptools"), **options):
         with served.connect() as sock:
             sock.sendall(get(b"Connection: close", line=b"GET /odd/large HTTP/1.1"))
             received = bytearray()
             for _ in range(10):
-                assert not select.select([], [], [sock], 0.4)[2]
+                assert not select.select([], [], [sock], 1.2)[2]
                 received += sock.recv(800_000, socket.MSG_WAITALL)
             received += raw.to_the_end(sock)
             (answer,) = raw.answers(bytes(received))
@@ -533,11 +535,13 @@ def test_the_app_slows_the_client_down(served: Served) -> None:
 def test_a_scanner_does_not_fill_the_journal(bounded: Served) -> None:
     """A line a second says why; the next one counts what it left out."""
     logged = bounded.logged()
+    began = time.monotonic()
     for _ in range(60):
         assert [answer.status for answer in bounded.ask(b"GET /\r\n\r\n")] == [400]
     lines = bounded.worker.output[logged:].splitlines()
     assert all("Invalid HTTP request received: " in line for line in lines)
-    assert len(lines) <= 30
+    # As many as seconds of the clock were seen.
+    assert 1 <= len(lines) <= time.monotonic() - began + 2
 
 
 def test_access_log(tmp_path: Path) -> None:
@@ -593,6 +597,7 @@ def test_no_byte_of_a_body_is_a_request_behind_nginx(served: Served, front: Ngin
             sock.shutdown(socket.SHUT_WR)
             (answer,) = raw.answers(raw.to_the_end(sock))
             assert json.loads(answer.body)["request"] == "POST /unbuffered " + body.decode()
+    front.finish()
     (answer,) = served.ask(get(line=b"GET /odd/seen HTTP/1.1"))
     seen = json.loads(answer.body)
     passed = [each for each in front.passed() if each.upstream != ("",)]

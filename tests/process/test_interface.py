@@ -29,7 +29,7 @@ from tests.support.wait import DEADLINE, read_line
 pytest_plugins = ["tests.support.units"]
 
 APP = {"run": "plain:app"}
-LONG = 10 * DEADLINE
+LONG = 4 * DEADLINE
 
 
 def path_of(unit: Unit) -> str:
@@ -53,6 +53,12 @@ def ask(unit: Unit, method: str, **parameters: Any) -> dict[str, Any]:
     """One call on a connection of its own."""
     with link(unit) as made:
         return made.call(method, parameters)
+
+
+def lasting(worker: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a worker, but for what a sample between two questions changes."""
+    sampled = ("memory", "sampledMonotonicUSec", "growth", "untilLimitUSec")
+    return {name: value for name, value in worker.items() if name not in sampled}
 
 
 def refused(unit: Unit, method: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
@@ -101,7 +107,7 @@ def test_it_tells_what_there_is(unit: Unit) -> None:
     (one,) = ask(unit, "Workers", slot=1)["workers"]
     assert one["slot"] == 1
     both = ask(unit, "Follow")
-    assert both["workers"] == ask(unit, "Workers")["workers"]
+    assert list(map(lasting, both["workers"])) == list(map(lasting, ask(unit, "Workers")["workers"]))
     assert both["ends"] == []
     assert service.stop() == 0
 
@@ -110,7 +116,7 @@ def test_requests_in_work_are_told(unit: Unit) -> None:
     service = served(unit, 1)
     for _ in range(3):
         unit.get()
-    with link(unit) as made, raw_http(unit, "/told?s=30"):
+    with link(unit) as made, raw_http(unit, "/told?s=600"):
         made.follow("Follow")
         for told in made.replies(LONG):
             if told["workers"][0]["status"] == "slow":

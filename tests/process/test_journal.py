@@ -48,7 +48,7 @@ def in_place_of_journald(body: Callable[[socket.socket], None]) -> None:
         assert libc.mount(b"none", b"/run", b"tmpfs", 0, None) == 0
         Path(JOURNAL).parent.mkdir(parents=True)
         # What would block for ever is ended by the kernel.
-        signal.alarm(20)
+        signal.alarm(120)
         with journald() as journal:
             body(journal)
 
@@ -194,7 +194,7 @@ def test_a_reader_that_is_gone_does_not_kill_us() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_reader_that_has_stopped_does_not_stop_us(terminal: bool) -> None:
     def body() -> None:
-        signal.alarm(20)
+        signal.alarm(120)
         if terminal:
             _, end = pty.openpty()
             os.dup2(end, 2)
@@ -212,7 +212,7 @@ def test_on_the_terminal_of_another_user_it_speaks_all_the_same() -> None:
     """As after su(1): /proc/self/fd/2 can't be opened."""
 
     def body() -> None:
-        signal.alarm(20)
+        signal.alarm(120)
         ours, theirs = pty.openpty()
         os.fchmod(theirs, 0o600)
         os.dup2(theirs, 2)

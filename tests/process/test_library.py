@@ -52,6 +52,7 @@ def test_thirty_recycles_leave_nothing_behind(unit: Unit, tmp_path: Path) -> Non
     service = program(unit, limit="24M", workers=2, grace=20.0, **AT_ONCE).ready()
     before = _descriptors(service)
     load = LoadProcess(tmp_path, unit.target, "--clients", "4", "--rate", "200")
+    load.answered()
     while len(service.entries("ended")) < 30:
         # By and by: who takes all of it at once, again and again, is recycled less and less often.
         for _ in range(20):
@@ -187,7 +188,7 @@ def test_arguments_that_can_not_be_used(
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=20,
+        timeout=120,
     )
     first, second = done.stdout.splitlines()
     assert first.startswith(f"raised {error}")
@@ -225,7 +226,7 @@ def test_two_calls_one_after_the_other(unit: Unit) -> None:
 
 
 def test_an_exception_in_run_is_shown_and_ends_in_bounded_time(unit: Unit) -> None:
-    service = program(unit, what="raising", workers=1, start_timeout=1.5)
+    service = program(unit, what="raising", workers=1, start_timeout=5)
     assert service.exit_code() == 0
     assert service.find("^returned 69$") is not None
     assert service.find("^as before$") is not None

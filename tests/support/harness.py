@@ -36,6 +36,8 @@ _ENTRY = re.compile(
     r"(?:was |is )?(started|ready|being stopped|killed|aborted|ended)\b(.*)"
 )
 Found = TypeVar("Found")
+# Seconds from one look at what no descriptor tells of to the next.
+_LOOK = 0.2
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class Service:
         return len(self.said)
 
     def until(self, condition: Callable[[], Found | None], what: str, *, timeout: float = DEADLINE) -> Found:
-        """Listen until `condition` finds something; AssertionError with all that was said when it never does."""
+        """Listen until `condition` finds something; AssertionError with all that was said when it never does.
+
+        It is asked whenever something was said, and every fifth of a second: a file or a page of memory tells nobody.
+        """
         deadline = time.monotonic() + timeout
         while True:
             gone = self._child.ended or bool(_readable(self._child.pidfd))
@@ -112,8 +117,7 @@ class Service:
             left = deadline - time.monotonic()
             assert left > 0, f"{what}: not within {timeout:.0f} s\n{self}"
             assert not gone, f"{what}: the master has ended before\n{self}"
-            # Looked at again also where nobody tells of what `condition` asks about.
-            self._poll.poll(min(left, 1.0) * 1000)
+            self._poll.poll(min(left, _LOOK) * 1000)
 
     def listen_until(self, descriptor: int, what: str, *, timeout: float = DEADLINE) -> None:
         """Listen until a descriptor of another kind is readable."""
@@ -207,18 +211,24 @@ class Service:
         return "\n".join(f"{each.source:6} {each.at:.3f} {each.text}" for each in self.said)
 
     def _take(self) -> None:
-        for datagram in () if self._deaf else self._notify.receive():
-            self._hear("notify", datagram.payload.decode("ascii"))
+        """An entry has a place before all that systemd is told after it.
+
+        Datagrams are read first, and put behind the lines: a line that was written before one of them is there by then.
+        Nothing tells whether a line was written before or after a datagram that is read with it.
+        """
+        told = [] if self._deaf else self._notify.receive()
         while True:
             try:
                 block = os.read(self._output, 65536)
             except BlockingIOError:
-                return
+                break
             if not block:
-                return  # no writer yet, or none any more
+                break  # no writer yet, or none any more
             *lines, self._rest = (self._rest + block).split(b"\n")
             for line in lines:
                 self._hear("output", line.decode("utf-8", "replace"))
+        for datagram in told:
+            self._hear("notify", datagram.payload.decode("ascii"))
 
     def _hear(self, source: str, text: str) -> None:
         self.said.append(Said(len(self.said), source, text, time.monotonic()))

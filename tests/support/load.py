@@ -275,7 +275,7 @@ class Load:
         self._stop_file = stop_file
         self._every, self._tell = every, tell
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._counts: Counter[str] = Counter()
         self._pids: Counter[int] = Counter()
         self._latencies: list[float] = []
@@ -297,6 +297,17 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.join()
+
+    def answered(self, count: int = 1, timeout: float = 120.0) -> None:
+        """Wait until so many requests have been answered, or one was lost; TimeoutError after `timeout` s."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: self._counts["ok"] >= count or self._lost(), timeout):
+                raise TimeoutError(
+                    f"{self._counts['ok']} of {count} requests were answered within {timeout} s"
+                )
+
+    def _lost(self) -> int:
+        return sum(self._counts[kind] for kind in LOST)
 
     def stop(self) -> None:
         """Send no more requests; those under way are finished."""
@@ -409,6 +420,7 @@ class Load:
                 self._pids[int(match[1])] += 1
             if self._every and self._counts["ok"] % self._every == 0:
                 self._tell()
+            self._lock.notify_all()
 
     def _count_lost(self, lost: Lost) -> None:
         with self._lock:
@@ -416,6 +428,7 @@ class Load:
             self._counts[lost.kind] += 1
             if len(self._examples) < 10:
                 self._examples.append(f"{self._last_event - self._began:.3f} s: {lost}")
+            self._lock.notify_all()
 
 
 def _closed(connection: Connection | None) -> Connection | None:

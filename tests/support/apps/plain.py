@@ -29,6 +29,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if path == "/told":
             tell("slow")
         await asyncio.sleep(float(query.get("s", "0.1")))
+    elif path == "/held":
+        tell("held")
+        await _let_go(query["on"])
     elif path == "/leak":
         _kept.append(bytearray(int(query.get("kb", "64")) * 1024))
     elif path == "/stream":
@@ -81,6 +84,18 @@ async def _websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
             return
         text = _told(scope) if scope["path"] == "/scope" else "ok " + (message.get("text") or "")
         await send({"type": "websocket.send", "text": text})
+
+
+async def _let_go(fifo: str) -> None:
+    """Wait until somebody writes there."""
+    loop, written = asyncio.get_running_loop(), asyncio.Event()
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    loop.add_reader(reader, written.set)
+    try:
+        await written.wait()
+    finally:
+        loop.remove_reader(reader)
+        os.close(reader)
 
 
 def _told(scope: dict[str, Any]) -> str:
