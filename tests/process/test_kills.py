@@ -93,7 +93,7 @@ def test_a_master_that_is_killed_at_any_moment_costs_nobody_anything(unit: Unit)
 
 def settle(service: Service, unit: Unit) -> None:
     """Until two serve, and nobody else of the instance is there but its zygote."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
 
     def settled() -> bool | None:
         service.pass_by()
