@@ -53,7 +53,7 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
         text = run("journalctl", "-x", "--no-pager", "-n", "1", f"MESSAGE_ID={end['MESSAGE_ID']}").stdout
         assert end["MESSAGE"] in text
         # The mark before each line depends on the locale.
-        explained = {line.lstrip("-\N{LIGHT SHADE} ") for line in text.splitlines()}
+        explained = " ".join(line.lstrip("-\N{LIGHT SHADE} ") for line in text.splitlines())
         for line in (
             "Subject: Worker of memunit instance told was recycled at its memory limit",
             "Support: man:memunit(1)",
