@@ -25,6 +25,7 @@ _KMSG = "/dev/kmsg"
 # A file that is written twice within a tick of the file system's clock looks the same after the second time.
 _SETTLED_NS = 2_000_000_000
 _STATIC_USER = "\nDynamicUser=no\n"
+_IDENTITY = ("User=", "DynamicUser=", "Group=", "RemoveIPC=")
 _USAGE = (
     "usage: memunit-generator [--from DIRECTORY] [--runtime DIRECTORY] [--keep DIRECTORY] NORMAL [EARLY LATE]\n\n"
     "Write drop-ins for the units of all instances to NORMAL; started by systemd, see memunit-generator(8).\n"
@@ -102,6 +103,12 @@ class Generator:
         folder = f"{self._normal}/memunit@{instance}.{kind}.d"
         os.makedirs(folder, exist_ok=True)
         _store(f"{folder}/{DROP_IN}", text)
+        who = _user(text) if kind == "service" else ""
+        if who:
+            # The master answers its own user alone.
+            folder = f"{self._normal}/memunit-metrics@{instance}.service.d"
+            os.makedirs(folder, exist_ok=True)
+            _store(f"{folder}/{DROP_IN}", f"# As memunit@{instance}.service has it.\n[Service]\n{who}")
 
     def keep(self, instance: str, kind: str, text: str) -> None:
         """For the next time. A text that is there already stays: its time says since when it has been so."""
@@ -193,6 +200,11 @@ class Generator:
         for name in kept:
             if name != _INDEX and name.rpartition(".")[0] not in found:
                 _remove(f"{self._kept}/{name}")
+
+
+def _user(service: str) -> str:
+    """The lines of a drop-in that say as whom the unit runs."""
+    return "".join(f"{line}\n" for line in service.split("\n") if line.startswith(_IDENTITY))
 
 
 def _load(path: str) -> "str | None":

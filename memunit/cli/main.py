@@ -35,6 +35,7 @@ _COMMANDS = {
     "why": ("memunit.cli.why", "say what is wrong with INSTANCE or one of its workers, and what to do"),
     "history": ("memunit.cli.history", "show recycles, memory and drain times of INSTANCE over time"),
     "leaks": ("memunit.cli.leaks", "name what grows in every worker of INSTANCE"),
+    "metrics": ("memunit.cli.metrics", "print what INSTANCE does, as metrics of Prometheus"),
     "report": ("memunit.cli.webpage", "write the history of INSTANCE as one page for a browser"),
     "new": ("memunit.cli.new", "look at a folder, and write the file of a new INSTANCE"),
     "replay": (

@@ -35,6 +35,7 @@ def adopted(state: State, handover: Handover, *, now: float, afresh: bool) -> St
         workers=workers,
         slots=slots,
         revision=state.revision if afresh else handover.revision,
+        tally=replace(state.tally, takeovers=handover.takeovers + afresh),
         idle_since=math.inf
         if any(each.phase is Phase.RUNNING for each in workers.values())
         else state.idle_since,

@@ -89,12 +89,13 @@ class Exited(WorkerFact):
     """It ended and was reaped: code is "exited", "killed" or "dumped" as in waitid(2), status the number with it.
 
     Both are of its first process; `outlived` says that others of it went on, as behind a shell that does not exec, or
-    were told to stop with it.
+    were told to stop with it. `served` are the requests that it had answered, by its own account.
     """
 
     code: str
     status: int
     outlived: bool = False
+    served: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ def count_in_vain(p: Pass, worker: Worker, *, bare: bool) -> None:
     """
     slot = p.state.slots[worker.id.slot]
     worker.in_vain = True
+    p.state.tally.in_vain += 1
     slot.futile = max(slot.futile + 1, FUTILE_BARE if bare else 0)
     _say_in_vain(p, slot, worker, bare=bare)
 

@@ -15,6 +15,7 @@ from memunit.core.codec_forms import CodecError
 VERSION = 1
 # More than any instance has, of slots and of processes: the file may be anybody's who has the service's user.
 _MOST = 1 << 14
+_MOST_TAKEOVERS = 1 << 31
 # pid_t and the numbers of signals; see pid_max in proc_sys_kernel(5) and signal(7).
 _PIDS = range(2, (1 << 22) + 1)
 _SIGNALS = range(1, 65)
@@ -83,6 +84,8 @@ class Handover:
     zygotes: tuple[LeftZygote, ...] = ()
     # State.settings: what a person has changed until the next reload.
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Tally.takeovers.
+    takeovers: int = 0
 
 
 _CODEC: Codec[Handover] = Codec(Handover)
@@ -117,6 +120,8 @@ def _check(handover: Handover) -> None:
         raise Unusable("a number in it is none that a worker can have")
     if not all(each.pid in _PIDS and each.start >= 0 for each in zygotes):
         raise Unusable("a number in it is none that a zygote can have")
+    if not 0 <= handover.takeovers < _MOST_TAKEOVERS:
+        raise Unusable("no master has died so often")
     if max(len(workers), len(zygotes), len(handover.generations)) > _MOST:
         raise Unusable("there are more in it than an instance has")
     pids = {each.pid for each in workers} | {each.pid for each in zygotes}

@@ -56,6 +56,22 @@ type Ended (cause: string, count: int)
 # The memory that this instance may use, how much of it is free, and whose bound it is.
 type Memory (total: int, available: int, source: string)
 
+# How long workers took from the word to stop to their end: `counts` has how many took at most the bound of the same
+# place and more than the one before it, and at its end how many took longer than all bounds.
+type Drains (boundsUSec: []int, counts: []int, sumUSec: int)
+
+# What only rises, since the master was started: requests that workers which have ended had answered; reloads that were
+# done and that failed; recycles for memory that did not help. `takeovers` counts how often a master had died, and this
+# one or one before it has taken over the workers that were left.
+type Tally (
+  served: int,
+  reloads: int,
+  reloadsFailed: int,
+  recyclesInVain: int,
+  takeovers: int,
+  drains: Drains
+)
+
 # An instance. `ready` workers serve; `count` is how many are to serve, `fileCount` how many by the file. `limit` and
 # `ceiling` are those for workers that are started now. `settings` are in effect until the next reload alone. `ended`
 # counts since the master was started, `endedLastHour` since an hour ago, or since the master executed itself anew.
@@ -78,6 +94,7 @@ type Instance (
   settings: [string]string,
   ended: []Ended,
   endedLastHour: []Ended,
+  tally: Tally,
   memory: ?Memory
 )
 

@@ -46,6 +46,7 @@ def refuse(p: Pass, tokens: tuple[int, ...], why: str) -> None:
     kept = "the old configuration goes on serving" if alone else "the one under way goes on"
     said = f"Reload refused, {kept}: {why}"
     p.journal(Message.RELOAD_FAILED, said, {"MEMUNIT_RESULT": "refused"})
+    p.state.tally.reloads_failed += 1
     p.state.reload_trouble = why.splitlines()[0] if why else "invalid configuration"
     if p.state.ready_sent and not p.state.stopping and alone:
         p.do(NotifyReloading())
@@ -64,6 +65,7 @@ def give_back(p: Pass) -> None:
     _note_count(state, scaled)
     state.revision, state.rollout = rollout.previous_revision, None
     state.reload_trouble = rollout.why
+    state.tally.reloads_failed += 1
     _change_revision(p)
     # What has failed was the new app, and the old one has no part in it.
     for slot in state.slots:
@@ -89,6 +91,7 @@ def finish(p: Pass) -> None:
     if len(fresh) < state.count:
         return
     state.rollout, state.trouble, state.reload_trouble = None, "", ""
+    state.tally.reloads += 1
     verb = "is" if state.count == 1 else "are"
     took = p.now - rollout.began
     text = (

@@ -8,6 +8,7 @@ from memunit.core import forecast, status
 from memunit.core.board import Glance
 from memunit.core.model import Worker, WorkerId
 from memunit.core.state import State
+from memunit.core.tally import DRAIN_BOUNDS, Tally
 from memunit.core.varlink import Refused, invalid
 
 # Texts that come from a worker, in characters.
@@ -41,6 +42,7 @@ def instance(state: State, now: float, *, name: str, version: str, pid: int) -> 
         "trouble": state.trouble or state.reload_trouble or None,
         "settings": dict(state.settings),
         "ended": counts(state.ended),
+        "tally": tally(state.tally),
         "memory": None
         if room is None
         else {"total": room.total, "available": room.available, "source": room.source},
@@ -50,6 +52,22 @@ def instance(state: State, now: float, *, name: str, version: str, pid: int) -> 
 def counts(ends: Mapping[Any, int]) -> list[dict[str, Any]]:
     """The type Ended, a cause each."""
     return [{"cause": str(cause), "count": count} for cause, count in sorted(ends.items())]
+
+
+def tally(found: Tally) -> dict[str, Any]:
+    """The type Tally."""
+    return {
+        "served": min(found.served, _MOST),
+        "reloads": found.reloads,
+        "reloadsFailed": found.reloads_failed,
+        "recyclesInVain": found.in_vain,
+        "takeovers": found.takeovers,
+        "drains": {
+            "boundsUSec": [usec(bound) for bound in DRAIN_BOUNDS],
+            "counts": list(found.drains),
+            "sumUSec": usec(found.drain_seconds),
+        },
+    }
 
 
 def worker(one: Worker) -> dict[str, Any]:

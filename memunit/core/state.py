@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from memunit.core.agenda import Agenda
 from memunit.core.model import Cause, Gate, Headroom, Policy, Rollout, Slot, Worker, WorkerId
 from memunit.core.roster import Roster
+from memunit.core.tally import Tally
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class State:
     # How often workers have given memory back, and the bytes in all.
     gifts: int = 0
     given: int = 0
+    tally: Tally = field(default_factory=Tally)
     # What a person has changed until the next reload, by the paths of the file's keys; the count is among it.
     settings: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
@@ -61,6 +63,7 @@ class State:
             slots=[replace(slot) for slot in self.slots],
             rollout=None if self.rollout is None else replace(self.rollout),
             ended=dict(self.ended),
+            tally=self.tally.copy(),
             settings=dict(self.settings),
         )
 

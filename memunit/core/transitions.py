@@ -144,6 +144,7 @@ def _request(p: Pass, worker: Worker, fact: WorkerFact) -> None:
 def _exited(p: Pass, worker: Worker, fact: WorkerFact) -> None:
     end = cast(Exited, fact)
     worker.outlived = end.outlived
+    p.state.tally.has_served(end.served)
     phases.end(p, worker, end.code, end.status)
 
 

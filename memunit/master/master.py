@@ -262,6 +262,7 @@ class Master:
             workers=workers,
             zygotes=zygotes,
             settings=dict(self._state.settings),
+            takeovers=self._state.tally.takeovers,
         )
 
     def passed(self, failures: tuple[float, ...], asker: int, signals: tuple[int, ...]) -> Passed:

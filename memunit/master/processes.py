@@ -198,7 +198,10 @@ class Processes:
         return board.parse(self._boards.read(who))
 
     def glance(self, who: WorkerId) -> Glance | None:
-        """What a worker does now, by its page."""
+        """What a worker does now, by its page; of one that has ended, until that is told, what it did."""
+        said = self._said.get(who)
+        if said is not None:
+            return Glance(said.served, 0, None)
         return board.glance(self._boards.read(who, board.REPORT))
 
     def pid(self, who: WorkerId) -> int | None:
@@ -327,7 +330,8 @@ class Processes:
         if failure is not None:
             return [f.SpawnFailed(who, _describe(failure))]
         oom = [f.OomKilled(who, death.oom == "own", death.peak)] if death.oom else []
-        return [*oom, *at_work, f.Exited(who, end.code, end.status, outlived)]
+        served = 0 if said is None else said.served
+        return [*oom, *at_work, f.Exited(who, end.code, end.status, outlived, served)]
 
     def keep(self, revisions: Collection[int]) -> None:
         """Let go of the zygotes of all other revisions."""

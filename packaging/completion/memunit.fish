@@ -136,6 +136,10 @@ complete -c memunit -n '__fish_seen_subcommand_from leaks' -l json -d 'print JSO
 complete -c memunit -n '__fish_seen_subcommand_from leaks' -l journal -r -F -d 'read the journal from this folder or file, and not from this machine'
 complete -c memunit -n '__fish_seen_subcommand_from leaks' -l since -x -d 'the start of the time span [7 days]'
 
+complete -c memunit -n __fish_use_subcommand -a metrics -d 'print what INSTANCE does, as metrics of Prometheus'
+complete -c memunit -n '__fish_seen_subcommand_from metrics' -a '(__memunit_instances)'
+complete -c memunit -n '__fish_seen_subcommand_from metrics' -s h -l help -d 'show this help message and exit'
+
 complete -c memunit -n __fish_use_subcommand -a report -d 'write the history of INSTANCE as one page for a browser'
 complete -c memunit -n '__fish_seen_subcommand_from report' -a '(__memunit_instances)'
 complete -c memunit -n '__fish_seen_subcommand_from report' -s h -l help -d 'show this help message and exit'

@@ -24,7 +24,7 @@ _TOLD = {
     "pid", "status", "metric", "history", "growth", "decided_memory", "peak", "outlived", "deaf", "heir",
     "tells_stacks", "ended", "trouble", "reload_trouble", "why", "baseline_reported", "blind_reported", "unhelped",
     "stop_at", "started_at", "stepped_at", "wake_at", "next_generation", "seed", "headroom", "exit_code", "tokens",
-    "gifts", "given", "gift_said_at",
+    "gifts", "given", "gift_said_at", "tally",
     "index", "id", "workers", "previous_revision", "began", "asked_at", "sampled_at", "pace", "steady_pace",
     "settings", "previous_settings", "previous_count",
 }  # fmt: skip

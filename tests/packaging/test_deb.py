@@ -40,7 +40,9 @@ def field(control: Path, name: str) -> str:
 def test_it_depends_on_what_it_imports(control: Path) -> None:
     depends = {word.split()[0] for word in field(control, "Depends").split(", ")}
     assert depends == {"python3-psutil", "python3-sdnotify", "python3-systemd", "python3:any"}
-    assert {"python3-rich", "python3-uvicorn"} <= set(field(control, "Recommends").split(", "))
+    assert {"python3-prometheus-client", "python3-rich", "python3-uvicorn"} <= set(
+        field(control, "Recommends").split(", ")
+    )
 
 
 def test_its_version_is_the_projects(control: Path) -> None:
@@ -68,6 +70,8 @@ def test_it_has_every_module(tree: Path) -> None:
         "usr/lib/systemd/catalog/memunit.catalog",
         "usr/lib/systemd/catalog/memunit.zh_CN.catalog",
         "usr/lib/systemd/system/memunit-end@.service",
+        "usr/lib/systemd/system/memunit-metrics@.service",
+        "usr/lib/systemd/system/memunit-metrics@.socket",
         "usr/lib/systemd/system/memunit@.service",
         "usr/lib/systemd/system/memunit@.socket",
         "usr/lib/systemd/system-generators/memunit-generator",
@@ -317,10 +321,11 @@ def test_the_old_package_leaves_all_running_on_an_upgrade(control: Path, asked: 
 
 def test_removing_stops_the_sockets_before_the_services(control: Path, asked: Path) -> None:
     assert maintain(control, "prerm", asked, "remove") == [
-        "deb-systemd-invoke stop memunit@*.socket",
+        "deb-systemd-invoke stop memunit@*.socket memunit-metrics@*.socket",
+        "deb-systemd-invoke stop memunit-metrics@*.service",
         "deb-systemd-invoke stop memunit@*.service",
         "deb-systemd-invoke stop memunit-end@*.service",
-        "deb-systemd-invoke reset-failed memunit@*",
+        "deb-systemd-invoke reset-failed memunit@* memunit-metrics@*",
     ]
 
 
@@ -333,6 +338,9 @@ def test_purging_takes_what_instances_have_left_and_nothing_else(control: Path, 
         "etc/memunit/mine.toml",
         "etc/systemd/system/memunit@mine.service.d/override.conf",
         "etc/systemd/system/sockets.target.wants/memunit@mine.socket",
+        "etc/systemd/system/memunit-metrics@mine.socket.d/metrics-port.conf",
+        "etc/systemd/system/sockets.target.wants/memunit-metrics@mine.socket",
+        "run/memunit-metrics/mine.sock",
     ]
     others = [
         "var/lib/private/other/data",

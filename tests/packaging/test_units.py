@@ -33,6 +33,8 @@ def installed(tree: Path, place: Path) -> Path:
         "memunit@demo.service",
         "memunit@demo.socket",
         "memunit-end@demo.service",
+        "memunit-metrics@demo.service",
+        "memunit-metrics@demo.socket",
     ],
 )
 def test_verify_is_silent(tree: Path, tmp_path: Path, unit: str) -> None:
@@ -65,12 +67,14 @@ def test_verify_would_speak_up(tree: Path, tmp_path: Path) -> None:
     assert "WatchdogSecs" in done.stderr
 
 
-def exposure(folder: Path, threshold: int) -> subprocess.CompletedProcess[str]:
+def exposure(
+    folder: Path, threshold: int, unit: str = "memunit@.service"
+) -> subprocess.CompletedProcess[str]:
     """`threshold` in tenths of the whole, as --threshold= takes it."""
     return subprocess.run(
         [
             *("systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}"),
-            folder / "memunit@.service",
+            folder / unit,
         ],
         check=False,
         capture_output=True,
@@ -85,6 +89,12 @@ def test_exposure_is_at_most_1_4(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "exposure level for memunit@i.service: 1.4 OK" in done.stdout
     assert exposure(tmp_path, 13).returncode != 0
+
+
+def test_exposure_of_the_exporter_is_less(tmp_path: Path) -> None:
+    shutil.copy(UNITS / "memunit-metrics@.service", tmp_path)
+    done = exposure(tmp_path, 9, "memunit-metrics@.service")
+    assert done.returncode == 0, done.stdout
 
 
 def test_exposure_with_the_strict_drop_in_is_at_most_0_5(tmp_path: Path) -> None:
@@ -157,3 +167,5 @@ def test_only_keys_that_systemd_252_knows() -> None:
     later = {"DelegateSubgroup", "MemoryPressureWatch", "FileDescriptorStorePreserve", "PollLimitIntervalSec"}
     assert set(assignments(UNITS / "memunit@.service")) & later == set()
     assert set(assignments(UNITS / "memunit@.socket")) & later == set()
+    assert set(assignments(UNITS / "memunit-metrics@.service")) & later == set()
+    assert set(assignments(UNITS / "memunit-metrics@.socket")) & later == set()

@@ -68,6 +68,30 @@ def test_systemd_would_speak_up(root: Path) -> None:
     assert "Failed to extract first word" in said
 
 
+def test_the_exporter_of_metrics_has_the_user_of_the_service(root: Path) -> None:
+    """The master answers nobody else but root."""
+    service = '[app]\nrun = "a:b"\n[service]\n'
+    run(
+        root,
+        shop=f'{service}user = "root"\ngroup = "daemon"\n',
+        own=f'{service}user = "dynamic"\n',
+        plain='[app]\nrun = "a:b"\n',
+    )
+
+    def said(name: str) -> list[str]:
+        lines = drop_in(root, f"memunit-metrics@{name}.service").splitlines()
+        return [line for line in lines if not line.startswith("#")]
+
+    static = ["[Service]", "DynamicUser=no", "User=root", "RemoveIPC=no", "Group=daemon"]
+    assert said("shop") == static
+    assert said("own") == ["[Service]", "User=memunit-own"]
+    assert said("plain") == []
+    assert verify(root, ["memunit-metrics@shop.service", "memunit-metrics@own.socket"]) == ""
+    # What was kept of the last run says the same.
+    run(root)
+    assert said("shop") == static
+
+
 def test_a_file_without_a_word_for_systemd(root: Path) -> None:
     run(root, shop='[app]\nrun = "a:b"\n')
     assert drop_in(root, "memunit@shop.socket") == ""
@@ -138,6 +162,7 @@ def test_what_is_no_file_of_an_instance(root: Path) -> None:
     assert units == {
         *(f"memunit@{name}.{kind}.d" for name in ("a\\x2db", "sh.op@1") for kind in ("socket", "service")),
         *(f"memunit@{name}.socket.d" for name in ("folder", "fifo", "gone")),
+        *(f"memunit-metrics@{name}.service.d" for name in ("a\\x2db", "sh.op@1")),
     }
     assert "is not a regular file" in said
     assert verify(root, ["memunit@a\\x2db.service", "memunit@sh.op@1.service", "memunit@fifo.socket"]) == ""

@@ -17,7 +17,12 @@ def make(place: Path) -> Path:
     for source in (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system")):
         if not units.exists() and source.is_dir():
             shutil.copytree(source, units, symlinks=True)
-    for unit in ("memunit@.service", "memunit@.socket"):
+    for unit in (
+        "memunit@.service",
+        "memunit@.socket",
+        "memunit-metrics@.service",
+        "memunit-metrics@.socket",
+    ):
         shutil.copy(ROOT / "units" / unit, units)
     for program in ("usr/bin/memunit", "bin/sh"):
         (place / program).parent.mkdir(parents=True, exist_ok=True)

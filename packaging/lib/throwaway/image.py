@@ -32,6 +32,7 @@ _PACKAGES = (
     "python3-psutil",
     "python3-sdnotify",
     "python3-uvicorn",
+    "python3-prometheus-client",
     "python3-pytest",
     "nodejs",
 )
