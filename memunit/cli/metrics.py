@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from memunit.cli import linked
-from memunit.cli.linked import Failed, Refused
+from memunit.cli.failing import Failed, instance_named, say
 from memunit.cli.scrapes import Answer, Scrapes
 from memunit.cli.terminal import emit
 from memunit.cli.usage import Parser
 from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.varlink import Refused
 
 _PROGRAM = "memunit metrics"
 _DESCRIPTION = """\
@@ -56,7 +57,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
     chosen = parser().parse_args(arguments)
-    instance = linked.named(chosen.instance, _PROGRAM)
+    instance = instance_named(chosen.instance, _PROGRAM)
     asking = Asking(instance)
     listeners = _inherited()
     if listeners:
@@ -138,7 +139,7 @@ class Asking:
         self.gone_since, self.code = min(self.gone_since, time.monotonic()), code
         if text != self._said:
             self._said = text
-            linked.say(text)
+            say(text)
 
 
 def _inherited() -> list[socket.socket]:
