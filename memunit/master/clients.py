@@ -25,6 +25,8 @@ MESSAGES_A_PASS = 64
 # Seconds after which a client that takes none of what waits for it is hung up on.
 PATIENCE = 30.0
 _BACKLOG = 128
+# The runtime directories of dynamic users. systemd lets root in, and the services that a part of it is bound for.
+_PRIVATE = "/run/private/"
 
 
 class Reader(Protocol):
@@ -60,7 +62,7 @@ class Clients:
     def __init__(self, path: str, reader: Callable[[], Reader], kept: int | None = None) -> None:
         """Listen at `path`, or go on with the listening descriptor that is `kept` of a predecessor. Raises OSError."""
         self._reader = reader
-        self._threshold = Threshold(path, _BACKLOG, kept)
+        self._threshold = Threshold(path, _BACKLOG, kept, mode=_mode(path))
         self._epoll = self._threshold.epoll
         self._clients: dict[int, Client] = {}
         self._by_token: dict[int, Client] = {}
@@ -261,3 +263,13 @@ class Clients:
         # By hand: a child that is between fork and exec may hold the connection a moment longer.
         self._epoll.unregister(descriptor)
         client.connection.close()
+
+
+def _mode(path: str) -> int:
+    """The mode of the socket. Who connects is asked for in any case (SO_PEERCRED); the mode keeps others off the queue.
+
+    Since systemd 257 the files of a dynamic user belong to nobody, and a mount with other ids (mount_setattr(2)) makes
+    them its own in its service alone: to another service of the same user the socket is a stranger's. There the
+    directory above keeps others off.
+    """
+    return 0o666 if os.path.realpath(path).startswith(_PRIVATE) else 0o600

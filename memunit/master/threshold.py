@@ -31,15 +31,15 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 class Threshold:
-    """Listens at a path for our own user. Its clients are to be registered in `epoll` as they come and go."""
+    """Listens at a path. Its clients are to be registered in `epoll` as they come and go."""
 
-    def __init__(self, path: str, backlog: int, kept: int | None = None) -> None:
+    def __init__(self, path: str, backlog: int, kept: int | None = None, *, mode: int = 0o600) -> None:
         """Listen at `path`, whose directory is made with mode 0700 if it is missing. Raises OSError.
 
         Or go on with the listening descriptor that is `kept` of a predecessor in this process.
         """
         self.path = path
-        self._backlog = backlog
+        self._backlog, self._mode = backlog, mode
         self._listener = self._listening() if kept is None else socket.socket(fileno=kept)
         self._identity = identity(path)
         try:
@@ -109,7 +109,7 @@ class Threshold:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             made.bind(self.path)
-            os.chmod(self.path, 0o600)
+            os.chmod(self.path, self._mode)
             made.listen(self._backlog)
         except BaseException:
             made.close()
