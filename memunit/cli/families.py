@@ -28,6 +28,9 @@ _PHASES = tuple(phase.value for phase in Phase if phase is not Phase.DEAD)
 _CAUSES = tuple(str(cause) for cause in Cause if cause not in (Cause.STOP, Cause.SCALE_DOWN))
 
 
+_OPEN_METRICS = "application/openmetrics-text"
+
+
 class _Found:
     """What a registry asks for its metrics."""
 
@@ -42,7 +45,9 @@ def rendered(families: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
     """The text of these, and what it is (Content-Type), by what a client says that it takes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Found(families))
-    encode, kind = choose_encoder(accept)
+    # Not in the client's own words: newer libraries raise at a version that is none, and send it back.
+    open_metrics = any(each.partition(";")[0].strip() == _OPEN_METRICS for each in accept.split(","))
+    encode, kind = choose_encoder(f"{_OPEN_METRICS}; version=1.0.0" if open_metrics else "")
     return encode(registry), kind
 
 

@@ -104,13 +104,14 @@ class Asking:
             return Answer(f"{text}\n".encode(), status=500)
         told = self._reply()
         try:
-            found = families(self._instance, told)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            self._fails(
-                f"the master of {self._instance} tells what this version does not know", EX_UNAVAILABLE
-            )
-            found = families(self._instance, None)
-        return Answer(*rendered(found, accept))
+            answer = Answer(*rendered(families(self._instance, told), accept))
+        except Exception:
+            text = f"the master of {self._instance} tells what this version does not know"
+            self._fails(text, EX_UNAVAILABLE)
+            return Answer(*rendered(families(self._instance, None), accept))
+        if told is not None:
+            self.gone_since, self._said, self.code = math.inf, "", 0
+        return answer
 
     def _reply(self) -> dict[str, Any] | None:
         if time.monotonic() >= self._asked + _REST:
@@ -130,7 +131,6 @@ class Asking:
             known = linked.failure(self._instance, error)
             self._fails(str(known), known.code)
         else:
-            self.gone_since, self._said, self.code = math.inf, "", 0
             return told
         return None
 

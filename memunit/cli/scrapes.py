@@ -77,7 +77,8 @@ class Scrapes:
             leaves = self._leaves()
             if now >= leaves:
                 self._accept_no_more()
-            if not self._connections and now >= min(leaves, self._idle_at):
+            # Whoever has left its sockets does not take them back, whatever time `leaves` gives by now.
+            if not self._connections and (not self._listeners or now >= min(leaves, self._idle_at)):
                 return
             due = [each.deadline for each in self._connections] or [self._idle_at]
             if self._listeners:
@@ -91,8 +92,9 @@ class Scrapes:
                     self._accept(key.fileobj)  # type: ignore[arg-type]  # what was registered without data
             # Not before: the time in which the master was asked is nobody's fault here.
             now = time.monotonic()
-            for late in [each for each in self._connections if now >= each.deadline and each not in heard]:
-                self._drop(late)
+            for late in [each for each in self._connections if now >= each.deadline]:
+                if late.done or late not in heard:
+                    self._drop(late)
 
     def _accept(self, listener: socket.socket) -> None:
         try:

@@ -261,7 +261,7 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
     if life.in_work and life.longest:
         told.append(
             f"It was cut off in {plural(life.in_work, 'request')}, the longest {life.longest} for "
-            f" {duration(life.longest_age or 0.0)}."
+            f"{duration(life.longest_age or 0.0)}."
         )
     if life.replacement:
         told.append(f"The worker with pid {life.replacement} took its place.")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from memunit.core.adjusting import COUNT, CantSet, cannot_scale
 from memunit.core.adjusting import adjusted as with_settings
-from memunit.core.handover import Handover, LeftWorker
+from memunit.core.handover import MOST_TAKEOVERS, Handover, LeftWorker
 from memunit.core.model import Cause, Phase, Slot, Worker, WorkerId
 from memunit.core.state import State
 
@@ -35,7 +35,7 @@ def adopted(state: State, handover: Handover, *, now: float, afresh: bool) -> St
         workers=workers,
         slots=slots,
         revision=state.revision if afresh else handover.revision,
-        tally=replace(state.tally, takeovers=handover.takeovers + afresh),
+        tally=replace(state.tally, takeovers=min(handover.takeovers + afresh, MOST_TAKEOVERS)),
         idle_since=math.inf
         if any(each.phase is Phase.RUNNING for each in workers.values())
         else state.idle_since,
@@ -79,7 +79,7 @@ def _worker(left: LeftWorker, now: float, afresh: bool) -> Worker:
         grace=left.grace,
         stop_signal=left.stop_signal,
         pid=left.pid,
-        ready_at=left.ready_at,
+        ready_at=None if left.ready_at is None else min(left.ready_at, now),
         gives=left.gives,
         give_at=left.give_at,
         gifts=left.gifts,

@@ -15,7 +15,10 @@ from memunit.core.codec_forms import CodecError
 VERSION = 1
 # More than any instance has, of slots and of processes: the file may be anybody's who has the service's user.
 _MOST = 1 << 14
-_MOST_TAKEOVERS = 1 << 31
+MOST_TAKEOVERS = 1 << 31
+"""More are not counted."""
+# Seconds since the machine was started: three centuries.
+_LATEST = 1e10
 # pid_t and the numbers of signals; see pid_max in proc_sys_kernel(5) and signal(7).
 _PIDS = range(2, (1 << 22) + 1)
 _SIGNALS = range(1, 65)
@@ -120,7 +123,7 @@ def _check(handover: Handover) -> None:
         raise Unusable("a number in it is none that a worker can have")
     if not all(each.pid in _PIDS and each.start >= 0 for each in zygotes):
         raise Unusable("a number in it is none that a zygote can have")
-    if not 0 <= handover.takeovers < _MOST_TAKEOVERS:
+    if not 0 <= handover.takeovers <= MOST_TAKEOVERS:
         raise Unusable("no master has died so often")
     if max(len(workers), len(zygotes), len(handover.generations)) > _MOST:
         raise Unusable("there are more in it than an instance has")
@@ -143,7 +146,7 @@ def _can_be(worker: LeftWorker) -> bool:
         and 0 <= worker.slot < _MOST
         and worker.generation >= 1
         and worker.stop_signal in _SIGNALS
-        and all(map(math.isfinite, times))
+        and all(abs(at) < _LATEST for at in times)
         and min(bounds, default=1) > 0
         and worker.grace >= 0
         and worker.watchdog > 0

@@ -203,7 +203,8 @@ def replacement_first(done: Pass) -> str:
 def the_last_that_serves_stays(done: Pass) -> str:
     """The last worker that serves is told to stop only for a stop, or where surge 0 or memory lets no other start.
 
-    Nor may one that serves in a slot that is given up be all that is left: a successor serves in one that stays.
+    Nor may one that serves in a slot that is given up be all that is left: a successor serves in one that stays, or as
+    many as are wanted serve on.
     """
     spoke = {fact.id for fact in done.facts if isinstance(fact, f.Stopping)}
     if done.after.stopping:
@@ -213,7 +214,9 @@ def the_last_that_serves_stays(done: Pass) -> str:
             continue
         if now.holds_slot or now.force or who in spoke or done.after.reversed:
             continue
-        if not any(slot < done.after.places for slot in done.slots(Phase.RUNNING)):
+        serving = done.slots(Phase.RUNNING)
+        enough = who.slot >= done.after.places and len(serving) >= done.after.places
+        if not enough and not any(slot < done.after.places for slot in serving):
             return f"{who} was told to stop for {now.reason}, and nobody serves"
     return ""
 

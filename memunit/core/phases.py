@@ -140,7 +140,7 @@ def end(p: Pass, worker: Worker, code: str, status: int) -> None:
     drop(p, worker)
     if cause not in UNCOUNTED:
         state.ended[cause] = state.ended.get(cause, 0) + 1
-    if worker.reason is not None and worker.stop_at is not None:
+    if worker.reason is not None and worker.stop_at is not None and not worker.unasked:
         state.tally.drained(p.now - worker.stop_at)
     if cause in ACCIDENTS:
         failures.count(p, worker, wording.trouble(worker, cause, wording.how(code, status, ran=worker.ran)))

@@ -221,7 +221,9 @@ def relieve(p: Pass) -> None:
     state = p.state
     if state.stopping or state.rollout is not None or state.running() < state.count:
         return
-    known = [(w.memory, w) for w in state.roster.running if w.memory is not None]
+    # One in a slot that is given up serves until another does, and nobody replaces it.
+    stays = [w for w in state.roster.running if w.id.slot < state.places]
+    known = [(w.memory, w) for w in stays if w.memory is not None]
     if not known:
         return
     size, biggest = max(known, key=lambda each: (each[0], each[1].id))
@@ -229,7 +231,7 @@ def relieve(p: Pass) -> None:
     if room is not None and room.available >= max(SHORT * room.total, size):
         return
     replacing = any(p.now < w.yields_at for w in (*state.roster.starting, *state.roster.draining))
-    if giving.ask_all(p) or len(known) < 2 or state.roster.wanting or replacing:
+    if giving.ask_all(p) or len(known) < 2 or any(w.wants for w in stays) or replacing:
         return
     others = [other for other, worker in known if worker is not biggest]
     slot = state.slots[biggest.id.slot]

@@ -2,7 +2,7 @@
 
 Slots are given up by number. So the slot that stays may be the one that crashes again and again, and the one that is
 given up may have the only worker that serves: that was once stopped, and nothing served. It serves on until another
-does.
+does. As many serve on as are wanted, and no more: their memory may be what the new one does not find.
 """
 
 import math
@@ -28,7 +28,7 @@ def retire(p: Pass) -> None:
     at = relied_on_at(state)
     if p.now < at:
         p.again(at)
-        return
+        serving = serving[state.places :]
     for worker in serving:
         phases.stop(p, worker, Cause.SCALE_DOWN)
 
@@ -50,7 +50,8 @@ def _relied_on_at(state: State, worker: Worker) -> float:
 
 def kept(state: State, now: float) -> str:
     """Who serves on for now though its slot is wanted no more, as a clause; "" if nobody does."""
-    serving = [worker for worker in state.roster.beyond(state.places) if worker.phase is Phase.RUNNING]
+    given_up = state.roster.beyond(state.places)
+    serving = [worker for worker in given_up if worker.phase is Phase.RUNNING][: state.places]
     if not serving or now >= relied_on_at(state):
         return ""
     names = " and ".join(f"worker {worker.id.slot}.{worker.id.generation}" for worker in serving)

@@ -142,6 +142,19 @@ def chosen(state: State, parameters: dict[str, Any]) -> list[Worker]:
     return found
 
 
+def replaceable(state: State, found: list[Worker]) -> list[Worker]:
+    """Those of `found` that can be replaced: nobody replaces one whose slot is given up. Raises Refused if none can."""
+    stays = [one for one in found if one.id.slot < state.places]
+    if not stays:
+        raise _nobody(given_up(found[0].id.slot))
+    return stays
+
+
+def given_up(slot: int) -> str:
+    """Why the worker that serves in this slot is not replaced."""
+    return f"slot {slot} is wanted no more: its worker is stopped as soon as another can be relied on"
+
+
 def _nobody(reason: str) -> Refused:
     return Refused("io.memunit.Instance.NoSuchWorker", {"reason": reason})
 

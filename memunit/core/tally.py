@@ -28,6 +28,7 @@ class Tally:
 
     def drained(self, seconds: float) -> None:
         """A worker has ended so long after it was told to stop."""
+        seconds = max(0.0, seconds)
         self.drains[bisect_left(DRAIN_BOUNDS, seconds)] += 1
         self.drain_seconds += seconds
 

@@ -17,6 +17,7 @@ from typing import Any
 from memunit.master import group, system
 
 _MOST_PROCESSES = 64
+# Of all processes together: each costs a system call.
 _MOST_DESCRIPTORS = 4096
 _MOST_LINKS = 512
 _PATIENCE_MS = 100
@@ -33,15 +34,16 @@ def read(pid: int, folder: str = "") -> dict[str, Any] | None:
     totals: Counter[str] = Counter()
     processes: dict[int, int] = {}
     kinds: Counter[str] = Counter()
-    descriptors = 0
+    descriptors, left = 0, _MOST_DESCRIPTORS
     for each in pids[:_MOST_PROCESSES]:
         status = _status(each)
         if not status:
             continue
         totals.update(status)
         processes[each] = status.get("RssAnon", 0) + status.get("VmSwap", 0)
-        many, some = _descriptors(each)
+        many, some = _descriptors(each, left)
         descriptors += many
+        left = max(0, left - many)
         kinds.update(some)
     if not processes:
         return None
@@ -90,7 +92,8 @@ def mapped(pid: int) -> dict[str, int]:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0)
+            # In the walk over a large mapping it hears no signal. It is reaped as a stray then.
+            os.waitpid(child, os.WNOHANG)
     with contextlib.suppress(ValueError):
         found: dict[str, int] = json.loads(text)
         return found
@@ -127,24 +130,25 @@ def _of_group(folder: str) -> dict[str, int] | None:
 def _status(pid: int) -> dict[str, int]:
     """The sizes in bytes and the number of threads in proc_pid_status(5); empty when it is gone."""
     try:
-        text = group.read(f"/proc/{pid}/status").decode("utf-8", "replace")
+        text = group.read(f"/proc/{pid}/status")
     except OSError:
         return {}
     found = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdigit() and (name == "Threads" or words[-1] == "kB"):
+    # In bytes: a process may have named itself "\xb2 kB", which str.isdigit() takes, or with what splitlines() splits.
+    for line in text.split(b"\n"):
+        label, _, value = line.partition(b":")
+        name, words = label.decode("ascii", "replace"), value.split()
+        if words and words[0].isdigit() and (name == "Threads" or words[-1] == b"kB"):
             found[name] = int(words[0]) * (1 if name == "Threads" else 1024)
     return found
 
 
-def _descriptors(pid: int) -> tuple[int, dict[str, int]]:
-    """How many descriptors a process has, and how many of which kind, by a sample where they are many."""
+def _descriptors(pid: int, most: int) -> tuple[int, dict[str, int]]:
+    """How many descriptors a process has, and how many of which kind, by a sample of the first `most`."""
     folder = f"/proc/{pid}/fd"
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, _MOST_DESCRIPTORS)]
+            names = [entry.name for entry in islice(entries, most)]
         # Linux 6.2 and later tell the number in the size.
         many = max(len(names), os.stat(folder).st_size)
     except OSError:

@@ -214,7 +214,7 @@ class Interface:
         self._clients.send(token, varlink.reply(told, continues=True))
 
     def _recycle(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> list[f.Fact]:
-        found = shown.chosen(state, parameters)
+        found = shown.replaceable(state, shown.chosen(state, parameters))
         _no_more(parameters)
         if state.stopping:
             raise Refused(f"{interfaces.INSTANCE}.NoSuchWorker", {"reason": "the service is being stopped"})

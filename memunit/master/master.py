@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memunit import __version__
-from memunit.core import backoff, policy
+from memunit.core import backoff, policy, shown
 from memunit.core import facts as f
 from memunit.core.actions import (
     Action,
@@ -420,6 +420,9 @@ class Master:
         worker = self._state.roster.running_in(number)
         if worker is None:
             self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
+            return []
+        if number >= self._state.places:
+            self._doors.reply((token,), EX_USAGE, shown.given_up(number))
             return []
         why = self._examinations.ask(worker, self._configuration(worker), token)
         if why:

@@ -6,6 +6,7 @@ says so when it stops. Nothing of it may keep a worker from serving or from endi
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -109,7 +110,9 @@ def _found(seconds: float, memory: int, notify: Notify) -> bytes:
     found = look.examine(seconds, memory, _App.packages, beat=notify.ping)
     if found is None:
         return b""
-    found.report.update(_route(found.report["growth"]))
+    # An upgrade may have removed the module that this imports: the rest of the report is worth having.
+    with contextlib.suppress(ImportError):
+        found.report.update(_route(found.report["growth"]))
     return _text(found.report)
 
 

@@ -159,6 +159,26 @@ def test_of_a_process_that_is_there() -> None:
     assert Footprint(**found).own(files=True) > found["anon"]
 
 
+@pytest.mark.parametrize("name", ["\xb2 kB", "\x0bThreads:\xb2", "\x85RssAnon: 9 kB", "a\nThreads:\t7"])
+def test_a_process_may_have_any_name(name: str) -> None:
+    """The kernel writes it into the table (PR_SET_NAME), and escapes a newline alone."""
+    hold = (
+        "import ctypes, sys\n"
+        "ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        ["python3", "-c", hold, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        found = kernel.read(child.pid)
+        child.stdin.close()
+    assert found is not None
+    assert found["threads"] == 1
+    assert found["processes"][child.pid] > 100_000
+
+
 def test_of_one_that_is_gone() -> None:
     child = subprocess.Popen(["true"])
     child.wait()

@@ -93,6 +93,8 @@ def zygote(**fields: object) -> Callable[[dict[str, Any]], object]:
         worker(watchdog=0),
         worker(watchdog="nan"),
         worker(born="inf"),
+        worker(born=1e305),
+        worker(stop_at=-1e305),
         worker(born=math.nan),
         worker(ready_at="-inf"),
         worker(ready_at=None),

@@ -177,6 +177,17 @@ def test_an_older_master_tells_less() -> None:
     assert not [name for name in found if name.startswith("memunit_drain")]
 
 
+@pytest.mark.parametrize(
+    "accept",
+    ["text/plain; version=x.y", "application/openmetrics-text; version=abc\n", '*/*;version="1"', "\n"],
+)
+def test_whatever_a_client_takes_is_answered(accept: str) -> None:
+    text, kind = of.rendered(of.families("shop", None), accept)
+    assert text.startswith(b"# HELP memunit_up")
+    assert "abc" not in kind
+    assert "\n" not in kind
+
+
 def test_openmetrics_for_who_takes_it() -> None:
     accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
     text, kind = of.rendered(of.families("shop", told(sim(), served=1)), accept)

@@ -12,8 +12,10 @@ from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Phase, Policy, WorkerId
 from memunit.core.phases import PROBATION
+from memunit.core.shown import replaceable
 from memunit.core.state import initial
 from memunit.core.status import sentence
+from memunit.core.varlink import Refused
 from tests.support.sim import M, Sim, causes, entries, sent, spawned
 
 POLICY = Policy(count=2, limit=100 * M, ceiling=300 * M)
@@ -109,16 +111,37 @@ def test_a_slot_that_is_wanted_again_keeps_its_worker() -> None:
     assert serving(sim) == [who, B]
 
 
-def test_all_that_are_given_up_serve_until_one_that_stays_does() -> None:
+def test_as_many_as_are_wanted_serve_until_one_that_stays_does() -> None:
+    """No more: the others may have the memory for want of which the one that stays can't start."""
     sim = crash_looping(3)
     done = sim.step(f.ScaleTo(1))
-    assert sent(done, Signal.TERM) == []
-    assert entries(done, "SCALE")[0].message.endswith(
-        "; worker 1.1 and worker 2.1 serve on until a worker does that stays"
-    )
+    assert sent(done, Signal.TERM) == [C]
+    assert entries(done, "SCALE")[0].message.endswith("; worker 1.1 serves on until a worker does that stays")
     who = starting(sim)
     sim.ready(who)
-    assert sent(sim.advance(PROBATION), Signal.TERM) == [B, C]
+    assert sent(sim.advance(PROBATION), Signal.TERM) == [B]
+
+
+def test_two_that_are_given_up_serve_on_where_two_are_wanted() -> None:
+    sim = crash_looping(4)
+    sim.exit(B, "exited", 1)
+    while any(w.phase is Phase.STARTING for w in sim.state.workers.values()):
+        for worker in sim.workers(Phase.STARTING):
+            sim.exit(worker.id, "exited", 1)
+    done = sim.step(f.ScaleTo(2))
+    assert sent(done, Signal.TERM) == []
+    assert entries(done, "SCALE")[0].message.endswith(
+        "; worker 2.1 and worker 3.1 serve on until a worker does that stays"
+    )
+
+
+def test_who_is_given_up_is_not_replaced_and_holds_up_nobody() -> None:
+    sim = crash_looping()
+    sim.step(f.Scale(-1))
+    with pytest.raises(Refused):
+        replaceable(sim.state, sim.workers(Phase.RUNNING))
+    sim.step(f.Scale(+1))
+    assert replaceable(sim.state, sim.workers(Phase.RUNNING)) == sim.workers(Phase.RUNNING)
 
 
 def test_nobody_is_started_in_a_slot_that_is_given_up() -> None:

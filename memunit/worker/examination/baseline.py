@@ -32,6 +32,8 @@ _MOST = 1 << 20
 _HEADER = struct.Struct("=QQQQQ??6x")
 # Seconds of CPU: a heap whose noting takes longer is noted in part. By the wall's clock, a busy machine cut it short.
 _SECONDS = 2.0
+# Where CPU time is rationed, no worker may wait for its READY=1 for long: seconds by the wall's clock.
+_PATIENCE = 10.0
 _NOT_KNOWN = 1 << 62
 
 
@@ -117,9 +119,10 @@ def noted() -> Optional[Baseline]:
 def _lengths() -> Tuple[Dict[int, int], bool]:
     """Of all objects, by their addresses; and whether it was all of them."""
     noting, until = _Noting(), time.thread_time() + _SECONDS
+    late = time.monotonic() + _PATIENCE
     objects = gc.get_objects()
     for begin in range(0, len(objects), _AT_ONCE):
-        if time.thread_time() > until:
+        if time.thread_time() > until or time.monotonic() > late:
             return noting.found, False
         noting.note(objects[begin : begin + _AT_ONCE])
     return noting.found, True
