@@ -118,14 +118,6 @@ def test_request_that_arrives_in_pieces(stack: Stack, here: Stage) -> None:
     assert worker.wait() == 0
 
 
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    """Whoever asks for /held has its answer when a test writes there."""
-    made = tmp_path / "fifo"
-    os.mkfifo(made)
-    return made
-
-
 def test_request_in_work_is_finished(stack: Stack, here: Stage, fifo: Path) -> None:
     """A second SIGTERM, and a SIGINT, change nothing."""
     python, environment = stack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,14 +66,6 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     return python, dict(zip(stacks.KEYS, ("asyncio", "h11"), strict=True))
 
 
-@pytest.fixture
-def hold(tmp_path: Path) -> Path:
-    """The FIFO for whose writer /held waits."""
-    fifo = tmp_path / "hold"
-    os.mkfifo(fifo)
-    return fifo
-
-
 def test_close_comes_before_the_end(stack: Stack, here: Stage) -> None:
     """The answer is out, and the app still at work on its end, when the worker is told to stop."""
     python, environment = stack
@@ -86,19 +77,19 @@ def test_close_comes_before_the_end(stack: Stack, here: Stage) -> None:
     here.hear(worker.pid, "STATUS=closed")
 
 
-def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage, hold: Path) -> None:
+def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage, fifo: Path) -> None:
     python, environment = stack
     environment = {**environment, "MEMUNIT_THREADS": "1", "UVICORN_TIMEOUT_KEEP_ALIVE": "600"}
     worker = here.start(python, "plain:app", environment=environment).ready()
     clients = [Client(here.target) for _ in range(5)]
     for client in clients:
         assert client.get().status == 200
-    clients[0].ask(f"/held?on={hold}")
-    here.hear(worker.pid, "STATUS=slow")
+    clients[0].ask(f"/held?on={fifo}")
+    here.hear(worker.pid, "STATUS=held")
     for client in clients[1:]:
         client.ask()
     worker.stop()
-    let_go(hold)
+    let_go(fifo)
     for client in clients:
         with client:
             response = client.read()
@@ -108,15 +99,15 @@ def test_requests_that_wait_for_a_thread_are_answered(stack: Stack, here: Stage,
     assert worker.wait() == 0
 
 
-def test_pings_while_it_drains(here: Stage, hold: Path) -> None:
+def test_pings_while_it_drains(here: Stage, fifo: Path) -> None:
     worker = here.start(DEBIAN, "plain:app", watchdog_usec=100_000).ready()
     with Client(here.target) as client:
-        client.ask(f"/held?on={hold}")
-        here.hear(worker.pid, "STATUS=slow")
+        client.ask(f"/held?on={fifo}")
+        here.hear(worker.pid, "STATUS=held")
         worker.stop()
         here.said(worker.pid).clear()
         for _ in range(3):
             here.hear(worker.pid, "WATCHDOG=1")
-        let_go(hold)
+        let_go(fifo)
         assert client.read().closes
     assert worker.wait() == 0

@@ -31,7 +31,7 @@ def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
             tell("slow")
         time.sleep(float(query.get("s", "0.1")))
     elif path == "/held":
-        tell("slow")
+        tell("held")
         _read(query["on"])
     elif path == "/leak":
         _kept.append(bytearray(int(query.get("kb", "64")) * 1024))
