@@ -535,13 +535,16 @@ def test_the_app_slows_the_client_down(served: Served) -> None:
 def test_a_scanner_does_not_fill_the_journal(bounded: Served) -> None:
     """A line a second says why; the next one counts what it left out."""
     logged = bounded.logged()
-    began = time.monotonic()
-    for _ in range(60):
+    began, asked = time.monotonic(), 0
+    # The second in which it begins may have had its line, for another test.
+    while asked < 60 or logged == bounded.logged():
+        assert time.monotonic() < began + DEADLINE
         assert [answer.status for answer in bounded.ask(b"GET /\r\n\r\n")] == [400]
+        asked += 1
     lines = bounded.worker.output[logged:].splitlines()
     assert all("Invalid HTTP request received: " in line for line in lines)
     # As many as seconds of the clock were seen.
-    assert 1 <= len(lines) <= time.monotonic() - began + 2
+    assert len(lines) <= time.monotonic() - began + 2
 
 
 def test_access_log(tmp_path: Path) -> None:
