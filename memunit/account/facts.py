@@ -23,8 +23,8 @@ class Finding:
     """One thing that is wrong, or was: `short` for a table, `text` for who asks why, `steps` to go.
 
     `rank` orders them: 0 nobody is served, 1 requests are lost, 2 something is going to be, 3 good to know, 4 all is
-    well. `at` is when it was last seen, in seconds of CLOCK_REALTIME. What was printed of it is that of `life`,
-    or what any process of the instance has printed until `printed_at`.
+    well. `at` is when the trouble was last seen, in seconds of CLOCK_REALTIME. Its evidence are the printed lines of
+    `life`, or those of every process of the instance until `printed_at`.
     """
 
     kind: str

@@ -30,7 +30,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     ]
     found = [finding for look in looks if (finding := look(facts)) is not None]
     if facts.unit.known and not facts.unit.runs:
-        # What was before it ended is past.
+        # The unit has ended: a trouble of its workers is past.
         for finding in found:
             if finding.kind not in _NOW:
                 finding.rank = max(finding.rank, 3)

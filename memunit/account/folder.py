@@ -19,7 +19,7 @@ _PASSED_OVER = {
     *_VENVS,
     *("node_modules", "tests", "test", "docs", "migrations", "build", "dist", "site-packages", "__pycache__"),
 }
-# Those that make the object which a server calls.
+# Classes whose instances a server calls, and the kind of server.
 _MAKERS = {
     "FastAPI": "asgi",
     "Starlette": "asgi",

@@ -143,7 +143,7 @@ def of_file(data: Any) -> list[Examined]:
     found = [first]
     for each in others[:_MOST_HOLDERS] if isinstance(others, list) else ():
         name = _word(each, "name") if isinstance(each, dict) else ""
-        # What has a bound is full one day.
+        # A container with a bound stops growing when it is full.
         if name and name not in [one.holder for one in found] and each.get("bound") is None:
             size, kind = _whole(each.get("size")) or 0, _word(each, "type")
             found.append(replace(first, verdict="python", holder=name, type=kind, size=size))

@@ -198,7 +198,7 @@ def never_ready(facts: Facts) -> Finding | None:
         f"{'is not ready in time' if timeout else 'fails to start'}: {_times(facts, lives)}",
         [
             clean(last.message, KEPT) + ".",
-            f"Workers that did not become ready: {_times(facts, lives)}. Those that serve are not touched.",
+            f"Workers that did not become ready: {_times(facts, lives)}. Workers that serve go on serving.",
         ],
         steps,
         last,

@@ -135,7 +135,7 @@ def _by_program(
         except ValueError:
             said = "it has printed what is no JSON"
         finally:
-            # Whoever has read enough hangs up.
+            # The caller may stop reading before journalctl ends.
             process.kill()
         if process.wait(_SECONDS) not in (0, -9) or said:
             raise Unreadable(

@@ -35,7 +35,7 @@ _PROPERTIES = (
 _ACTIVE = ("active", "reloading")
 # Of a question to systemd: while a machine boots, or is busy, it is answered late.
 _SECONDS = 30.0
-# A master answers within a pass of its loop. One that is stopped or hangs does not answer at all.
+# A master answers within one pass of its loop. A stopped or hanging master does not answer.
 _ANSWER_SECONDS = 5.0
 _RUNTIME = "/run/memunit"
 _COUNTED = re.compile(

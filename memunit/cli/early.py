@@ -2,7 +2,7 @@
 
 Only what it needs is imported here, and the rest of the master while that interpreter starts. So the file and the
 command line are looked at twice: here for the few words that say what is to be started, and without any judgement.
-What is not as it is most of the time is left to the launch that comes later.
+An unusual start is left to the launch that comes later.
 """
 
 import os

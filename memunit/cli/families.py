@@ -26,8 +26,6 @@ _NAME = "name"
 _PHASES = tuple(phase.value for phase in Phase if phase is not Phase.DEAD)
 # The ends that the master counts. Each is there from the start: increase() sees no series that begins with 1.
 _CAUSES = tuple(str(cause) for cause in Cause if cause not in (Cause.STOP, Cause.SCALE_DOWN))
-
-
 _OPEN_METRICS = "application/openmetrics-text"
 
 
@@ -45,7 +43,7 @@ def rendered(families: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
     """The text of these, and what it is (Content-Type), by what a client says that it takes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Found(families))
-    # Not in the client's own words: newer libraries raise at a version that is none, and send it back.
+    # The client's own words are not passed on: newer libraries raise at a bad version, and copy it into Content-Type.
     open_metrics = any(each.partition(";")[0].strip() == _OPEN_METRICS for each in accept.split(","))
     encode, kind = choose_encoder(f"{_OPEN_METRICS}; version=1.0.0" if open_metrics else "")
     return encode(registry), kind

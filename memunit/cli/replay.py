@@ -57,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"memunit: {error}\n")
         return EX_DATAERR
     except BrokenPipeError:
-        # Whoever reads has seen enough. Without this the interpreter tries again at its end, and complains at length.
+        # The reader has closed the pipe. Without the new descriptor the interpreter writes again at exit, and prints a
+        # traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
 

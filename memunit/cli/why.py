@@ -178,7 +178,7 @@ def _trouble(
 def _shown(life: Life | None, evidence: Sequence[str], at: Terminal) -> list[str]:
     if not evidence:
         return []
-    title = "What was printed before that"
+    title = "Lines that processes of the instance printed before"
     if life is not None:
         title = f"Worker {life.name} (pid {life.pid}) printed before its end"
     width = None if at.width is None else max(16, at.width - 4)

@@ -310,7 +310,11 @@ def _status(pid: int) -> dict[str, str]:
 def test_without_a_place_for_its_sockets_it_says_so(unit: Unit, tmp_path: Path) -> None:
     """As in a container with a read-only root: nothing is a temporary directory."""
     need_mount_namespace()
-    words = 'for each in /tmp /var/tmp /usr/tmp; do [ ! -d $each ] || mount -t tmpfs -o ro none $each; done; exec "$@"'
+    # The same folders, read-only: the checkout may be below one of them.
+    words = (
+        "for each in /tmp /var/tmp /usr/tmp; do [ ! -d $each ] ||"
+        ' { mount --bind $each $each && mount -o remount,bind,ro $each; }; done; exec "$@"'
+    )
     prefix = (*OWN_MOUNTS, "sh", "-c", words, "sh", "env", "TMPDIR=/nonexistent")
     service = run(
         unit, "--listen", "127.0.0.1:0", "--directory", str(APPS), *ASKED, prefix=prefix, directory="/proc"
