@@ -16,13 +16,19 @@ _PROGRAM = "memunit examine"
 _DESCRIPTION = """\
 Replace the worker in a slot, and print what has grown in it since its start: the object that holds the memory, the
 module of the object, and whether it is a leak. No request is lost."""
+_EPILOG = """\
+examples:
+  memunit examine shop 0    replace the worker of slot 0, and print what grew in it
+
+exit codes: 0 the worker has told, 64 wrong command line, or no worker serves there or can be examined,
+69 not running, or the worker has told nothing, 77 only root and the user of the service may call"""
 # A replacement has to come up, and the requests of the worker have to end.
 _TIMEOUT = 900.0
 
 
 def parser() -> Parser:
     """What may be typed after its name."""
-    made = Parser(_PROGRAM, _DESCRIPTION)
+    made = Parser(_PROGRAM, _DESCRIPTION, epilog=_EPILOG)
     made.add_argument("instance", metavar="INSTANCE", help="a running instance")
     made.add_argument("slot", metavar="SLOT", help="the slot of the worker, as memunit status shows it")
     return made

@@ -22,7 +22,15 @@ Serve in the foreground with workers that are replaced at their memory limit. Th
 (LISTEN_FDS); without them it listens on each ADDR."""
 _EPILOG = """\
 A SIZE is for example 400M or 1.5G, a TIME 30s or "1min 30s"; both may be infinity. Each option is a key of the same
-name in /etc/memunit/INSTANCE.toml, see memunit.toml(5). The keys of [service] are for systemd, and are not options."""
+name in /etc/memunit/INSTANCE.toml, see memunit.toml(5). The keys of [service] are for systemd, and are not options.
+
+examples:
+  memunit run --limit 400M --app shop.web:app                  a worker for each CPU, on inherited sockets
+  memunit run --listen 127.0.0.1:8000 --limit 400M -- ./node server.js
+  memunit run --config ./shop.toml --workers 2                 a file, with one key changed
+
+exit codes: 0 stopped as requested, 64 wrong command line, 69 no worker became ready, 70 memunit has failed,
+71 a port in use and the like, 77 may not listen on an address, 78 the configuration can't be used"""
 # Names that somebody may expect, beside the one that is in the help.
 _ALIASES = {"workers.count": ("--count",), "app.run": ("--run",)}
 

@@ -33,7 +33,7 @@ examples:
   systemctl enable --now memunit-metrics@shop.socket    for Prometheus: docs/prometheus.md
 
 exit codes: 0 done, 64 wrong command line, 69 not running, a master that does not answer, or no prometheus_client,
-77 only root and the service's own user may ask"""
+77 only root and the user of the service may call"""
 _FIRST_DESCRIPTOR = 3
 # Seconds for each step of asking the master: together less than the ten that Prometheus waits for a scrape.
 _PATIENCE = 3.0

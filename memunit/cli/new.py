@@ -81,7 +81,9 @@ def parser() -> Parser:
     made.add_argument("instance", metavar="INSTANCE", help="the name of the instance")
     made.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="the folder of the app [.]")
     made.add_argument("--app", metavar="MODULE:ATTR", help="the app; memunit then looks for none")
-    made.add_argument("--server", choices=SERVERS, metavar="KIND", help="asgi, wsgi, callable or node")
+    made.add_argument(
+        "--server", choices=SERVERS, metavar="KIND", help="the kind of the app: asgi, wsgi, callable or node"
+    )
     made.add_argument("-o", "--output", metavar="FILE", help="write the file there; - is standard output")
     made.add_argument(
         "--json", action="store_true", help="print the findings as JSON, for a program, and write nothing"

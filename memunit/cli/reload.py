@@ -20,14 +20,25 @@ from memunit.master.filenames import directory_of, given_directory
 
 # systemd bounds a reload itself; this only keeps a forgotten terminal from waiting for ever.
 _TIMEOUT = 24 * 3600.0
-_HELP = (
-    "usage: memunit reload INSTANCE\n\nLet a running INSTANCE read its file again, and wait for the result.\n"
-)
+HELP = """\
+usage: memunit reload INSTANCE
+
+Make a running INSTANCE read its file again and replace its workers one by one, and wait for the result.
+
+examples:
+  memunit reload shop               the file
+  systemctl reload memunit@shop     the file and the environment files, which only systemd may read
+
+exit codes: 0 done, 64 wrong command line, 69 not running or the master does not answer,
+77 only root and the user of the service may call, 78 the old configuration goes on serving
+
+manual: memunit-reload(1)
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit as named() does."""
-    instance = named(arguments, _HELP)
+    instance = named(arguments, HELP)
     signal.signal(signal.SIGTERM, _stopped)
     directory = directory_of(instance)
     # Only systemd's ExecReload= has the variable, and there it is this instance's.

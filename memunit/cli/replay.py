@@ -22,14 +22,20 @@ from memunit.master.recorder import BEFORE, NAME
 _DESCRIPTION = """\
 Run policy again on the recorded facts of a master. The command prints each decision: when, after which fact, and why.
 It checks each invariant, and that the decisions are the same as before. A FILE is a flight file, or a directory with
-the flight files of a master. The name of an INSTANCE means its runtime directory.
-"""
+the flight files of a master. The name of an INSTANCE means its runtime directory."""
+_EPILOG = """\
+examples:
+  memunit replay shop                      the passes with a decision
+  memunit replay --summary ./flight.jsonl  the faults and the totals of a copy
+
+exit codes: 0 the same decisions, 64 wrong command line, 65 not a flight file or of another version,
+66 the file can't be read, 70 a decision is wrong"""
 
 
 def parser() -> Parser:
     """What may be typed after its name."""
-    made = Parser("memunit replay", _DESCRIPTION)
-    made.add_argument("files", nargs="+", metavar="FILE|INSTANCE")
+    made = Parser("memunit replay", _DESCRIPTION, epilog=_EPILOG)
+    made.add_argument("files", nargs="+", metavar="FILE|INSTANCE", help="whose facts")
     made.add_argument(
         "--all", action="store_true", help="print each pass, and not only passes with a decision"
     )

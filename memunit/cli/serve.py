@@ -54,11 +54,28 @@ from memunit.master.startlog import Record, StartLog, inherited_record
 LONGEST_WAIT = 40.0
 
 
+_DESCRIPTION = """\
+Serve INSTANCE from /etc/memunit/INSTANCE.toml, with the sockets of memunit@INSTANCE.socket. The unit
+memunit@INSTANCE.service starts this command."""
+_EPILOG = """\
+examples:
+  systemctl start memunit@shop.socket    listen; the first client starts the service
+  systemctl start memunit@shop.service   start it at once
+
+exit codes: 0 stopped as requested, 64 wrong command line, 69 no worker became ready, 70 memunit has failed,
+71 a system call failed, 78 the configuration can't be used"""
+
+
+def parser() -> Parser:
+    """What may be typed after its name."""
+    made = Parser("memunit serve", _DESCRIPTION, epilog=_EPILOG)
+    made.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
+    return made
+
+
 def main(arguments: Sequence[str], early: Early) -> int:
     """Run the command; returns the exit code."""
-    parser = Parser("memunit serve", "Serve INSTANCE from /etc/memunit/INSTANCE.toml; started by its unit.")
-    parser.add_argument("instance", metavar="INSTANCE", help="the part between @ and the dot of the unit")
-    instance: str = parser.parse_args(arguments).instance
+    instance: str = parser().parse_args(arguments).instance
     # At SIGABRT, systemd's word to a master that hangs, it says where (faulthandler).
     faulthandler.enable()
     passed = received()

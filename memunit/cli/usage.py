@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             usage=usage,
             description=description,
-            epilog=epilog,
+            epilog=f"{epilog}\n\n{manual(prog)}" if epilog else manual(prog),
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -28,6 +28,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where the help is; exit with 64."""
         fail(message, self.prog)
+
+
+def manual(program: str) -> str:
+    """The last line of the help: where "memunit status" is described in full."""
+    return f"manual: {program.replace(' ', '-')}(1)"
 
 
 def fail(message: str, program: str = "memunit") -> NoReturn:

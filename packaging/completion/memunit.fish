@@ -153,7 +153,7 @@ complete -c memunit -n '__fish_seen_subcommand_from new' -a '(__memunit_instance
 complete -c memunit -n '__fish_seen_subcommand_from new' -a '(__fish_complete_directories)'
 complete -c memunit -n '__fish_seen_subcommand_from new' -s h -l help -d 'show this help message and exit'
 complete -c memunit -n '__fish_seen_subcommand_from new' -l app -x -d 'the app; memunit then looks for none'
-complete -c memunit -n '__fish_seen_subcommand_from new' -l server -x -a 'asgi wsgi callable node' -d 'asgi, wsgi, callable or node'
+complete -c memunit -n '__fish_seen_subcommand_from new' -l server -x -a 'asgi wsgi callable node' -d 'the kind of the app: asgi, wsgi, callable or node'
 complete -c memunit -n '__fish_seen_subcommand_from new' -s o -l output -r -F -d 'write the file there; - is standard output'
 complete -c memunit -n '__fish_seen_subcommand_from new' -l json -d 'print the findings as JSON, for a program, and write nothing'
 

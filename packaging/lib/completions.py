@@ -29,12 +29,13 @@ _NOTE = "made by packaging/lib/completions.py from the commands' own options; ch
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its names, whether a word follows, what that is, and the help."""
+    """One option: its names, whether a word follows, what that is, the help, and the word for the value."""
 
     names: tuple[str, ...]
     takes: str
     words: tuple[str, ...]
     help: str
+    metavar: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def _option(action: argparse.Action) -> Option:
     if action.nargs == 0:
         return Option(names, "", (), text)
     if action.dest == "config":
-        return Option(names, "instance-or-file", (), text)
+        return Option(names, "instance-or-file", (), text, str(action.metavar))
     takes, words = _of_key(key) if key else _of_metavar(str(action.metavar), action)
-    return Option(names, takes, words, text)
+    return Option(names, takes, words, text, str(action.metavar))
 
 
 def _of_key(key: Key) -> tuple[str, tuple[str, ...]]:

@@ -89,6 +89,7 @@ def test_it_has_every_module(tree: Path) -> None:
         "usr/share/doc/memunit/examples/static-user.conf",
         "usr/share/doc/memunit/examples/strict.conf",
         "usr/share/man/man1/memunit.1.gz",
+        "usr/share/man/man1/memunit-status.1.gz",
         "usr/share/man/man5/memunit.toml.5.gz",
         "usr/share/man/man8/memunit-generator.8.gz",
         "usr/share/man/man5/memunit@.service.5.gz",

@@ -44,10 +44,21 @@ def file() -> str:
     return shown(ROOT / "packaging/man/memunit.toml.5")
 
 
-def test_there_is_a_page_for_the_program_the_file_and_the_units() -> None:
-    assert [page.name for page in PAGES] == [
-        *("memunit-generator.8", "memunit.1", "memunit.toml.5", "memunit@.service.5")
-    ]
+def test_there_is_a_page_for_the_program_each_command_the_file_and_the_units() -> None:
+    commands = {f"memunit-{name}.1" for name in program._COMMANDS}
+    others = {"memunit-generator.8", "memunit.1", "memunit.toml.5", "memunit@.service.5"}
+    assert {page.name for page in PAGES} == commands | others
+
+
+def test_the_pages_of_the_commands_are_what_their_sources_make() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "packaging/lib/manuals.py", "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -119,6 +130,49 @@ def test_each_option_of_each_command_is_there(command: str, name: str, names: tu
         places.append(command.partition("\nOPTIONS\n")[2].partition("\nSIGNALS\n")[0])
     for option in names:
         assert any(re.search(rf"(?<![\w-]){option}(?![\w-])", place) for place in places), (name, option)
+
+
+def section_of(text: str, title: str) -> str:
+    found = re.search(rf"^{title}$.*?(?=^\S|\Z)", text, re.M | re.S)
+    assert found is not None, title
+    return found[0]
+
+
+@pytest.mark.parametrize("name", sorted(program._COMMANDS))
+def test_the_page_of_a_command_says_all_of_it(name: str) -> None:
+    text = shown(ROOT / f"packaging/man/memunit-{name}.1")
+    assert re.search(rf"^ +memunit-{name} - \w", section_of(text, "NAME"), re.M)
+    synopsis, options = section_of(text, "SYNOPSIS"), section_of(text, "OPTIONS")
+    for names in [each for command, each in each_option() if command == name]:
+        for option in names:
+            assert re.search(
+                rf"^ +(?:\S.*, )?{option}(?![\w-])|(?<![\w-]){option} is the same", options, re.M
+            )
+        # The synopsis of run has the most used ones.
+        assert name == "run" or any(re.search(rf"(?<![\w-]){option}(?![\w-])", synopsis) for option in names)
+    assert re.search(rf"^ +.*\bmemunit {name}\b|\bsystemctl\b", section_of(text, "EXAMPLES"), re.M)
+    codes = re.findall(r"^ {7}(\d+)  +\S", section_of(text, "EXIT STATUS"), re.M)
+    assert codes[:2] == ["0", "64"]
+    assert {int(code) for code in codes} <= {
+        value for value in vars(exitcodes).values() if isinstance(value, int)
+    }
+    assert "memunit(1)" in section_of(text, "SEE ALSO")
+
+
+@pytest.mark.parametrize("name", sorted(program._COMMANDS))
+def test_the_help_of_a_command_names_its_page(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "memunit", name, "--help"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"manual: memunit-{name}(1)"
+    assert "examples:" in done.stdout
+    assert "exit codes:" in done.stdout
 
 
 @pytest.mark.parametrize("code", [value for value in vars(exitcodes).values() if isinstance(value, int)])

@@ -88,4 +88,11 @@ def test_the_package_for_arch(sdist: Path, tmp_path: Path) -> None:
     generator = (packed / "usr/lib/systemd/system-generators/memunit-generator").read_text()
     assert f'sys.path.append("/{site.relative_to(packed)}")' in generator
     names = {path.name for path in packed.rglob("*") if path.is_file()}
-    assert {"memunit@.service", "memunit.1", "_memunit", "memunit.fish", "LICENSE"} <= names
+    assert {
+        "memunit@.service",
+        "memunit.1",
+        "memunit-status.1",
+        "_memunit",
+        "memunit.fish",
+        "LICENSE",
+    } <= names
