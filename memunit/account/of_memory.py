@@ -20,7 +20,9 @@ def baseline(facts: Facts) -> Finding | None:
     limit = note.number("MEMUNIT_LIMIT_BYTES")
     below = note.kind == "BASELINE_OVER_LIMIT"
     short = (
-        "the limit is below what it needs to start" if below else "a recycle did not help: at the limit again"
+        "the limit is below what the app needs to start"
+        if below
+        else "a recycle did not help: the worker is at the limit again"
     )
     wanted = f' = "{size_of(max(memory * 2, (limit or 0) * 3 // 2))}"' if memory else ""
     return Finding(
@@ -30,7 +32,7 @@ def baseline(facts: Facts) -> Finding | None:
         f"{short}, {facts.ago(note.at)}",
         [
             clean(note.message, KEPT) + ".",
-            "A new worker is no smaller than the one that it replaces: recycling costs time here, and frees nothing.",
+            "A new worker is no smaller than the old one: a recycle costs time here, and frees no memory.",
         ],
         [
             f"raise limit{wanted} in [memory] of {facts.file}, then {check(facts.name)}, and systemctl reload "
@@ -58,7 +60,7 @@ def leak(facts: Facts) -> Finding | None:
     limit = (facts.settings.memory.limit if facts.settings else None) or last.limit
     size = f" of {format_size(limit)}" if limit else ""
     many = len(lives) > 1
-    rate = f"{len(lives)} recycles, one each {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
+    rate = f"{len(lives)} recycles, one every {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
     told = [
         clean(last.message, KEPT) + ".",
         f"Workers reach their limit{size} after {duration(lived)} (median): {rate}.",
@@ -71,19 +73,20 @@ def leak(facts: Facts) -> Finding | None:
     steps = []
     if often and limit:
         steps.append(
-            f'if that is too often, give it room: limit = "{size_of(limit * 2)}" in [memory] of {facts.file}; '
-            f"{check(facts.name)} does the sum, systemctl reload memunit@{facts.name} puts it into effect"
+            f'if that is too often, set limit = "{size_of(limit * 2)}" in [memory] of {facts.file}; '
+            f"{check(facts.name)} checks whether memory has room, and systemctl reload memunit@{facts.name} applies "
+            "the change"
         )
     steps += [
         "find what the app keeps: caches without a bound, lists at module level, handlers that are added with each "
-        "request; tracemalloc shows the lines that allocate what stays",
+        "request; tracemalloc shows the lines that allocate it",
         f"memunit report {facts.name} -o report.html draws each worker's memory over time",
     ]
-    short = f"leaks: {len(recent)} recycles at its limit{size} in the last hour"
+    short = f"leaks: {len(recent)} recycles at the limit{size} in the last hour"
     if often:
-        short += f", one each {duration(apart)}"
+        short += f", one every {duration(apart)}"
     if len(recent) < 2:
-        short = f"leaks slowly: {plural(len(lives), 'recycle')} at its limit{size} in a day"
+        short = f"leaks slowly: {plural(len(lives), 'recycle')} at the limit{size} in a day"
     return Finding("leak", 2 if often else 3, times[-1], short, told, steps, last)
 
 
@@ -99,7 +102,7 @@ def unmeasured(facts: Facts) -> Finding | None:
         "unmeasured",
         2,
         note.at,
-        "its memory can't be measured: no limit is in effect",
+        "the memory of the workers can't be measured: no limit is in effect",
         [clean(note.message, KEPT) + "."],
         [
             f"systemctl cat memunit@{facts.name} shows the drop-in that hides /proc (ProcSubset=pid); remove it"

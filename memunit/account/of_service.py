@@ -13,9 +13,11 @@ def not_running(facts: Facts) -> Finding | None:
     if not unit.known or unit.runs:
         return None
     waits = (
-        "clients wait in the socket" if unit.listening else "its socket does not listen: clients are refused"
+        "clients wait in the socket"
+        if unit.listening
+        else "the socket does not listen, so clients are refused"
     )
-    log = f"journalctl -u memunit@{name} -n 50 shows what it said last"
+    log = f"journalctl -u memunit@{name} -n 50 shows its last lines"
     life, note = _failure(facts)
     given_up = facts.account.last_note("NOTHING_READY", since=facts.now - HOUR)
     if _comes_back(unit):
@@ -24,8 +26,8 @@ def not_running(facts: Facts) -> Finding | None:
             "restarting",
             0,
             unit.since,
-            f"nothing serves: the master ended with {_exit(unit)}, and is started again",
-            [f"No master runs at this moment: {why}.", f"systemd starts it again; {waits}."],
+            f"nothing serves: the master ended with {_exit(unit)}, and systemd starts it again",
+            [f"No master runs at this moment: {why}.", f"systemd starts the master again; {waits}."],
             [check(name), log],
             life,
             note.at if note else None,
@@ -36,9 +38,7 @@ def not_running(facts: Facts) -> Finding | None:
             0,
             unit.since,
             f"failed: the master ended with {_exit(unit)}",
-            [
-                f"The service has failed {facts.ago(unit.since)}: the master ended with {_exit(unit)}; {waits}."
-            ],
+            [f"The service failed {facts.ago(unit.since)}: the master ended with {_exit(unit)}; {waits}."],
             [check(name), f"systemctl restart memunit@{name} starts it again", log],
             life,
             note.at if note else None,
@@ -49,7 +49,9 @@ def not_running(facts: Facts) -> Finding | None:
             3,
             unit.since,
             "is being stopped",
-            ["The service is being stopped: its master has ended, and what it has left is told to end."],
+            [
+                "The service is being stopped: its master has ended, and memunit ends the processes that are left."
+            ],
             [log],
         )
     if unit.listening:
@@ -67,7 +69,7 @@ def not_running(facts: Facts) -> Finding | None:
         unit.since,
         "not running",
         ["Neither the service nor its socket is active: clients are refused."],
-        [f"systemctl enable --now memunit@{name}.socket lets it listen, now and after each boot"],
+        [f"systemctl enable --now memunit@{name}.socket makes the socket listen, now and after each boot"],
     )
 
 
@@ -105,8 +107,8 @@ def silent(facts: Facts) -> Finding | None:
             "Its workers go on serving, but nobody replaces a worker that ends, and nobody watches memory.",
         ],
         [
-            f"systemctl kill --kill-whom=main -s CONT memunit@{name} wakes it if somebody stopped it",
-            f"systemctl restart memunit@{name} else; systemd's own watchdog does so after 30 s",
+            f"systemctl kill --kill-whom=main -s CONT memunit@{name} wakes the master if somebody has stopped it",
+            f"otherwise systemctl restart memunit@{name}; systemd's watchdog does the same after 30 s",
         ],
     )
 
@@ -128,7 +130,7 @@ def master(facts: Facts) -> Finding | None:
         "memunit's master has failed, and goes on"
         if failed
         else "the master was killed; its workers were taken over",
-        [f"{clean(note.message, KEPT).rstrip('.')}.", "That ended no worker."],
+        [f"{clean(note.message, KEPT).rstrip('.')}.", "No worker ended because of that."],
         steps,
         None,
         note.at,
@@ -142,7 +144,9 @@ def file(facts: Facts) -> Finding | None:
     first = facts.problems[0]
     runs = facts.unit.runs
     text = [clean(str(each), KEPT) for each in facts.problems[:5]]
-    after = "The master goes on with what it read last; a reload or a restart would fail." if runs else ""
+    after = (
+        "The master keeps the settings that it read last; a reload or a restart would fail." if runs else ""
+    )
     return Finding(
         "file",
         2 if runs else 0,
@@ -175,7 +179,7 @@ def nothing_ready(facts: Facts) -> Finding | None:
         f"nothing serves: {trouble or told[:1].lower() + told[1:] or 'no worker is ready'}",
         [f"{told or 'No worker serves' + (': ' + trouble if trouble else '')}.", _backoff(facts)],
         [
-            "mend what the last one printed; the next try then serves by itself",
+            "mend the error that the last worker printed; the next try then succeeds without you",
             f"{check(facts.name)} finds the usual mistakes",
             f"systemctl restart memunit@{facts.name} tries at once",
         ],
@@ -197,9 +201,9 @@ def _backoff(facts: Facts) -> str:
     waits = (
         "clients wait in the socket"
         if facts.unit.listening
-        else "clients are refused, for its socket is closed"
+        else "clients are refused, because the socket is closed"
     )
-    return f"It is tried again and again, with pauses that grow to half a minute; {waits}."
+    return f"memunit tries again and again, with pauses that grow to half a minute; {waits}."
 
 
 def few(facts: Facts) -> Finding | None:

@@ -32,14 +32,14 @@ def crashes(facts: Facts) -> Finding | None:
     name, pid = facts.name, last.pid
     steps = []
     if last.exit_code == "dumped":
-        steps.append(f"coredumpctl info {pid} shows where it was")
+        steps.append(f"coredumpctl info {pid} shows where the worker crashed")
     if (last.exit_code, last.exit_status) == ("killed", 9):
         steps.append(
-            'signal 9 that nobody sent is the OOM killer: journalctl -k -g "out of memory"; memory.ceiling in '
-            f"{facts.file} bounds one worker, MemoryMax= all of them"
+            'if nobody sent signal 9, the OOM killer did: journalctl -k -g "out of memory"; memory.ceiling in '
+            f"{facts.file} bounds one worker, MemoryMax= bounds all workers together"
         )
     steps += [
-        f"journalctl -u memunit@{name} _PID={pid} shows all that it printed",
+        f"journalctl -u memunit@{name} _PID={pid} shows all that the worker printed",
         f"mend the app, then systemctl reload memunit@{name}: if the new code fails, the old code goes on serving",
     ]
     return Finding(
@@ -50,8 +50,8 @@ def crashes(facts: Facts) -> Finding | None:
         [
             clean(last.message, KEPT) + ".",
             f"Workers crashed: {_times(facts, lives)}. They lived {duration(early)} (median).",
-            "The requests that they had at that moment are lost. Each is replaced, after a pause that grows while it "
-            "goes on.",
+            "Their requests in work are lost. Each worker is replaced, after a pause that grows while the crashes "
+            "go on.",
         ],
         steps,
         last,
@@ -78,10 +78,10 @@ def ceiling(facts: Facts) -> Finding | None:
     ]
     if ceiling:
         steps.append(
-            f'or give it room: ceiling = "{size_of(ceiling * 3 // 2)}" in [memory] of {facts.file}, then '
-            f"{check(facts.name)} does the sum, and systemctl reload memunit@{facts.name}"
+            f'or set ceiling = "{size_of(ceiling * 3 // 2)}" in [memory] of {facts.file}; {check(facts.name)} checks '
+            f"whether memory has room, and systemctl reload memunit@{facts.name} applies the change"
         )
-    steps.append(f"journalctl -u memunit@{facts.name} _PID={last.pid} shows what it did last")
+    steps.append(f"journalctl -u memunit@{facts.name} _PID={last.pid} shows its last lines")
     lived = f"It lived {duration(last.uptime)}. " if last.uptime is not None else ""
     return Finding(
         "ceiling",
@@ -91,8 +91,8 @@ def ceiling(facts: Facts) -> Finding | None:
         [
             clean(last.message, KEPT) + ".",
             f"Workers were killed at the ceiling{size}: {_times(facts, lives)}.",
-            f"{lived}It grew too fast to be replaced at the limit before: the requests that it had are lost, those of "
-            "the others are not.",
+            f"{lived}It grew too fast to be replaced at its limit. Its requests in work are lost; other workers lost "
+            "none.",
         ],
         steps,
         last,
@@ -114,13 +114,14 @@ def watchdog(facts: Facts) -> Finding | None:
         f"hangs: silent{bound}, then aborted; {_times(facts, lives)}",
         [
             clean(last.message, KEPT) + ".",
-            f"Workers stopped answering{bound}, and were ended: {_times(facts, lives)}. The requests that they had are "
-            "lost.",
+            f"Workers sent no watchdog ping{bound}, and were ended: {_times(facts, lives)}. Their requests in work "
+            "are lost.",
         ],
         [
-            "the stacks in the journal say what it hung in: often a call that blocks inside the event loop. Await it, "
-            "give it a time limit, or run it in a thread",
-            f"if the app needs that long, raise watchdog in [workers] of {facts.file}, then systemctl reload "
+            "the stacks in the journal show where the worker hung: often in a call that blocks the event loop. "
+            "Await that "
+            "call, give it a time limit, or run it in a thread",
+            f"if the app needs more time, raise watchdog in [workers] of {facts.file}, then systemctl reload "
             f"memunit@{facts.name}",
             f"journalctl -u memunit@{facts.name} _PID={last.pid} shows the whole stacks",
         ],
@@ -142,8 +143,8 @@ def grace(facts: Facts) -> Finding | None:
     killed = sum(life.cause == "grace-expired" for life in lives)
     size = f" of {format_time(bound)}" if math.isfinite(bound) else ""
     why = last.stop_reason or last.cause
-    said = f'What it said last: "{clean(last.said, 200)}".' if last.said else ""
-    how = "were killed" if killed else "ended without what they still had to do"
+    said = f'Its last status: "{clean(last.said, 200)}".' if last.said else ""
+    how = "were killed" if killed else "ended with work unfinished"
     return Finding(
         "slow-drain",
         1 if facts.now - (last.ended or 0) < DAY else 3,
@@ -152,15 +153,15 @@ def grace(facts: Facts) -> Finding | None:
         [
             clean(last.message, KEPT) + ".",
             f"Workers had not finished within their grace{size}, and {how}: {_times(facts, lives)}; the last was being "
-            f"stopped for {clean(why, 30)}. The requests that they still had are cut off.",
+            f"stopped for {clean(why, 30)}. Their requests in work were cut off.",
             *([said] if said else []),
         ],
         [
-            "find what it waited for: a long request, a stream or WebSocket that does not end, a thread that "
+            "find what the worker waited for: a long request, a stream or WebSocket that does not end, a thread that "
             "never ends; bound it in the app",
             f"if such requests are right, raise grace in [stop] of {facts.file} (over 5 min TimeoutStopSec= too), then "
             f"systemctl reload memunit@{facts.name}",
-            f"memunit history {facts.name} shows how long its stops take",
+            f"memunit history {facts.name} shows how long workers take to stop",
         ],
         last,
     )
@@ -188,7 +189,8 @@ def never_ready(facts: Facts) -> Finding | None:
     ]
     if timeout:
         steps.append(
-            f"if it only needs longer, raise start_timeout in [workers] of {facts.file}; a command that never says "
+            f"if the app only needs more time, raise start_timeout in [workers] of {facts.file}; a command that "
+            "never says "
             'READY=1 needs ready = "exec" in [app]'
         )
     return Finding(
@@ -221,7 +223,7 @@ def reload(facts: Facts) -> Finding | None:
         f"the last reload failed, {facts.ago(failed.at)}: the old code serves",
         [
             clean(failed.message, KEPT) + ".",
-            f"That was {facts.ago(failed.at)}. No request was lost, but the workers run the former code.",
+            f"The reload was {facts.ago(failed.at)}. No request was lost, but the workers still run the old code.",
         ],
-        [f"mend it, {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],
+        [f"mend what the message names, then {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],
     )

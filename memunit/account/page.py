@@ -93,7 +93,7 @@ def _memory(account: Account, limit: int | None, ceiling: int | None) -> list[st
             slots.setdefault(life.slot, []).append(life)
     parts = ["<h2>Memory of each worker</h2>"]
     if not slots:
-        return [*parts, '<p class="dim">The journal has no figure of any worker in this time.</p>']
+        return [*parts, '<p class="dim">The journal has no memory of any worker in this time.</p>']
     seen = [
         size for lives in slots.values() for life in lives for _, size in series.points(life, account.until)
     ]
@@ -101,9 +101,11 @@ def _memory(account: Account, limit: int | None, ceiling: int | None) -> list[st
     columns = 1 if len(slots) <= 4 else 2 if len(slots) <= 16 else 4
     size = (_WIDTH // columns, {1: 190, 2: 130, 4: 84}[columns])
     parts.append(
-        '<p class="dim">One picture a slot, one line a worker. The journal has what a worker held when it ended, and '
-        "what runs now is read from the kernel; before that the line is straight, from what it grew by where that is "
-        f"known. {_bound('Limit', limit)}{_bound('Ceiling', ceiling)}</p>"
+        '<p class="dim">Each slot has a picture, and each worker a line. The line ends at the memory that the '
+        "journal has "
+        "of the worker's end, or that the kernel reports of a running worker. Before that point the line is straight, "
+        "and its slope is the worker's growth if that is known. "
+        f"{_bound('Limit', limit)}{_bound('Ceiling', ceiling)}</p>"
     )
     if len(account.lives) > len(drawn):
         parts.append(f'<p class="dim">The last {len(drawn)} of {len(account.lives)} workers are drawn.</p>')

@@ -122,7 +122,7 @@ def _by_program(
         )
     except FileNotFoundError:
         raise Unreadable(
-            "there is no journalctl; apt install systemd, or read where it is", EX_UNAVAILABLE
+            "there is no journalctl; apt install systemd, or run this where journalctl is", EX_UNAVAILABLE
         ) from None
     with process:
         assert process.stdout is not None
@@ -133,7 +133,7 @@ def _by_program(
                 yield {name: _text(value) for name, value in fields.items()}
             said = process.stderr.read().decode("utf-8", "replace").strip()
         except ValueError:
-            said = "it has printed what is no JSON"
+            said = "it printed something that is not JSON"
         finally:
             # The caller may stop reading before journalctl ends.
             process.kill()
@@ -166,15 +166,17 @@ def _examine(place: Path | None) -> None:
         if not place.exists():
             raise Unreadable(f"{place}: there is no such journal; name a folder or a file", EX_UNAVAILABLE)
         if not os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK):
-            raise Unreadable(f"{place} may not be read; sudo", EX_NOPERM)
+            raise Unreadable(f"{place} may not be read by this user; put sudo before the command", EX_NOPERM)
         return
     files = list(_system_files())
     if not files:
-        text = "there is no journal on this machine; systemd-journald keeps it, in a container the host's"
+        text = (
+            "there is no journal on this machine; systemd-journald keeps one (for a container, on the host)"
+        )
         raise Unreadable(text, EX_UNAVAILABLE)
     if not any(may for _, may in files):
         text = (
-            "the journal may not be read by this user; say sudo before the command, or become a member of the group "
+            "the journal may not be read by this user; put sudo before the command, or join the group "
             "systemd-journal (usermod -aG systemd-journal USER, then log in again)"
         )
         raise Unreadable(text, EX_NOPERM)

@@ -71,7 +71,7 @@ def _of_instance(name: str, one: Told, workers: Sequence[Told]) -> Iterator[Metr
     for phase in _PHASES:
         phases.add_metric((name, phase), sum(each["phase"] == phase for each in workers))
     yield phases
-    yield _gauge("memunit_workers_desired", "How many workers are to serve.", name, one["count"])
+    yield _gauge("memunit_workers_desired", "How many workers should serve.", name, one["count"])
     yield _gauge("memunit_workers_ready", "How many workers serve.", name, one["ready"])
     yield _gauge("memunit_reloading", "Whether a reload is under way.", name, one["reloading"])
     for what, text in (
@@ -98,20 +98,22 @@ def _of_instance(name: str, one: Told, workers: Sequence[Told]) -> Iterator[Metr
 
 
 def _of_tally(name: str, tally: Told, workers: Sequence[Told]) -> Iterator[Metric]:
-    text = "Recycles for memory that did not help, or could not have."
+    text = "Recycles for memory that did not help, or could not help."
     yield _counter("memunit_recycles_unhelpful", text, name, tally["recyclesInVain"])
     reloads = CounterMetricFamily("memunit_reloads", "Reloads by result.", labels=(_NAME, "result"))
     reloads.add_metric((name, "done"), tally["reloads"])
     reloads.add_metric((name, "failed"), tally["reloadsFailed"])
     yield reloads
-    text = "How often a master had died and the next one has taken its workers over."
+    text = "How often a new master has taken over the workers of a master that died."
     yield _counter("memunit_master_restarts", text, name, tally["takeovers"])
     known = [each["requests"]["served"] for each in workers if each["requests"] is not None]
     if known or tally["served"]:
         text = "Requests that workers have answered (asgi, wsgi, node)."
         yield _counter("memunit_requests", text, name, tally["served"] + sum(known))
     drains = HistogramMetricFamily(
-        "memunit_drain_seconds", "How long workers took from the word to stop to their end.", labels=(_NAME,)
+        "memunit_drain_seconds",
+        "How long workers took from the order to stop until their end.",
+        labels=(_NAME,),
     )
     bounds = [*(f"{bound / 1e6}" for bound in tally["drains"]["boundsUSec"]), "+Inf"]
     so_far, buckets = 0, []
@@ -130,10 +132,10 @@ def _of_slots(name: str, now: int, workers: Sequence[Told]) -> Iterator[Metric]:
         ("memory_bytes", "Memory of the worker in the slot.", _plain("memory")),
         ("limit_bytes", "Memory at which this worker is replaced.", _plain("limit")),
         ("ceiling_bytes", "Memory at which this worker is killed.", _plain("ceiling")),
-        ("age_seconds", "Since when this worker has been there.", _age),
-        ("time_to_limit_seconds", "When this worker reaches its limit, if it grows on.", _left),
-        ("requests_in_work", "Requests that this worker has not done with.", _in_work),
-        ("longest_request_seconds", "How long the oldest of them has been in work.", _longest),
+        ("age_seconds", "How long ago this worker was started.", _age),
+        ("time_to_limit_seconds", "How long until this worker reaches its limit, if it grows on.", _left),
+        ("requests_in_work", "Requests that this worker has in work.", _in_work),
+        ("longest_request_seconds", "How long the oldest request in work has taken so far.", _longest),
     ):
         family = GaugeMetricFamily(f"memunit_worker_{what}", text, labels=(_NAME, "slot"))
         for each in slots:

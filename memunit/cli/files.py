@@ -155,9 +155,9 @@ def _taken(text: str, said: str, last: int) -> tuple[str, str] | None:
         return None
     if name["table"]:
         table = f"[{name['table']}]"
-        return f"line {line}: the table {table} stands there twice", f"keep one {table}, with all its keys"
+        return f"line {line}: the file has the table {table} twice", f"keep one {table}, with all its keys"
     key = name["key"] if why["inline"] is None else f"{why['inline']} of {name['key']}"
-    return f"line {line}: the key {key} stands there twice", "keep one of them"
+    return f"line {line}: the file has the key {key} twice", "keep one of them"
 
 
 def _is_toml(text: str) -> bool:

@@ -70,7 +70,7 @@ class Generated:
             there = unitfile.read(_text(path), self._source)
             for key in [*made, *(key for key in there if key not in made)]:
                 if made.get(key) != there.get(key):
-                    text = f"{self._unit(kind)} does not know yet what the file says"
+                    text = f"{self._unit(kind)} does not have the present settings of the file yet"
                     yield Problem(self._source, key, text, self._reload())
 
     def _reload(self) -> str:
@@ -89,8 +89,8 @@ class Generated:
                 if Path(path).name == DROP_IN:
                     continue
                 for key, names in _said_again(_text(Path(path)), directives).items():
-                    text = f"{', '.join(f'{name}=' for name in names)} of {path} goes before it"
-                    yield Problem(self._source, key, text, "remove it there, or the key here")
+                    text = f"{', '.join(f'{name}=' for name in names)} of {path} overrides this key"
+                    yield Problem(self._source, key, text, "remove one of the two")
 
     def _older(self) -> Iterator[Problem]:
         """What runs, and was started before the file said so."""
@@ -102,7 +102,7 @@ class Generated:
                 continue
             started = time.time() - time.monotonic() + int(since) / 1e6
             if kept.stat().st_mtime > started:
-                text = f"{self._unit(kind)} was started before the file said all that it says now"
+                text = f"{self._unit(kind)} was started with older settings than the file has now"
                 after = "; connections attempted at that moment are refused" if kind == "socket" else ""
                 yield Problem(self._source, "", text, f"systemctl restart {self._unit(kind)}{after}")
 

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(words)
     instance = instance_named(chosen.instance, _PROGRAM)
     if command is not None and not command:
-        fail("after -- comes a program", _PROGRAM)
+        fail("a program and its arguments must follow --", _PROGRAM)
     folder = Path(chosen.folder).absolute()
     found = _found(folder, chosen.app, chosen.server, command)
     if isinstance(found, int):
@@ -128,7 +128,7 @@ def _found(folder: Path, app: str | None, server: str | None, command: list[str]
         return EX_NOINPUT
     if found is None:
         say(
-            f"no app is seen in {folder}; name it: memunit new NAME --app shop.web:app, --app server.js, or -- and "
+            f"no app found in {folder}; name the app: memunit new NAME --app shop.web:app, --app server.js, or -- and "
             "a program"
         )
         return EX_NOINPUT

@@ -66,7 +66,7 @@ def warnings(settings: Settings, source: str, environment: Mapping[str, str]) ->
     limit, ceiling = settings.memory.limit, settings.memory.ceiling
     said = _HEAP.search(environment.get("NODE_OPTIONS", ""))
     heap = int(said[1]) << 20 if said else _DEFAULT_HEAP
-    remedy = "have NODE_OPTIONS of `environment` say --max-old-space-size between limit and ceiling, in MiB"
+    remedy = "in `environment`, set NODE_OPTIONS=--max-old-space-size=N with N MiB between limit and ceiling"
     if limit is not None and heap <= limit:
         what = f"the heap of {format_size(heap)} that NODE_OPTIONS allows"
         text = f"{what if said else f'{format_size(heap)}, at which V8 may end by itself,'} is not above it"

@@ -165,7 +165,7 @@ class _Preflight:
         if not self._lost or (command is not None and (command[0].startswith("/") or "/" not in command[0])):
             return True
         key = label(self._source, "app.directory")
-        text = "is not said, and the working directory of this process does not exist any more"
+        text = "is not set, and the working directory of this process does not exist any more"
         self._problem("app.directory", text, f"cd to one that does, or say {key}")
         return False
 
@@ -252,11 +252,14 @@ class _Preflight:
     def _sockets(self, command: Sequence[str]) -> None:
         path = unlinks(command, self._environment) if self._sure("command", "environment") else None
         if path is not None:
-            says = f"FPM_SOCKETS names {path}, which php-fpm removes when a worker ends: nobody reaches the others then"
+            says = (
+                f"FPM_SOCKETS names {path}; php-fpm removes that file when a worker ends, and then clients reach no "
+                "other worker"
+            )
             self._problem(
                 "app.environment",
                 says,
-                "give it a name that is no path, as 127.0.0.1:9000=3; it is but a name",
+                "use any name that is not a path, as 127.0.0.1:9000=3: php-fpm does not listen there",
             )
 
     def _module(self, target: str) -> None:
@@ -278,7 +281,7 @@ class _Preflight:
             if plain
             else f"correct the name, or {says}"
             if self._app.directory
-            else f"say in {says} which folder it is found from"
+            else f"say in {says} which folder holds the module"
         )
         self._problem("app.run", wrong, remedy)
 

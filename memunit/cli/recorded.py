@@ -61,7 +61,8 @@ def _code(facts: Sequence[Facts]) -> int:
     for each in facts:
         if not each.unit.known:
             say(
-                f"systemd can't be asked about {each.name}: systemctl is missing here, or fails; ask where it runs"
+                f"systemd can't be asked about {each.name}: systemctl is missing here, or fails; run the command "
+                "where systemd runs"
             )
     idle = [each.name for each in facts if each.unit.known and not each.unit.runs]
     for name in idle:

@@ -86,7 +86,7 @@ def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: 
         if not left:
             return _done(workers, as_data, "is replaced", "are replaced")
         if told["instance"]["stopping"]:
-            say(f"{instance} is being stopped, and {plural(len(left), 'worker')} of it not replaced")
+            say(f"{instance} is being stopped, and {plural(len(left), 'worker')} are not replaced")
             return EX_UNAVAILABLE
     return EX_UNAVAILABLE
 

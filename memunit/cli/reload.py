@@ -67,6 +67,6 @@ def _leave_environment(directory: str) -> str:
 
 def _stopped(_number: int, _frame: object) -> NoReturn:
     """systemd stops the unit, and with it a reload under way: any other end would make that stop a failure."""
-    sys.stderr.write("The service is being stopped, and its reload is not waited for\n")
+    sys.stderr.write("The service is being stopped, and memunit does not wait for the reload\n")
     sys.stderr.flush()
     os._exit(0)

@@ -112,7 +112,7 @@ class _Table:
         replay: Replay | None = None
         for flight in flights:
             if replay is not None and flight.head.follows and replay.state != flight.head.state:
-                self._complain(f"{flight.path} begins in another state than the file before it ends in")
+                self._complain(f"{flight.path} begins in a state that is not the end of the file before")
             replay = Replay(flight.head.state, codec)
             try:
                 for done in replay.run(codec.parse_steps(flight.lines())):

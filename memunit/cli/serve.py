@@ -191,14 +191,16 @@ class _Serve:
         listen = [str(place) for address in wanted.listen for place in address.places]
         socket_unit = self._unit.removesuffix(".service") + ".socket"
         if listen and sorted(listen) != sorted(here):
-            text = f"says {', '.join(listen)}, but the socket unit listens on {', '.join(here)}, and only that is used"
+            text = (
+                f"says {', '.join(listen)}, but the socket unit listens on {', '.join(here)}, and only there"
+            )
             remedy = f"systemctl daemon-reload and systemctl restart {socket_unit}"
             yield Problem(str(path), "socket.listen", text, remedy)
         said = {"mode": None if wanted.mode is None else f"{wanted.mode:04o}", "user": wanted.user}
         for name, value in {**said, "group": wanted.group}.items():
             other = next((f for f in here if value and not belongs(f, name, value)), None)
             if other is not None:
-                text = f"says {value}, but {other} is otherwise, as the socket unit has made it"
+                text = f"says {value}, but the socket unit has made {other} with another {name}"
                 remedy = f"systemctl daemon-reload and systemctl restart {socket_unit}"
                 yield Problem(str(path), f"socket.{name}", text, remedy)
 
@@ -210,7 +212,7 @@ class _Serve:
         for name in (
             each.name for each in fields(now) if getattr(now, each.name) != getattr(then, each.name)
         ):
-            text = "has changed, and stays as it was when the service was started"
+            text = "has changed in the file, but a running service keeps the value from its start"
             remedy = f"systemctl daemon-reload and systemctl restart {self._unit}"
             yield Problem(str(path), f"service.{name}", text, remedy)
 
@@ -246,7 +248,7 @@ class _Serve:
         first = text.splitlines()[0]
         more = len(text.splitlines()) - 1
         suffix = f" (and {more} more, see the journal)" if more else ""
-        after = "; waiting for it to be mended" if waiting else ""
+        after = "; waiting until the file is mended" if waiting else ""
         self._systemd.send(f"STATUS={first}{suffix}{after}")
 
     def _give_up(self, exit_code: int = EX_CONFIG) -> int:

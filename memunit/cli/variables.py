@@ -34,8 +34,8 @@ def not_read(instance: str, directory: str) -> str:
     if not newer:
         return ""
     return (
-        f"{', '.join(newer)}: changed, and not read: only systemd may read it; "
-        f"systemctl reload memunit@{instance} puts it into effect"
+        f"{', '.join(newer)}: changed, but not read again, because only systemd may read it; "
+        f"systemctl reload memunit@{instance} applies the change"
     )
 
 

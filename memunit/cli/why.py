@@ -192,13 +192,15 @@ _STEPS = {
     "memory-limit": "nothing, if it is now and then: no request was lost; memunit why {name} says how often it is, and "
     "what to do then",
     "memory-ceiling": "find the request that needs so much at once, or raise ceiling in [memory] of {file}",
-    "watchdog": "the stacks say what it hung in; give that call a time limit, or raise watchdog in [workers] of {file}",
+    "watchdog": "the stacks show where the worker hung; give that call a time limit, or raise watchdog in [workers] "
+    "of {file}",
     "crash-exit": "mend what it printed, then systemctl reload memunit@{name}",
     "crash-signal": "coredumpctl info {pid} shows a core dump if there is one; a SIGKILL that nobody sent is the OOM "
     "killer: journalctl -k",
     "start-failed": "mend what it printed; memunit check {name} finds the usual mistakes",
-    "start-timeout": "if it only needs longer, raise start_timeout in [workers] of {file}",
-    "grace-expired": "the stacks say what it waited for; bound that in the app, or raise grace in [stop] of {file}",
+    "start-timeout": "if the app only needs more time, raise start_timeout in [workers] of {file}",
+    "grace-expired": "the stacks show what the worker waited for; bound that in the app, or raise grace in [stop] "
+    "of {file}",
     "pressure": "memory is short for all: lower count, or raise MemoryMax= of the unit",
 }
 
@@ -269,7 +271,7 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
 
 
 def _steps(facts: Facts, life: Life) -> list[str]:
-    log = f"journalctl -u memunit@{facts.name} _PID={life.pid} shows all that it printed"
+    log = f"journalctl -u memunit@{facts.name} _PID={life.pid} shows all that the worker printed"
     if life.ended is None:
         return [f"memunit status {facts.name} shows it now" if life.phase != "dead" else log]
     if life.cause in PLANNED:

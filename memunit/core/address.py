@@ -87,7 +87,7 @@ def parse_address(text: str) -> Address:
     if "://" in text:
         rest = text.split("://", 1)[1].rstrip("/")
         raise AddressError(
-            f"{text!r} is a URL", f'say where to listen alone, as in "{rest or "127.0.0.1:8000"}"'
+            f"{text!r} is a URL", f'say only where to listen, as in "{rest or "127.0.0.1:8000"}"'
         )
     if text.startswith("unix:") or "/" in text:
         raise AddressError(
@@ -140,9 +140,13 @@ def _unix(text: str) -> Address:
         )
     if text[-1] in "\\ ":
         what = "a space" if text[-1] == " " else "a backslash"
-        raise AddressError(f"{text!r} ends with {what}, which no .socket unit can say", "choose another name")
+        raise AddressError(
+            f"{text!r} ends with {what}, which a .socket unit can't express", "choose another name"
+        )
     if text.startswith("/") and not {".", ".."}.isdisjoint(text.split("/")):
-        raise AddressError(f"{text!r} has . or .. in it, which no .socket unit takes", "write it out")
+        raise AddressError(
+            f"{text!r} has . or .. in it, which no .socket unit takes", "write the path without"
+        )
     if text == "@" or text.endswith("/"):
         raise AddressError(f"{text!r} has no name at its end", f'say "{text}app.sock"')
     return Address(kind="unix", path=text)
@@ -151,7 +155,8 @@ def _unix(text: str) -> Address:
 def _v6(host: str, text: str) -> str:
     if "%" in host:
         raise AddressError(
-            f"{text!r} names an interface, which is not known here", "leave it out, or use a .socket unit"
+            f"{text!r} names a network interface, which memunit does not support",
+            "leave it out, or use a .socket unit",
         )
     try:
         return str(ipaddress.IPv6Address(host))

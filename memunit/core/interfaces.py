@@ -56,13 +56,13 @@ type Ended (cause: string, count: int)
 # The memory that this instance may use, how much of it is free, and whose bound it is.
 type Memory (total: int, available: int, source: string)
 
-# How long workers took from the word to stop to their end: `counts` has how many took at most the bound of the same
-# place and more than the one before it, and at its end how many took longer than all bounds.
+# How long workers took from the order to stop until their end. `counts` has one number for each bound: how many took
+# that long at most, and longer than the bound before. Its last number is how many took longer than all bounds.
 type Drains (boundsUSec: []int, counts: []int, sumUSec: int)
 
 # What only rises, since the master was started: requests that workers which have ended had answered; reloads that were
-# done and that failed; recycles for memory that did not help. `takeovers` counts how often a master had died, and this
-# one or one before it has taken over the workers that were left.
+# done and that failed; recycles for memory that did not help. `takeovers` counts how often
+# a new master has taken over the workers of a master that died.
 type Tally (
   served: int,
   reloads: int,

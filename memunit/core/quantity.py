@@ -49,7 +49,7 @@ def parse_size(value: str | int) -> int | None:
     if text.startswith("-"):
         raise QuantityError(f"{text} is less than nothing", 'say a size such as "400M"')
     if text.endswith("%"):
-        raise QuantityError("a share in percent is not known here", 'say a size such as "400M"')
+        raise QuantityError("a percentage can't be used here", 'say a size such as "400M"')
     if parts is None:
         raise QuantityError(f"{_shown(text)} is not a size", 'say a size such as "400M", or "infinity"')
     if len(parts) == 1 and parts[0][1] in ("", "B"):

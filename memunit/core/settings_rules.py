@@ -65,7 +65,7 @@ class _Rules:
         if run and command:
             self._problem(
                 "app.run",
-                f"stands beside {self._label('app.command')}, and a worker runs one of the two",
+                f"can't be set together with {self._label('app.command')}: a worker runs only one of them",
                 "remove one of them",
             )
         elif not run and not command and complete:
@@ -129,7 +129,9 @@ class _Rules:
         ):
             name = self._label("app.server")
             self._problem(
-                "app.access_log", f'goes with {name} "asgi" or "wsgi": others log themselves', "remove it"
+                "app.access_log",
+                f'goes with {name} "asgi" or "wsgi": other servers write their own log',
+                "remove it",
             )
 
     def http(self) -> None:
@@ -141,13 +143,13 @@ class _Rules:
             if path.startswith("http."):
                 which = f'goes with {self._label("app.server")} "asgi" or "wsgi"'
                 other = "a command" if self._said("app.command") else f'"{server}"'
-                self._problem(path, f"{which}, not with {other}", "remove it: that is a server of its own")
+                self._problem(path, f"{which}, not with {other}", f"remove it: {other} speaks HTTP by itself")
 
     def socket(self, *, in_unit: bool) -> None:
         """A mode and an owner are for files. Where no address is said, the socket unit's own is one."""
         listen = self._values.get("socket.listen", ())
         if in_unit and any(address.kind == "tcp" and address.port == 0 for address in listen):
-            text = "port 0 is one that the kernel chooses, and systemd listens on none such"
+            text = "a .socket unit can't listen on port 0, which means a port that the kernel chooses"
             self._problem("socket.listen", text, 'say which port, as in "127.0.0.1:8000"')
         if "socket.listen" in self._unusable or not listen or any(address.has_file for address in listen):
             return
@@ -160,8 +162,8 @@ class _Rules:
         """What is asked to give memory back has patience for its answer."""
         if self._values.get("memory.give_back") is True and self._values.get("memory.patience") == 0:
             name = self._label("memory.patience")
-            text = f"a {name} of 0 leaves a worker no time to give memory back, so none is asked to"
-            self._warn("memory.give_back", text, f'say a {name} of "2s", or remove it')
+            text = f"a {name} of 0 leaves a worker no time to give memory back, so memunit asks no worker"
+            self._warn("memory.give_back", text, f'set {name} to "2s", or remove this key')
 
     def memory(self) -> None:
         """The limit comes before the ceiling."""
@@ -171,7 +173,7 @@ class _Rules:
             self._problem(
                 "memory.total",
                 f"{format_size(int(total))} is less than what one worker may take, {format_size(one)}",
-                "say what all of them may take together",
+                "say how much all workers may take together",
             )
         if limit is None or ceiling is None:
             return
@@ -179,22 +181,28 @@ class _Rules:
         if limit > ceiling:
             self._problem(
                 "memory.limit",
-                f"{format_size(limit)} is over the {name} of {format_size(ceiling)}, which kills first",
+                f"{format_size(limit)} is over the {name} of {format_size(ceiling)}: a worker would be killed before "
+                "it is "
+                "replaced",
                 f"set the limit below {format_size(ceiling)}, or the ceiling above {format_size(limit)}",
             )
         elif limit == ceiling:
             self._warn(
                 "memory.limit",
                 f"is the same as the {name}: a worker is killed there before it can be replaced",
-                "leave room between them, as 400M and 600M",
+                "leave room between the two, as 400M and 600M",
             )
 
     def service(self, *, in_unit: bool) -> None:
         """What is for systemd alone."""
         said = [path for path in self._values if path.startswith("service.")]
         if said and not in_unit:
-            text = f"{', '.join(said)}: what memunit@.service is told, and not used here"
-            self._warn("service", text, "run it as a user, and in an environment, of your choice")
+            text = f"{', '.join(said)}: for memunit@.service only, and without effect here"
+            self._warn(
+                "service",
+                text,
+                "start memunit run as the user, and in the environment, that the app is to have",
+            )
 
     def times(self) -> None:
         """Times that defeat each other."""

@@ -28,13 +28,13 @@ def paths(key: Key, value: Any) -> tuple[str, ...]:
 
     def one(text: Any) -> str:
         if not isinstance(text, str):
-            raise ValueProblem(f"{shown(text)} in it is not a text", f"say {key.kind.value}")
+            raise ValueProblem(f"{shown(text)} in the list is not a text", f"say {key.kind.value}")
         return ("-" if text.startswith("-") else "") + unit_path(text.removeprefix("-"))
 
     found = each(value, one)
     again = next((text for i, text in enumerate(found) if text in found[:i]), None)
     if again is not None:
-        raise ValueProblem(f"{shown(again)} stands there twice", "once is enough")
+        raise ValueProblem(f"{shown(again)} is listed twice", "remove one")
     return tuple(found)
 
 
@@ -49,10 +49,12 @@ def _credential(item: tuple[str, Any]) -> tuple[str, str]:
     name, path = item
     if not _CREDENTIAL.fullmatch(name) or name in (".", ".."):
         raise ValueProblem(
-            f"{shown(name)} can't be the name of a credential", "letters, digits and _ . - may be in it"
+            f"{shown(name)} can't be the name of a credential", "use only letters, digits and _ . -"
         )
     if not isinstance(path, str):
-        raise ValueProblem(f"{name}: {shown(path)} is not a text", "say the path of the file that holds it")
+        raise ValueProblem(
+            f"{name}: {shown(path)} is not a text", "say the path of the file that holds the secret"
+        )
     try:
         return name, unit_path(path)
     except ValueProblem as problem:
@@ -69,11 +71,16 @@ def unit_path(text: str) -> str:
         raise ValueProblem(f"{shown(text)} has unprintable characters", "say a path that can be typed")
     parts = text.split("/")
     if "." in parts or ".." in parts:
-        raise ValueProblem(f"{shown(text)} has . or .. in it, which systemd does not take", "write it out")
+        raise ValueProblem(
+            f"{shown(text)} has . or .. in it, which systemd does not take", "write the path without"
+        )
     if "\\" in text:
-        raise ValueProblem(f"{shown(text)} has a backslash in it, which units do not say alike", "rename it")
+        raise ValueProblem(
+            f"{shown(text)} has a backslash in it, which some settings of a unit read as an escape",
+            "rename it",
+        )
     if text.endswith(" "):
-        raise ValueProblem(f"{shown(text)} ends with a space, which no unit can say", "rename it")
+        raise ValueProblem(f"{shown(text)} ends with a space, which a unit file can't express", "rename it")
     longest = max(len(part.encode()) for part in parts)
     if len(text.encode()) > _LONGEST_PATH or longest > _LONGEST_PART:
         raise ValueProblem(f"{shown(text)} is longer than a path can be", "say a shorter one")
@@ -90,7 +97,7 @@ def mask(key: Key, value: Any) -> int:
     bits = int(text, 8)
     if bits & 0o700:
         raise ValueProblem(
-            f"{shown(text)} takes rights from the app itself",
+            f"{shown(text)} would take the app's own rights to its files",
             'say "0027" to let a group read what it writes',
         )
     return bits
@@ -108,5 +115,7 @@ def account(key: Key, value: Any) -> str:
     if text.isdigit() and (
         not text.isascii() or str(int(text)) != text or int(text) > _NOBODYS[1] or int(text) in _NOBODYS
     ):
-        raise ValueProblem(f"{shown(text)} is the number of no account", "say it as getent(1) lists it")
+        raise ValueProblem(
+            f"{shown(text)} is a number that no account can have", "say it as getent(1) lists it"
+        )
     return text

@@ -51,7 +51,7 @@ def _script(key: Key, value: Any) -> str:
 def _words(key: Key, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.strip():
         words = ", ".join(f'"{word}"' for word in value.split()[:8])
-        raise ValueProblem("is a text, and no shell is there to take it apart", f"say [{words}]")
+        raise ValueProblem("is one text, and no shell splits it into words", f"say [{words}]")
     if not isinstance(value, list | tuple | str):
         raise wrong_type(key, value)
     if not value or isinstance(value, str):
@@ -62,7 +62,7 @@ def _words(key: Key, value: Any) -> tuple[str, ...]:
 def _word(place: tuple[int, Any]) -> str:
     i, word = place
     if not isinstance(word, str):
-        raise ValueProblem(f"{shown(word)} in it is not a text", f'say "{word}"' if plain(word) else "")
+        raise ValueProblem(f"{shown(word)} in the list is not a text", f'say "{word}"' if plain(word) else "")
     passable(word)
     if i == 0 and not word.strip():
         raise _no_program()
@@ -109,9 +109,9 @@ def _mapping(key: Key, value: Any) -> dict[str, str]:
 def _variable(item: tuple[str, Any]) -> tuple[str, str]:
     name, text = item
     if not name or "=" in name or "\0" in name:
-        raise ValueProblem(f"{shown(name)} is not a variable's name", "a name is without = in it")
+        raise ValueProblem(f"{shown(name)} is not a variable's name", "write a name without =")
     if name in RESERVED_VARIABLES:
-        raise ValueProblem(f"{name} is what memunit itself tells each worker", "leave it out")
+        raise ValueProblem(f"memunit itself sets {name} for each worker", "leave it out")
     if not isinstance(text, str):
         remedy = f'in quotes: {name} = "{shown(text)}"' if plain(text) or isinstance(text, bool) else ""
         raise ValueProblem(f"{name}: {shown(text)} is not a text", remedy)
@@ -144,12 +144,12 @@ def _addresses(key: Key, value: Any) -> tuple[Address, ...]:
 
     def address(text: Any) -> Address:
         if not isinstance(text, str):
-            raise _quoted(f"{shown(text)} in it is not a text", text, "in quotes", key)
+            raise _quoted(f"{shown(text)} in the list is not a text", text, "in quotes", key)
         found = parse_address(text)
         if found.port != 0 or found.kind == "unix":
             again = next((place for place in found.places if place in before), None)
             if again is not None:
-                raise ValueProblem(f"{again} stands there twice", "once is enough")
+                raise ValueProblem(f"{again} is listed twice", "remove one")
             both = next(((one, other) for one in found.places for other in before if one.meets(other)), None)
             if both is not None:
                 raise ValueProblem(
@@ -202,9 +202,7 @@ def _size(key: Key, value: Any) -> int | None:
     if size == 0 and key.never:
         return 0
     if key.least and size is None and not key.endless:
-        raise ValueProblem(
-            "this one has to end, so it can't be infinity", f'say a size such as "{key.default}"'
-        )
+        raise ValueProblem("this size can't be infinity", f'say a size such as "{key.default}"')
     if key.least and size is not None and size < key.least:
         raise ValueProblem(
             f"{format_size(size)} is too small",
@@ -234,9 +232,7 @@ def _time(key: Key, value: Any) -> float:
     if seconds == 0 and key.never:
         return math.inf
     if math.isinf(seconds) and not key.endless:
-        raise ValueProblem(
-            "this one has to end, so it can't be infinity", f'say a time such as "{key.default}"'
-        )
+        raise ValueProblem("this time can't be infinity", f'say a time such as "{key.default}"')
     if seconds < key.least:
         raise ValueProblem(
             f"{format_time(seconds)} is too short",
@@ -254,7 +250,7 @@ def _mode(key: Key, value: Any) -> int:
     mode = int(text, 8)
     if not mode & 0o222:
         raise ValueProblem(
-            f"{shown(text)} lets nobody but root connect: that takes the right to write (unix(7))",
+            f"{shown(text)} lets only root connect: a client needs the right to write (unix(7))",
             'say "0660" for the owner and a group, "0666" for everybody',
         )
     return mode

@@ -71,7 +71,7 @@ def _file(path: str, attribute: str, usual: str) -> tuple[str, str]:
         folder = path.rpartition("/")[0]
         where = f'directory = "{folder}"' if path.startswith("/") else f"{folder} as its `directory`"
         return says, f'say "{names[-1]}:{found}" with {where}'
-    return says, f'say "{whole}" with `directory` as the folder that it is found from'
+    return says, f'say "{whole}" with `directory` as the folder that holds it'
 
 
 def _attribute_advice(text: str, usual: str) -> str:

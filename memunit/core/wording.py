@@ -60,7 +60,7 @@ def usage(worker: Worker) -> str:
 def how(code: str, status: int, *, ran: bool) -> str:
     """ "exited with status 3", "killed by SIGSEGV". Once its program `ran`, 203 is its own."""
     if code == "stuck":
-        return "not gone after SIGKILL (it is in an uninterruptible sleep, or has become another user's)"
+        return "still there after SIGKILL (it is in an uninterruptible sleep, or belongs to another user now)"
     if code == "unknown":
         return "ended in an unknown way: another process has waited for it"
     if code == "exited":
@@ -137,7 +137,7 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
         lost += f"; with {requests(worker.requests, worker.longest)}"
     end = how(code, status, ran=worker.ran)
     if worker.outlived:
-        end += " (its first process; it had others)"
+        end += " (the status is that of its first process; it had others)"
     return f"{name(worker)} ended: {cause}{_detail(worker, cause)}{during}; {end}{served}{drain}{lost}{said}"
 
 
@@ -235,7 +235,8 @@ def end_fields(
 def squeezed(bound: int) -> str:
     """The sentence of a MemoryHigh= that has been set to less than what is in use."""
     return (
-        f"MemoryHigh= of the unit, or of its slice, is less than the memory in use: it leaves {format_size(bound)} to "
-        "the workers. The kernel slows the workers down, and memunit too if they hold more than all of MemoryHigh=, "
-        "until systemd's watchdog ends the service: raise MemoryHigh=, or restart the service"
+        f"MemoryHigh= of the unit, or of its slice, is less than the memory in use: only {format_size(bound)} is "
+        "left for the workers. The kernel slows the workers down. If they hold more than MemoryHigh= allows, the "
+        "kernel "
+        "slows memunit down too, until systemd's watchdog ends the service: raise MemoryHigh=, or restart the service"
     )

@@ -19,26 +19,25 @@ _STANDARD = (0, 1, 2)
 
 # By kind: what the import has done, and what comes of it.
 _SENTENCES = {
-    "threads": "has started threads, which no worker will have, while locks that they hold stay locked there",
-    "native": "has loaded a library with threads of its own that a fork(2) does not end: no worker will have them",
-    "timers": "has set an interval timer, which no worker will have",
+    "threads": "has started threads: a forked worker has none of them, and a lock that one of them holds stays locked",
+    "native": "has loaded a library with threads of its own, which are lost in a fork(2) without its knowledge",
+    "timers": "has set an interval timer, which a forked worker does not have",
     "loops": "has left an event loop open, whose epoll(7) all workers would share",
-    "children": "has started processes, which all workers would share, and none could wait for",
-    "semaphores": "has made semaphores, which all workers would share: whoever is killed with one blocks the others",
+    "children": "has started processes, which all workers would share, and no worker could wait for",
+    "semaphores": "has made semaphores, which all workers would share: a worker that is killed while it holds one "
+    "blocks the others",
     descriptors.CONNECTION: "has opened connections, which all workers would share",
-    descriptors.SOCKET: "has opened sockets, of which each worker would receive what is another's",
+    descriptors.SOCKET: "has opened sockets: a worker would receive what is meant for another",
     descriptors.PIPE: "has opened pipes, which all workers would share",
     descriptors.EVENTS: "has opened descriptors for events, which all workers would share",
     descriptors.DATABASE: "has opened a database file, and databases do not survive a fork(2)",
     descriptors.FILE: "has opened files, in which all workers would share one position",
-    descriptors.LOCK: "has locked files, and the lock would be that of all workers or of none",
+    descriptors.LOCK: "has locked files: the lock would belong to all workers or to none",
     descriptors.DEVICE: "has opened devices, which all workers would share",
-    "endings": "wants something done at its end, which is done once, when the last worker has gone",
+    "endings": "has registered functions for its end, which run only once, after the last worker has ended",
 }
 _LISTENER = "the app's import has opened a listening socket, which all workers will share"
-_NATIVE = (
-    "the app's import has loaded libraries with threads of their own, which end for a fork(2) as they should"
-)
+_NATIVE = "the app's import has loaded libraries with threads of their own, which these libraries end before a fork(2)"
 
 
 class Found(NamedTuple):

@@ -57,7 +57,8 @@ def check(entries: List[Inherited]) -> None:
             os.fstat(entry.fd)
         except OSError:
             raise Unusable(
-                f"the app's import has closed {entry}, on which it is to serve; let it close what it has opened alone"
+                f"the app's import has closed {entry}, on which the worker has to serve; the app may close only what "
+                "it has opened"
             ) from None
 
 

@@ -61,10 +61,12 @@ class _Watch(threading.Thread):
         if what:
             say(
                 f"memunit worker: its requests are finished, and it ends without {what}: "
-                "make such a thread end in the app's shutdown, or a daemon"
+                "end such a thread in the app's shutdown, or make it a daemon thread"
             )
         else:
-            say("memunit worker: its requests are finished, and it ends without the interpreter's own end")
+            say(
+                "memunit worker: its requests are finished, and it ends before the interpreter has finished its own end"
+            )
         if not self._exiting:
             with contextlib.suppress(BaseException):
                 atexit._run_exitfuncs()

@@ -76,15 +76,16 @@ class Lifespan:
         if not self._phase and _declines(error):
             return
         if self._phase == "lifespan.shutdown":
-            where = "at lifespan.shutdown: what it would have done there is left undone"
+            where = "at lifespan.shutdown: the app's shutdown is not complete"
         elif self._complete:
-            where = "in its lifespan, after its start-up: it serves on, and will not hear of its shutdown"
+            where = "in its lifespan, after its start-up: the worker serves on, and the app gets no lifespan.shutdown"
         elif mandatory:
             self.failure = what
             return  # uvicorn says it, and ends
         else:
             where = (
-                f"at {self._phase or 'the lifespan scope'}: it serves without a lifespan, as ASGI has it; "
+                f"at {self._phase or 'the lifespan scope'}: the worker serves without a lifespan, as the ASGI "
+                "specification says; "
                 "UVICORN_LIFESPAN=on makes this an error, =off asks for no lifespan"
             )
         say(f"memunit worker: the app raised {what} {where}")

@@ -16,8 +16,9 @@ def refuse(server: str) -> None:
     library, modules = _patches()
     if modules:
         raise Unusable(
-            f"the app's import has {library} put its own in the place of {', '.join(modules)}, and memunit's "
-            f"{server} server needs the real ones: leave the patch out, or serve by {library} itself, with server = "
+            f"{library} has replaced {', '.join(modules)} in the app's import (monkey patching), and memunit's "
+            f"{server} "
+            f"server needs the originals: remove the patch, or let {library} serve, with server = "
             '"callable" (docs/wsgi.md)'
         )
 

@@ -256,8 +256,8 @@ def leave(error: Optional[BaseException]) -> None:
         status = 1
     else:
         say(
-            f"memunit worker: process {os.getpid()}, which the app has forked, came back from the app's code and is "
-            "ended; end it there by os._exit(), or use multiprocessing or subprocess"
+            f"memunit worker: process {os.getpid()}, which the app has forked, has left the app's code and is "
+            "ended; end such a process by os._exit() in the app, or use multiprocessing or subprocess"
         )
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

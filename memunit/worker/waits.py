@@ -40,7 +40,7 @@ def sentence(server: HttpServer) -> str:
         request = f"{oldest.scope['method']} {path} for {age:.0f} s"
         said = f"finishing {_count(len(working), 'request')}, the oldest {request}"
     if left:
-        said += f", and what {_count(left, 'request')} did after the answer"
+        said += f", and the work of {_count(left, 'request')} after the answer"
     return f"{said}; {', '.join(parts)}"
 
 

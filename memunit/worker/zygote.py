@@ -214,7 +214,14 @@ class _Zygote:
         if number > 0 and self._ends and not self._hold(number):
             number = -errno.EMFILE
         if number == 0:
-            _tell(control, {"id": request["id"], "errno": 0, "error": "its fork was killed halfway"})
+            _tell(
+                control,
+                {
+                    "id": request["id"],
+                    "errno": 0,
+                    "error": "the process that forked the worker was killed before it had answered",
+                },
+            )
         elif number < 0:
             _tell(control, {"id": request["id"], "errno": -number, "error": "fork"})
         else:

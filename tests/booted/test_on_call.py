@@ -129,7 +129,7 @@ def memunit(*words: str, columns: int | None = None, code: int = 0, kept: bool =
 
 
 NAMED = {
-    "leak": "at its limit of 6",
+    "leak": "at the limit of 6",
     "crash": "nothing serves",
     "hang": "hangs: silent for 8s",
     "drain": "slow to stop: its grace of 20s",

@@ -132,7 +132,7 @@ def test_gevent(here: Stage, tmp_path: Path) -> None:
     refused = here.start(python, "green:app", server="wsgi", directory=tmp_path)
     assert refused.wait() == 78
     assert len(refused.output.splitlines()) == 1
-    assert "gevent put its own in the place of threading, socket, select" in refused.output
+    assert "gevent has replaced threading, socket, select" in refused.output
     assert 'server = "callable"' in refused.output
 
 

@@ -64,4 +64,4 @@ def test_a_fork_that_comes_back_from_the_app_answers_nobody(here: Stage, server:
         assert client.get("/pid").body == b"%d" % worker.pid
     worker.stop()
     assert worker.wait() == 0
-    assert "which the app has forked, came back from the app's code" in worker.output
+    assert "which the app has forked, has left the app's code" in worker.output

@@ -106,7 +106,7 @@ def test_a_file_without_a_word_for_systemd(root: Path) -> None:
         (b"\0" * 10, "line 1"),
         ("[" * 5000, "is it TOML?"),
         ("a = " + "[" * 5000, "nested too deeply"),
-        ("x = 1\n" * 2, "stands there twice"),
+        ("x = 1\n" * 2, "the file has the key x twice"),
         ("#" * (1 << 21), "has more than 1M"),
         ('[app]\nrun = "a:b"\n[socket]\nlisten = ["$HOME %n"]\n', "is not a port"),
     ],

@@ -77,11 +77,11 @@ HAZARDS = {
     ),
     "udp with a port": (
         "import socket\nx = socket.socket(type=socket.SOCK_DGRAM)\nx.bind(('127.0.0.1', 0))",
-        r"receive what is another's: 127\.0\.0\.1 port \d+, datagrams \(left\.x, a",
+        r"receive what is meant for another: 127\.0\.0\.1 port \d+, datagrams \(left\.x, a",
     ),
     "netlink": (
         "import socket\nx = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
-        r"receive what is another's: netlink\(7\) \(left\.x",
+        r"receive what is meant for another: netlink\(7\) \(left\.x",
     ),
     "epoll": ("import select\nx = select.epoll()", r"for events.*: epoll\(7\)"),
     "inotify": ("import ctypes\nx = ctypes.CDLL(None).inotify_init1(0)", r"for events.*: inotify\(7\)"),
@@ -247,7 +247,7 @@ def test_what_the_import_wants_done_at_its_end_is_done_once_after_the_last_worke
     for name in ("0", "1"):
         ask(made, tmp_path, ENDINGS, "--after-fork", "left:after_fork", careful=False, name=name)
         made.stage.hear(made.child(name).child.pid, "READY=1")
-    assert "is done once" in " ".join(made.warned)
+    assert "run only once" in " ".join(made.warned)
     zygote = made.zygotes[0].child.pid
     pids = [made.forked[name].child.pid for name in ("0", "1")]
     folder, named = map(Path, (tmp_path / "log").read_text().split())

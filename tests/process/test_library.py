@@ -159,10 +159,10 @@ def test_without_a_watchdog_a_worker_may_ping(unit: Unit, never: float | str) ->
         (
             {"grace": math.inf},
             {},
-            "ValueError: grace: this one has to end, so it can't be infinity; say a time",
+            "ValueError: grace: this time can't be infinity; say a time",
         ),
-        ({"grace": "infinity"}, {}, "ValueError: grace: this one has to end"),
-        ({"start_timeout": math.inf}, {}, "ValueError: start_timeout: this one has to end"),
+        ({"grace": "infinity"}, {}, "ValueError: grace: this time can't be infinity"),
+        ({"start_timeout": math.inf}, {}, "ValueError: start_timeout: this time can't be infinity"),
         ({"start_timeout": 0}, {}, 'ValueError: start_timeout: 0 is too short; say "100ms" at least'),
         ({"max_age": 0}, {}, 'ValueError: max_age: 0 is too short; say "1s" at least'),
         ({"watchdog": 0.01}, {}, 'ValueError: watchdog: 10ms is too short; say "100ms" at least'),

@@ -154,7 +154,7 @@ def test_why_tells_cause_and_step(etc: Path, journal: Path) -> None:
     assert "What you can do" in said
     assert "journalctl -u memunit@crash _PID=2003" in said
     said = memunit(etc, "why", "shop", "--journal", journal).stdout
-    assert said.startswith("shop: leaks: 24 recycles at its limit of 100M in the last hour, one each 2 min")
+    assert said.startswith("shop: leaks: 24 recycles at the limit of 100M in the last hour, one every 2 min")
     assert "watchdog" not in said
 
 

@@ -156,7 +156,8 @@ def test_a_broken_file_leaves_the_old_one_serving(unit: Unit, how: str) -> None:
     mark = service.mark
     problems = (
         f'{unit.file}: memory.patence: unknown key; did you mean "patience"?',
-        f"{unit.file}: memory.limit: 600M is over the memory.ceiling of 400M, which kills first; ",
+        f"{unit.file}: memory.limit: 600M is over the memory.ceiling of 400M: a worker would be killed before it is "
+        "replaced; ",
     )
     if how == "command":
         code, text = finished(unit.reload(), service)

@@ -246,7 +246,7 @@ def test_serve_says_where_a_socket_is_not_as_the_file_has_it(unit: Unit, tmp_pat
         service = unit.serve().ready()
         for key, value in (("mode", "0660"), ("group", "65533")):
             service.expect(
-                f"socket.{key}: says {value}, but {path} is otherwise, as the socket unit has made it; "
+                f"socket.{key}: says {value}, but the socket unit has made {path} with another {key}; "
                 "systemctl daemon-reload and systemctl restart memunit@app.socket"
             )
         assert service.find(r"socket\.user") is None
@@ -279,7 +279,7 @@ def test_in_a_folder_that_is_gone(unit: Unit, tmp_path: Path, words: tuple[str, 
         service.expect("--listen: './s' is not an absolute path")
     else:
         service.expect(
-            "--directory: is not said, and the working directory of this process does not exist any more; cd to"
+            "--directory: is not set, and the working directory of this process does not exist any more; cd to"
         )
 
 

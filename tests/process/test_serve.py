@@ -331,7 +331,7 @@ def test_a_file_that_can_not_be_used_ends_at_once_and_its_successor_waits_for_a_
     service.hear(f"^STATUS={re.escape(problem)}$")
 
     mended = _after_a_failure(unit)
-    mended.hear(r"^STATUS=.*; waiting for it to be mended$")
+    mended.hear(r"^STATUS=.*; waiting until the file is mended$")
     mended.hear("^EXTEND_TIMEOUT_USEC=")
     unit.write(app=shell(PROGRAM), workers={"count": 1})
     mended.send(signal.SIGHUP)
@@ -343,7 +343,7 @@ def test_a_waiting_successor_tries_when_the_time_has_come(unit: Unit) -> None:
     unit.write(app={"rum": "asked:run"})
     began = time.monotonic()
     service = _after_a_failure(unit, wait=12.0)
-    service.hear("waiting for it to be mended$")
+    service.hear("waiting until the file is mended$")
     assert service.exit_code() == 78
     assert time.monotonic() >= began + 12.0
     record = json.loads((unit.runtime / "starts.json").read_text())
@@ -385,7 +385,10 @@ GOOD = shell(PROGRAM)
         ),
         pytest.param(
             {"app": GOOD, "memory": {"limit": "600M", "ceiling": "400M"}},
-            ["memory.limit: 600M is over the memory.ceiling of 400M, which kills first; "],
+            [
+                "memory.limit: 600M is over the memory.ceiling of 400M: a worker would be killed before it is "
+                "replaced; "
+            ],
             id="limit over ceiling",
         ),
         pytest.param(
@@ -495,7 +498,7 @@ def test_a_listen_that_the_socket_unit_does_not_know(unit: Unit) -> None:
     service = unit.serve()
     service.ready()
     said = service.expect("socket.listen: says 127.0.0.1:1, but the socket unit listens on", source="output")
-    assert f"{unit.target}, and only that is used; " in said.text
+    assert f"{unit.target}, and only there; " in said.text
     assert "systemctl daemon-reload and systemctl restart memunit@app.socket" in said.text
     assert said.text.startswith("memunit: warning: ")
     assert service.stop() == 0

@@ -357,7 +357,7 @@ def test_adopting_what_is_no_child() -> None:
     [
         (
             "PRELOADED_THREAD",
-            "threads, which no worker will have, .*: left-by-import",
+            "threads: a forked worker has none of them, .*: left-by-import",
         ),
         ("PRELOADED_LOOP", "left an event loop open, .*: _UnixSelectorEventLoop"),
     ],

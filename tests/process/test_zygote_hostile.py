@@ -256,7 +256,7 @@ def test_an_import_that_makes_itself_a_subreaper(made: Nest, tmp_path: Path) -> 
 
 def test_a_fork_that_is_killed_halfway(made: Nest, tmp_path: Path) -> None:
     imported(made, tmp_path, "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 9))")
-    assert made.refusal("0") == "its fork was killed halfway"
+    assert made.refusal("0") == "the process that forked the worker was killed before it had answered"
 
 
 @pytest.mark.parametrize("deed", ["socket.socket(fileno=os.dup(int(name))).send(b'')", "os.close(int(name))"])

@@ -298,7 +298,7 @@ def test_a_worker_that_ends_by_itself_when_its_grace_is_over(seconds: float, slo
     assert first.kind == ("slow-drain" if slow else "well")
     if slow:
         assert first.short == "slow to stop: used up its grace of 5s; one, 9 s ago"
-        assert 'What it said last: "finishing 1 request".' in first.text
+        assert 'Its last status: "finishing 1 request".' in first.text
 
 
 def test_planned_ends_are_no_trouble() -> None:

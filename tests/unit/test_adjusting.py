@@ -58,7 +58,7 @@ def test_nobody_is_killed_for_a_number() -> None:
         ("memory.limit", "", "is not a size"),
         ("workers.surge", "-1", "a whole number"),
         ("workers.surge", "many", "a whole number"),
-        ("workers.start_timeout", "infinity", "has to end"),
+        ("workers.start_timeout", "infinity", "can't be infinity"),
         ("memory.patience", "soon", "is not a time"),
         ("workers.count", "5", "memunit scale"),
         ("app.run", "x:y", "change the file and reload"),

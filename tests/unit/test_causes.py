@@ -61,4 +61,4 @@ def test_an_end_with_others_says_whose_it_was() -> None:
     """ "grace-expired; killed by SIGTERM" was read as a contradiction: the others were killed, three seconds later."""
     worker = stopped(force=Cause.GRACE_EXPIRED, outlived=True, stop_at=1.0)
     said = wording.ended(worker, Cause.GRACE_EXPIRED, Cause.RELOAD, "killed", 15, 4.0)
-    assert "killed by SIGTERM (its first process; it had others)" in said
+    assert "killed by SIGTERM (the status is that of its first process; it had others)" in said

@@ -143,23 +143,23 @@ def test_a_file_that_may_not_be_read(folder: Path, readable: Path) -> None:
             "line 2, column 11: illegal character '\\n'; is it TOML? see memunit.toml(5)",
         ),
         (b"[app]\n\nrun\n", "line 3, column 4: expected '=' after a key in a key/value pair; is it TOML?"),
-        (b'[app]\nrun = "a:b"\nrun = "a:b"\n', "line 3: the key run stands there twice; keep one of them"),
-        (b'[app]\nrun = "a:b"\nrun = "a:b"', "line 3: the key run stands there twice; keep one of them"),
-        (b'[app]\ncommand = []\ncommand = [\n"=",\n]\n[x]', "line 3: the key command stands there twice"),
+        (b'[app]\nrun = "a:b"\nrun = "a:b"\n', "line 3: the file has the key run twice; keep one of them"),
+        (b'[app]\nrun = "a:b"\nrun = "a:b"', "line 3: the file has the key run twice; keep one of them"),
+        (b'[app]\ncommand = []\ncommand = [\n"=",\n]\n[x]', "line 3: the file has the key command twice"),
         (
             b"[app]\n[stop]\n[ app ]\n",
-            "line 3: the table [app] stands there twice; keep one [app], with all its keys",
+            "line 3: the file has the table [app] twice; keep one [app], with all its keys",
         ),
-        (b"[[app]]\n[app]\n", "line 2: the table [app] stands there twice; "),
-        (b"[app]\nrun = 1\n[app.run]\n", "line 3: the table [app.run] stands there twice; "),
-        (b"[app]\n'run' = 1\nrun.x = 1\n", "line 3: the key run.x stands there twice; "),
+        (b"[[app]]\n[app]\n", "line 2: the file has the table [app] twice; "),
+        (b"[app]\nrun = 1\n[app.run]\n", "line 3: the file has the table [app.run] twice; "),
+        (b"[app]\n'run' = 1\nrun.x = 1\n", "line 3: the file has the key run.x twice; "),
         (
             b"[app]\nenvironment = {}\nenvironment.X = '1'\n",
-            "line 3: the key environment.X stands there twice; ",
+            "line 3: the file has the key environment.X twice; ",
         ),
         (
             b"[app]\nenvironment = { A = '', A = '' }\n",
-            "line 2: the key A of environment stands there twice; keep one of them",
+            "line 2: the file has the key A of environment twice; keep one of them",
         ),
         (b"x = 1\nx = [" + b"\n" * 200 + b"]\n", "cannot overwrite a value; is it TOML? see memunit.toml(5)"),
         (b"[app\n", "; is it TOML? see memunit.toml(5)"),
@@ -601,7 +601,7 @@ def test_check_says_everything_at_once(etc: Path, capsys: pytest.CaptureFixture[
         f'memunit: {etc}/app.toml: memory.limt: unknown key; did you mean "limit"?\n'
         f'memunit: {etc}/app.toml: memory.limit: 400 bytes; say "400M"\n'
         f"memunit: {etc}/app.toml: app.run: there is no module a in /, nor among the modules of memunit's own interpreter; "
-        "say in app.directory which folder it is found from\n"
+        "say in app.directory which folder holds the module\n"
     )
 
 

@@ -208,7 +208,7 @@ def test_two_halves_are_put_in_order_and_join(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "flight.jsonl").write_text("".join([json.dumps(other) + "\n", *later[1:]]))
     code, out, err = replayed(tmp_path, capsys)
     assert code == 70
-    assert "begins in another state" in out
+    assert "begins in a state that is not the end" in out
 
 
 @pytest.mark.parametrize(

@@ -204,10 +204,10 @@ def test_no_variable_is_dropped_without_a_word() -> None:
             ),
             [
                 "socket.listen: 'web:80': 'web' is not an IP address, and no name but localhost is looked up; say the address itself, as in \"192.0.2.1:80\"",
-                'socket.listen: 80 in it is not a text; in quotes: ["80"]',
-                "socket.listen: [::]:80 stands there twice; once is enough",
+                'socket.listen: 80 in the list is not a text; in quotes: ["80"]',
+                "socket.listen: [::]:80 is listed twice; remove one",
                 "socket.listen: '/a/' has no name at its end; say \"/a/app.sock\"",
-                "socket.listen: [::1]:81 stands there twice; once is enough",
+                "socket.listen: [::1]:81 is listed twice; remove one",
             ],
         ),
         (
@@ -220,15 +220,15 @@ def test_no_variable_is_dropped_without_a_word() -> None:
         (
             app("[socket]\nlisten = [99999]"),
             [
-                'socket.listen: 99999 in it is not a text; say a list of addresses as in ["127.0.0.1:8000"]',
+                'socket.listen: 99999 in the list is not a text; say a list of addresses as in ["127.0.0.1:8000"]',
                 "socket.listen: '99999': port 99999 is over 65535; say one from 1 to 65535",
             ],
         ),
         (
             app('environment = { "A=B" = "", LISTEN_FDS = "3", PORT = 80, C = "C" }'),
             [
-                'app.environment: "A=B" is not a variable\'s name; a name is without = in it',
-                "app.environment: LISTEN_FDS is what memunit itself tells each worker; leave it out",
+                'app.environment: "A=B" is not a variable\'s name; write a name without =',
+                "app.environment: memunit itself sets LISTEN_FDS for each worker; leave it out",
                 'app.environment: PORT: 80 is not a text; in quotes: PORT = "80"',
             ],
         ),
@@ -236,8 +236,8 @@ def test_no_variable_is_dropped_without_a_word() -> None:
             '[app]\ncommand = ["", 80, "x", true, "\\u0000"]',
             [
                 'app.command: names no program; say it as in ["node", "server.js"]',
-                'app.command: 80 in it is not a text; say "80"',
-                "app.command: true in it is not a text",
+                'app.command: 80 in the list is not a text; say "80"',
+                "app.command: true in the list is not a text",
                 "app.command: has a NUL character in it; remove it",
             ],
         ),
@@ -360,11 +360,11 @@ def test_surge_0_is_allowed() -> None:
         ),
         (
             '[memory]\npatience = "infinity"',
-            'memory.patience: this one has to end, so it can\'t be infinity; say a time such as "2s"',
+            'memory.patience: this time can\'t be infinity; say a time such as "2s"',
         ),
         (
             '[workers]\nstart_timeout = "infinity"',
-            'workers.start_timeout: this one has to end, so it can\'t be infinity; say a time such as "30s"',
+            'workers.start_timeout: this time can\'t be infinity; say a time such as "30s"',
         ),
         (
             "[workers]\nstart_timeout = 0",
@@ -382,7 +382,7 @@ def test_surge_0_is_allowed() -> None:
         ),
         (
             '[http]\nhead_size = "infinity"',
-            'http.head_size: this one has to end, so it can\'t be infinity; say a size such as "64K"',
+            'http.head_size: this size can\'t be infinity; say a size such as "64K"',
         ),
         ("[http]\nbody_size = 0", 'http.body_size: 0B is too small; say "1K" at least; "infinity" is usual'),
         (
@@ -396,7 +396,7 @@ def test_surge_0_is_allowed() -> None:
         (
             'server = "callable"\n[http]\nbody_size = "1M"',
             'http.body_size: goes with app.server "asgi" or "wsgi", not with "callable"; '
-            "remove it: that is a server of its own",
+            'remove it: "callable" speaks HTTP by itself',
         ),
         ("[workers]\nmax_age = 0", 'workers.max_age: 0 is too short; say "1s" at least; "infinity" is usual'),
         (
@@ -434,24 +434,24 @@ def test_surge_0_is_allowed() -> None:
         ("environment = { X = true }", 'app.environment: X: true is not a text; in quotes: X = "true"'),
         (
             'environment = { "A=B" = "" }',
-            'app.environment: "A=B" is not a variable\'s name; a name is without = in it',
+            'app.environment: "A=B" is not a variable\'s name; write a name without =',
         ),
         (
             'environment = { LISTEN_FDS = "3" }',
-            "app.environment: LISTEN_FDS is what memunit itself tells each worker; leave it out",
+            "app.environment: memunit itself sets LISTEN_FDS for each worker; leave it out",
         ),
         (
             'environment = { FDSTORE = "3" }',
-            "app.environment: FDSTORE is what memunit itself tells each worker; leave it out",
+            "app.environment: memunit itself sets FDSTORE for each worker; leave it out",
         ),
         (
             '[socket]\nlisten = "8000"',
             'socket.listen: is one address and not a list; in brackets: ["8000"]',
         ),
-        ("[socket]\nlisten = [8000]", 'socket.listen: 8000 in it is not a text; in quotes: ["8000"]'),
+        ("[socket]\nlisten = [8000]", 'socket.listen: 8000 in the list is not a text; in quotes: ["8000"]'),
         (
             '[socket]\nlisten = ["8000", "[::]:8000"]',
-            "socket.listen: [::]:8000 stands there twice; once is enough",
+            "socket.listen: [::]:8000 is listed twice; remove one",
         ),
         (
             '[socket]\nlisten = ["web:80"]',
@@ -474,13 +474,13 @@ def test_surge_0_is_allowed() -> None:
         (
             '[memory]\nlimit = "600M"\nceiling = "400M"',
             (
-                "memory.limit: 600M is over the memory.ceiling of 400M, which kills first; set the limit below 400M, or "
+                "memory.limit: 600M is over the memory.ceiling of 400M: a worker would be killed before it is replaced; set the limit below 400M, or "
                 "the ceiling above 600M"
             ),
         ),
         (
             'command = ["x"]',
-            "app.run: stands beside app.command, and a worker runs one of the two; remove one of them",
+            "app.run: can't be set together with app.command: a worker runs only one of them; remove one of them",
         ),
         (
             'ready = "exec"',
@@ -518,7 +518,7 @@ def test_one_problem(more: str, problem: str) -> None:
             '[app]\nrun = "shop/web.py"',
             (
                 'app.run: "shop/web.py" is a file, not a module; say '
-                '"shop.web:app" with `directory` as the folder that it is found from'
+                '"shop.web:app" with `directory` as the folder that holds it'
             ),
         ),
         (
@@ -528,11 +528,11 @@ def test_one_problem(more: str, problem: str) -> None:
         ("[app]\nrun = 4", 'app.run: 4 is not an app as in "shop.web:app"'),
         (
             '[app]\ncommand = "node server.js"',
-            ('app.command: is a text, and no shell is there to take it apart; say ["node", "server.js"]'),
+            ('app.command: is one text, and no shell splits it into words; say ["node", "server.js"]'),
         ),
         ('[app]\ncommand = " "', 'app.command: names no program; say it as in ["node", "server.js"]'),
         ("[app]\ncommand = []", 'app.command: names no program; say it as in ["node", "server.js"]'),
-        ('[app]\ncommand = ["node", 80]', 'app.command: 80 in it is not a text; say "80"'),
+        ('[app]\ncommand = ["node", 80]', 'app.command: 80 in the list is not a text; say "80"'),
         ("[app]\ncommand = 4", 'app.command: 4 is not a list of texts as in ["node", "server.js"]'),
         (
             '[app]\ncommand = ["x"]\nserver = "asgi"',
@@ -592,7 +592,7 @@ def test_the_error_is_a_line_a_problem() -> None:
             '[memory]\nlimit = "4M"\nceiling = "4M"',
             (
                 "memory.limit: is the same as the memory.ceiling: a worker is killed there before it can be replaced; "
-                "leave room between them, as 400M and 600M"
+                "leave room between the two, as 400M and 600M"
             ),
         ),
         (
