@@ -20,9 +20,12 @@ pytest_plugins = ["tests.support.stacks", "tests.support.units"]
     [
         (
             "startup",
-            "the app raised ConnectionError: no database at lifespan.startup: it serves without a lifespan",
+            "the app raised ConnectionError: no database at lifespan.startup: the worker serves without a lifespan",
         ),
-        ("path", "the app raised KeyError: 'path' at the lifespan scope: it serves without a lifespan"),
+        (
+            "path",
+            "the app raised KeyError: 'path' at the lifespan scope: the worker serves without a lifespan",
+        ),
         ("later", "the app raised LookupError: lost in its lifespan, after its start-up"),
         ("shutdown", "the app raised OSError: cannot flush at lifespan.shutdown"),
         ("declines", ""),

@@ -123,15 +123,15 @@ HAZARDS = {
     ),
     "temporary directory": (
         "import tempfile\nx = tempfile.TemporaryDirectory()",
-        r"done at its end.*: weakref\.finalize: tempfile\.TemporaryDirectory\._cleanup \(left\.x, a Temp",
+        r"functions for its end.*: weakref\.finalize: tempfile\.TemporaryDirectory\._cleanup \(left\.x, a Temp",
     ),
     "temporary file": (
         "import tempfile\nx = tempfile.NamedTemporaryFile()",
-        r"done at its end.*: the removal of a temporary file \(left\.x, a _TemporaryFileWrapper",
+        r"functions for its end.*: the removal of a temporary file \(left\.x, a _TemporaryFileWrapper",
     ),
     "function of its own": (
         "import atexit\ndef bye(): pass\natexit.register(bye)",
-        r"done at its end.*: atexit: left\.bye \(.*left\.py line 2\)",
+        r"functions for its end.*: atexit: left\.bye \(.*left\.py line 2\)",
     ),
     "removal": (
         "import atexit, shutil\natexit.register(shutil.rmtree, 'nowhere', True)",
