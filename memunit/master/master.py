@@ -560,8 +560,9 @@ def _available() -> list[f.Fact]:
 
 def _treeless(why: str, configuration: Configuration) -> Journal:
     text = (
-        f"Memory is looked at every {configuration.interval:g} s and not told by the kernel: {why}. "
-        "A worker that runs away may take memory from the others until it is seen"
+        f"memunit measures memory every {configuration.interval:g} s, because the kernel does not report it here: "
+        f"{why}. "
+        "A worker that grows fast may take memory from the others until the next measurement"
     )
     return Journal(kind=Message.SENSOR, message=text)
 
@@ -571,9 +572,8 @@ def _started(policy: Policy, gate: Gate, now: float) -> Journal:
     text = f"Starting {workers(policy.count)}: {bounds}"
     if gate.retry_at >= now + HELD:
         wait = f"{gate.retry_at - now:.0f} s"
-        text += (
-            f"; the first in {wait}, for the last {gate.failures} tries have failed; a restart tries at once"
-        )
+        text += f"; the first starts in {wait}, because the last {gate.failures} tries have failed"
+        text += "; a restart tries at once"
     return Journal(kind=Message.MASTER_STARTED, message=text)
 
 

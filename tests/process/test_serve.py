@@ -282,7 +282,8 @@ def test_a_held_start_says_so(unit: Unit) -> None:
     StartLog(str(unit.runtime)).save(Record(failures=9, retry_at=now + 30.0, exited_at=now - 2.0))
     service = unit.serve()
     service.expect(
-        r"Starting 1 worker: .*; the first in \d+ s, for the last 9 tries have failed; a restart tries at once"
+        r"Starting 1 worker: .*; the first starts in \d+ s, because the last 9 tries have failed; "
+        "a restart tries at once"
     )
     assert service.stop() == 0
 
