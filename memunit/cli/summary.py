@@ -28,9 +28,9 @@ def summary(settings: Settings, path: Path, budget: Budget, listen: list[str]) -
         f"start_timeout {format_time(workers.start_timeout)}, watchdog {watchdog}, "
         f"min_lifetime {format_time(workers.min_lifetime)}, max_age {format_time(workers.max_age)}"
     )
-    metric = "cgroup, or uss" if memory.measured == "cgroup" else memory.measured
+    metric = "cgroup, or else uss" if memory.measured == "cgroup" else memory.measured
     bounds = (
-        f"limit {format_size(memory.limit)}, ceiling {format_size(memory.ceiling)}, {metric} "
+        f"limit {format_size(memory.limit)}, ceiling {format_size(memory.ceiling)}, metric {metric} "
         f"every {format_time(memory.interval)}, patience {format_time(memory.patience)}"
     )
     http = settings.http
@@ -64,9 +64,9 @@ def _as_service(settings: Settings, instance: str) -> str:
     }
     return "; ".join(
         [
-            f"user {user}" + (f", group {service.group}" if service.group else ""),
+            f"runs as {user}" + (f", group {service.group}" if service.group else ""),
             *(f"{name} {text}" for name, text in said.items() if text),
             f"umask {service.umask:04o}, network {service.network}",
-            f"watchdog {format_time(service.watchdog)}, in all {format_size(most)}",
+            f"watchdog {format_time(service.watchdog)}, MemoryMax={format_size(most)}",
         ]
     )

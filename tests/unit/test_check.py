@@ -573,11 +573,11 @@ def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFix
         f"  in       {folder}",
         "  listen   127.0.0.1:8000",
         "  workers  2, surge 1, start_timeout 30s, watchdog 30s, min_lifetime 10s, max_age infinity",
-        "  memory   limit 2M, ceiling 3M, cgroup, or uss every 1s, patience 2s",
+        "  memory   limit 2M, ceiling 3M, metric cgroup, or else uss every 1s, patience 2s",
         "  http     head_size 64K in 10s, body_size infinity, body_timeout 30s",
         "  stop     SIGTERM, grace 30s",
         "  recorder 1M",
-        "  service  user the dynamic user of all instances; umask 0077, network internet; watchdog 30s, in all 37M",
+        "  service  runs as the dynamic user of all instances; umask 0077, network internet; watchdog 30s, MemoryMax=37M",
     ]
     assert lines[10].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
     assert main(["check", str(etc / "app.toml")]) == 0
