@@ -31,6 +31,8 @@ examples:
 
 exit codes: 0 stopped as requested, 64 wrong command line, 69 no worker became ready, 70 memunit has failed,
 71 a port in use and the like, 77 may not listen on an address, 78 the configuration can't be used"""
+# Those whose option is given more than once.
+_REPEATED = (Kind.ADDRESSES, Kind.MAPPING, Kind.WORDS)
 # Names that somebody may expect, beside the one that is in the help.
 _ALIASES = {"workers.count": ("--count",), "app.run": ("--run",)}
 
@@ -150,14 +152,16 @@ def _parser() -> Parser:
                 dest=key.path,
                 default=None,
                 metavar=key.metavar,
-                action="append" if key.kind in (Kind.ADDRESSES, Kind.MAPPING) else "store",
+                action="append" if key.kind in _REPEATED else "store",
                 help=text,
             )
     return parser
 
 
 def _default(key: Key) -> str:
-    if key.kind in (Kind.ADDRESSES, Kind.MAPPING):
+    if key.kind is Kind.WORDS:
+        return "; a word each time"
+    if key.kind in _REPEATED:
         return "; may be repeated"
     return f" [{key.default}]" if isinstance(key.default, str | int) and key.default is not False else ""
 

@@ -72,6 +72,8 @@ class _Preflight:
         """All problems, the folder's first."""
         self._allocator()
         folder_fine = self._here() if self._app.directory is None else self._directory(self._app.directory)
+        if self._settings.examine.command and "examine.command" not in self._doubtful:
+            self._command("examine.command", self._settings.examine.command[0], folder_fine=folder_fine)
         if self._app.python is not None and self._app.command is None:
             self._program("app.python", self._app.python)
         if self._is_node:
@@ -80,7 +82,7 @@ class _Preflight:
             return self._problems
         if self._app.command is not None:
             if self._sure("command"):
-                self._command(self._app.command[0], folder_fine=folder_fine)
+                self._command("app.command", self._app.command[0], folder_fine=folder_fine)
                 self._sockets(self._app.command)
         elif (
             self._app.run is not None
@@ -140,7 +142,7 @@ class _Preflight:
         missing = number in (errno.ENOENT, errno.ENOTDIR)
         if home and self._in_unit and (hiding.is_sealed(home) or (missing and self._unit is not None)):
             # What has to be seen is the whole virtualenv, PATH/bin/python, and the folder of a command.
-            depth = {"app.python": 1, "app.command": 0}.get(path)
+            depth = {"app.python": 1, "app.command": 0, "examine.command": 0}.get(path)
             needed = name if depth is None else str(Path(name).parents[depth])
             self._problem(path, hiding.message(name, home, self._unit), hiding.remedy(needed, self._unit))
         elif missing and not Path(name).exists() and Path(name).is_symlink():
@@ -236,15 +238,15 @@ class _Preflight:
         says = f"{name} is a script for {interpreter}, which does not exist or may not be reached"
         self._problem(path, says, "mend its first line")
 
-    def _command(self, name: str, *, folder_fine: bool) -> None:
+    def _command(self, path: str, name: str, *, folder_fine: bool) -> None:
         if "/" in name:
             if name.startswith("/") or (folder_fine and self._sure("directory")):
-                self._program("app.command", os.path.join(self._base, name))  # noqa: PTH118  keeps "./" as it is
+                self._program(path, os.path.join(self._base, name))  # noqa: PTH118  keeps "./" as it is
             return
         search = self._environment.get("PATH", os.defpath)
         if self._sure("environment") and shutil.which(name, path=search) is None:
             self._problem(
-                "app.command",
+                path,
                 f"there is no program {name} in PATH ({search})",
                 "install it, or say its whole path",
             )

@@ -414,6 +414,14 @@ KEYS = (
         help="how much memory that examination may take",
     ),
     Key(
+        table="examine",
+        name="command",
+        kind=Kind.WORDS,
+        flag="--examine-command",
+        metavar="WORD",
+        help="a program that examines a worker of a command or of Node, which is replaced for its memory",
+    ),
+    Key(
         table="recorder",
         name="size",
         kind=Kind.SIZE,

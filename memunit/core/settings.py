@@ -126,8 +126,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examine:
-    """What a worker that is replaced for its memory may take to find what grew: seconds, 0 for none, and bytes."""
+    """What a worker that is replaced for its memory may take to find what grew: seconds, 0 for none, and bytes.
 
+    `command` is run against a worker that can't do it itself, with the same bounds.
+    """
+
+    command: tuple[str, ...] = ()
     time: float = 2.0
     memory: int = 64 << 20
 

@@ -32,6 +32,7 @@ def check_rules(
     rules.socket(in_unit=in_unit)
     rules.memory()
     rules.giving()
+    rules.examining()
     rules.service(in_unit=in_unit)
     rules.times()
     return rules.problems, rules.warnings
@@ -164,6 +165,26 @@ class _Rules:
             name = self._label("memory.patience")
             text = f"a {name} of 0 leaves a worker no time to give memory back, so memunit asks no worker"
             self._warn("memory.give_back", text, f'set {name} to "2s", or remove this key')
+
+    def examining(self) -> None:
+        """A program for workers that can't examine themselves, and that has time to run."""
+        if "examine.command" not in self._values:
+            return
+        server = self._values.get("app.server", "asgi")
+        if (
+            self._values.get("app.run") is not None
+            and server != "node"
+            and "app.server" not in self._unusable
+        ):
+            message = (
+                f'goes with a command or {self._label("app.server")} "node": a Python worker examines itself'
+            )
+            self._problem("examine.command", message, "remove it")
+        elif self._values.get("examine.time") == 0:
+            name = self._label("examine.time")
+            self._warn(
+                "examine.command", f"never runs with a {name} of 0", f'say a {name} of "2s", or remove it'
+            )
 
     def memory(self) -> None:
         """The limit comes before the ceiling."""

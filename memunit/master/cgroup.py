@@ -4,6 +4,7 @@
     payload                 bounded: the unit's MemoryHigh= and MemoryMax=, less what the master takes
     payload/zygotes/NAME
     payload/workers/NAME
+    payload/programs/NAME   of examine.command
 
 Documentation/admin-guide/cgroup-v2.rst of the kernel has every file that is named here.
 """
@@ -22,7 +23,8 @@ MASTER = "master"
 PAYLOAD = "payload"
 ZYGOTES = f"{PAYLOAD}/zygotes"
 WORKERS = f"{PAYLOAD}/workers"
-_PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS)
+PROGRAMS = f"{PAYLOAD}/programs"
+_PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS, PROGRAMS)
 _BOUNDS = ("memory.high", "memory.max")
 _LEAST = 1 << 20
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
@@ -47,6 +49,7 @@ class Tree:
         self._payload = f"{path}/{PAYLOAD}"
         self._workers = f"{path}/{WORKERS}"
         self._zygotes = f"{path}/{ZYGOTES}"
+        self._programs = f"{path}/{PROGRAMS}"
 
     def bound(self) -> int | None:
         """Bound what we have started by the tightest bound of the unit and of its slices, less what we take ourselves.
@@ -120,6 +123,18 @@ class Tree:
         with contextlib.suppress(OSError):
             write(f"{path}/memory.max", "max")
 
+    def program(self, name: str, memory: int) -> str:
+        """The path of a new group for a program that examines a worker; past `memory` bytes all of it is killed.
+
+        Raises OSError.
+        """
+        path = f"{self._programs}/{name}"
+        with contextlib.suppress(FileExistsError):  # of a try that got no further
+            os.mkdir(path)
+        write(f"{path}/memory.oom.group", "1")
+        write(f"{path}/memory.max", str(memory))
+        return path
+
     def pressure(self) -> int | None:
         """A descriptor that gives EPOLLPRI when the workers wait for memory; None where the kernel measures no PSI.
 
@@ -151,12 +166,13 @@ class Tree:
 
     def clear(self, kept: Container[str] = (), *, kill: bool = True) -> list[str]:
         """Kill and remove the groups that an earlier master has left, but for `kept`; the paths of those that are
-        still there. Without `kill`, only the empty ones are removed.
+        still there. Without `kill`, only the empty ones are removed, and those of programs: nobody waits for these.
         """
         left = []
-        for entry in (*os.scandir(self._workers), *os.scandir(self._zygotes)):
+        programs = {entry.path for entry in os.scandir(self._programs)}
+        for entry in (*os.scandir(self._workers), *os.scandir(self._zygotes), *os.scandir(self._programs)):
             if entry.is_dir(follow_symlinks=False) and entry.path not in kept:
-                if kill:
+                if kill or entry.path in programs:
                     kill_all(entry.path)
                 if not remove(entry.path):
                     left.append(entry.path)
@@ -182,7 +198,7 @@ def claim(remedy: str, kept: Callable[[int], int], proc: str = "/proc", mount: s
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
-        for each in (tree, *(f"{tree}/{name}" for name in (PAYLOAD, ZYGOTES, WORKERS))):
+        for each in (tree, *(f"{tree}/{name}" for name in (PAYLOAD, ZYGOTES, WORKERS, PROGRAMS))):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
         if lock is not None:

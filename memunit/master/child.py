@@ -54,6 +54,8 @@ class Launch:
     """The page that it shares with its siblings, which it gets after its sockets; -1 for none."""
     board: int = -1
     """The page that it alone writes, which it gets after that; -1 for none."""
+    output: int = -1
+    """What its standard output is; -1 for that of its parent."""
 
     @property
     def above(self) -> int:
@@ -200,6 +202,8 @@ def _place_descriptors(launch: Launch) -> None:
     copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, launch.above) for descriptor in sources]
     for place, copy in enumerate(copies, FIRST_SOCKET):
         os.dup2(copy, place)
+    if launch.output >= 0:
+        os.dup2(launch.output, 1)
 
 
 def _connect_notify(path: str, place: int) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from memunit.core import footprint, leak
 from memunit.core.actions import Journal
@@ -14,6 +14,7 @@ from memunit.core.model import Phase, Worker, WorkerId
 from memunit.master import footprint as kernel
 from memunit.master import leakfiles
 from memunit.master.doors import Doors
+from memunit.master.examiners import Examiners, Told
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration
 
@@ -33,15 +34,24 @@ _WITH_FILES = ("rss", "pss")
 class Examinations:
     """Those of one master. What is not told when it executes itself anew is told by nobody; a report is no promise."""
 
-    def __init__(self, report: Reporter, doors: Doors, directory: str | None) -> None:
-        """Reports are kept in `directory`, if there is one."""
+    def __init__(
+        self,
+        report: Reporter,
+        doors: Doors,
+        directory: str | None,
+        examiners: Examiners,
+        told: Collection[WorkerId] = (),
+    ) -> None:
+        """Reports are kept in `directory`, if there is one. Those in `told` were told to stop before this master."""
         self._report = report
         self._doors = doors
         self._directory = directory
         self._asked: dict[WorkerId, list[int]] = {}
-        self._last: deque[leak.Leak] = deque(maxlen=_ALIKE)
-        self._left_out = 0
-        self._at = -math.inf
+        self._rate = _Rate()
+        self._examiners = examiners
+        self._told = frozenset(told)
+        # That of the examiners: a program may be dear.
+        self._their_rate = _Rate()
         self._unwritable = False
         # Of commands and Node programs: what the kernel has told at their start, and at their end.
         self._begun: dict[WorkerId, footprint.Footprint] = {}
@@ -61,19 +71,35 @@ class Examinations:
             if found is not None:
                 self._begun[worker.id] = footprint.Footprint(**found, at=since)
 
-    def end(self, worker: Worker, configuration: Configuration, folder: str) -> None:
-        """Look at a worker that is told to stop now: after that it may be gone at any time."""
+    def end(self, worker: Worker, configuration: Configuration, folder: str, *, program: bool) -> bool:
+        """Look at a worker that is told to stop now: after that it may be gone at any time. With `program`, have
+        examine.command look at it too.
+
+        True if the signal has to wait until the worker is among the `released`.
+        """
         reason = self._reason(worker)
         if not configuration.accounts or reason not in _EXAMINED:
-            return
+            return False
         found = kernel.read(worker.pid, folder)
         if found is None:
-            return
+            return False
         begun, files = self._begun.get(worker.id), configuration.metric in _WITH_FILES
         ended = footprint.Footprint(**found, at=_since_ready(worker))
         wanted = footprint.wants_files(begun, ended, files=files)
         mapped = kernel.mapped(worker.pid) if wanted else None
         self._accounts[worker.id] = footprint.account(begun, ended, files=files, mapped=mapped)
+        if not (program and configuration.examine_command) or worker.id in self._told:
+            return False
+        due = reason is Reason.EXAMINE or self._their_rate.due(time.monotonic())
+        return due and self._examiners.begin(worker, configuration)
+
+    def released(self) -> list[WorkerId]:
+        """Those whose signal need not wait any longer; each of them once."""
+        return self._examiners.released()
+
+    def stop(self) -> None:
+        """The master stops, or executes itself anew: nobody's signal waits."""
+        self._examiners.stop()
 
     def ask(self, worker: Worker, configuration: Configuration, token: int) -> str:
         """Somebody wants this worker replaced and examined, and its result at `token`; why that can't be, or ""."""
@@ -87,7 +113,7 @@ class Examinations:
         reason = self._reason(worker)
         seconds = configuration.examine_time
         wanted = reason is Reason.EXAMINE or (
-            reason in (Reason.MEMORY_LIMIT, Reason.PRESSURE) and self._is_due(time.monotonic())
+            reason in (Reason.MEMORY_LIMIT, Reason.PRESSURE) and self._rate.due(time.monotonic())
         )
         if not (wanted and seconds):
             return reason, 0.0, 0
@@ -104,8 +130,12 @@ class Examinations:
         name = f"{slot}.{generation} (pid {end.fields['MEMUNIT_WORKER_PID']})"
         found = None if board is None or board.report is None else leak.decode(board.report)
         account, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
+        seen = self._examiners.told(who)
         if account is not None:
             found, text = account.leak, footprint.sentence(account, name)
+            if seen is not None:
+                text += f" {seen.clause}."
+                self._their_rate.note(found)
         elif found is not None:
             text = leak.sentence(found, name)
         else:
@@ -114,25 +144,18 @@ class Examinations:
             known = ("MEMUNIT_SLOT", "MEMUNIT_GENERATION", "MEMUNIT_WORKER_PID")
             fields = {field: end.fields[field] for field in known}
             if found is not None:
-                fields |= {**leak.fields(found), **self._save(end, found)}
+                fields |= {**leak.fields(found), **self._save(end, found, seen)}
+                if seen is not None:
+                    fields["MEMUNIT_LEAK_COMMAND"] = seen.line
                 if account is None:
-                    self._last.append(found)
-                    self._at = time.monotonic()
+                    self._rate.note(found)
             self._report.entry(Journal(kind=Message.EXAMINED, message=text, fields=fields))
         self._doors.reply(tokens, EX_UNAVAILABLE if found is None else 0, text)
 
     def _reason(self, worker: Worker) -> Reason:
         return Reason.EXAMINE if worker.id in self._asked else reason_of(worker.reason)
 
-    def _is_due(self, now: float) -> bool:
-        alike = len(self._last) == _ALIKE and all(leak.same(each, self._last[0]) for each in self._last)
-        self._left_out += 1
-        if alike and self._left_out < _EACH and now - self._at < _AGAIN:
-            return False
-        self._left_out = 0
-        return True
-
-    def _save(self, end: Journal, found: leak.Leak) -> dict[str, str]:
+    def _save(self, end: Journal, found: leak.Leak, seen: Told | None) -> dict[str, str]:
         """Keep the whole of a report; the field that tells where."""
         if self._directory is None:
             return {}
@@ -146,7 +169,8 @@ class Examinations:
             "ended": int(time.time()),
         }
         try:
-            path = leakfiles.save(self._directory, f"{stamp}-{worker}", {**found.details, **known})
+            command = {} if seen is None else {"command": seen.details}
+            path = leakfiles.save(self._directory, f"{stamp}-{worker}", {**found.details, **known, **command})
         except OSError as error:
             if not self._unwritable:
                 why = f"{error.filename or self._directory}: {error.strerror}"
@@ -156,6 +180,29 @@ class Examinations:
             return {}
         self._unwritable = False
         return {"MEMUNIT_LEAK_REPORT": path}
+
+
+class _Rate:
+    """Examines fewer of those that are all alike."""
+
+    def __init__(self) -> None:
+        self._last: deque[leak.Leak] = deque(maxlen=_ALIKE)
+        self._left_out = 0
+        self._at = -math.inf
+
+    def note(self, found: leak.Leak) -> None:
+        """One was examined, and this was found."""
+        self._last.append(found)
+        self._at = time.monotonic()
+
+    def due(self, now: float) -> bool:
+        """Whether the next one is to be."""
+        alike = len(self._last) == _ALIKE and all(leak.same(each, self._last[0]) for each in self._last)
+        self._left_out += 1
+        if alike and self._left_out < _EACH and now - self._at < _AGAIN:
+            return False
+        self._left_out = 0
+        return True
 
 
 def _since_ready(worker: Worker) -> float:

@@ -25,6 +25,7 @@ class Groups(Generic[Name]):
         self._epoll = epoll
         self._groups: dict[Name, Group] = {}
         self._zygotes: dict[Hashable, str] = {}
+        self._programs: dict[Hashable, str] = {}
         self._importing: set[Hashable] = set()
         self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
@@ -154,6 +155,32 @@ class Groups(Generic[Name]):
             kill(path)
             self._await_empty(path)
 
+    def place_program(self, identity: Hashable, label: str, memory: int) -> str:
+        """Make the group of a program that examines a worker, with a bound; the file by which it moves there, or "".
+
+        Raises OSError.
+        """
+        if self._tree is None:
+            return ""
+        path = self._programs[identity] = self._tree.program(label, memory)
+        return f"{path}/cgroup.procs"
+
+    def kill_program(self, identity: Hashable) -> None:
+        """SIGKILL to all that it is, if it has a group."""
+        if identity in self._programs:
+            kill(self._programs[identity])
+
+    def retire_program(self, identity: Hashable) -> bool:
+        """It has ended: what it leaves is killed. Whether the OOM killer has come to it."""
+        path = self._programs.pop(identity, None)
+        if path is None:
+            return False
+        starved = oom_kills(path) > 0
+        if not remove(path):
+            kill(path)
+            self._await_empty(path)
+        return starved
+
     def items(self) -> Iterable[tuple[Name, Group]]:
         """Each worker that has not ended, with its group."""
         return self._groups.items()
@@ -219,7 +246,7 @@ class Groups(Generic[Name]):
             group.kill()
             group.close()
             group.remove()
-        for path in self._zygotes.values():
+        for path in (*self._zygotes.values(), *self._programs.values()):
             kill(path)
             remove(path)
         for descriptor in self._emptying.values():

@@ -46,6 +46,7 @@ from memunit.master.continuity import Inherited, again, first_revision, reconcil
 from memunit.master.doors import Doors
 from memunit.master.dumps import Dumps
 from memunit.master.examinations import Examinations
+from memunit.master.examiners import Examiners
 from memunit.master.groups import Groups
 from memunit.master.interface import Interface
 from memunit.master.kept import Course, Passed
@@ -98,16 +99,18 @@ class Master:
             self._report,
             None if passed is None else passed.doors,
         )
-        self._examinations = Examinations(self._report, self._doors, setting.state_directory)
         self._dumps = Dumps()
         self._recorder = Recorder(setting.directory, setting.instance, self._warn_of_recorder)
         self._processes = Processes(setting, self._epoll, self._groups, self._report, self._zygote_delay)
+        examiners = Examiners(setting, self._processes.programs)
         self._interface = Interface(
             setting, self._doors.interface, self._dumps, self._report, self._processes.glance
         )
         self._recovery = Recovery(setting, self._report, self._inherited)
         now = time.monotonic()
         self._state: State = self._begin(configuration, now)
+        told = [each.id for each in self._state.workers.values() if each.stop_at is not None]
+        self._examinations = Examinations(self._report, self._doors, setting.state_directory, examiners, told)
         self._last_revision = max(
             *self._revisions, *(each.revision for each in self._state.workers.values()), 1
         )
@@ -299,6 +302,11 @@ class Master:
         """As at a signal."""
         self._facts.append(f.StopRequested())
 
+    def end_examinations(self) -> None:
+        """Of the programs that examine a worker, none outlives this master: whose signal waits for one gets it now."""
+        self._examinations.stop()
+        self._facts += self._released()
+
     def forget_actions(self) -> None:
         """What is not done is not tried again."""
         self._actions.clear()
@@ -337,9 +345,11 @@ class Master:
         facts += self._processes.forks()
         facts += self._processes.executed()
         self._hear_workers(facts)
+        self._processes.programs.read()
         facts += self._processes.ends(
             self._sensors.forget, lambda: self._is_to_stop(facts), self._forget_metrics
         )
+        facts += self._released()
         facts += self._interface.facts(self._ready, self._state)
         facts += self._reloads()
         facts += self._samples()
@@ -467,9 +477,8 @@ class Master:
             case Send(who, number):
                 if number is not Signal.KILL:
                     self._sensors.draining(who)
-                if number is Signal.TERM:
-                    self._order(who)
-                self._facts += self._processes.signal(who, number)
+                if number is not Signal.TERM or not self._order(who):
+                    self._facts += self._processes.signal(who, number)
             case Measure(who):
                 if who in self._state.workers:
                     watched = self._watched(self._state.workers[who])
@@ -503,15 +512,29 @@ class Master:
             case _:
                 if isinstance(action, NotifyStopping):
                     self._processes.keep(())
+                    self.end_examinations()
                 self._report.tell(action, self._state)
 
-    def _order(self, who: WorkerId) -> None:
-        """Before its SIGTERM: why it is told, and whether it is to be examined."""
+    def _order(self, who: WorkerId) -> bool:
+        """Before its SIGTERM: why it is told, and whether it is to be examined. True if the signal has to wait."""
         worker = self._state.workers.get(who)
-        if worker is not None:
-            configuration = self._configuration(worker)
-            self._examinations.end(worker, configuration, self._groups.path(who))
-            self._processes.tell(who, *self._examinations.order(worker, configuration))
+        if worker is None:
+            return False
+        configuration = self._configuration(worker)
+        path, program = self._groups.path(who), not self._state.stopping
+        waits = self._examinations.end(worker, configuration, path, program=program)
+        self._processes.tell(who, *self._examinations.order(worker, configuration))
+        return waits
+
+    def _released(self) -> list[f.Fact]:
+        """Tell those to stop whose signal has waited for a program: their grace begins now."""
+        facts: list[f.Fact] = []
+        for who in self._examinations.released():
+            worker = self._state.workers.get(who)
+            if worker is not None:
+                self._processes.resume(who)
+                facts += [f.ExtendTimeout(who, worker.grace), *self._processes.signal(who, Signal.TERM)]
+        return facts
 
     def _begin_accounts(self, facts: Sequence[f.Fact]) -> None:
         """What is known of a worker from its start: of each that has become ready, or was sampled."""

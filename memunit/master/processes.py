@@ -33,6 +33,7 @@ from memunit.master.nursery import (
     ZygoteId,
 )
 from memunit.master.pressure import Watches
+from memunit.master.programs import ProgramId, Programs
 from memunit.master.registry import Process, Registry
 from memunit.master.report import Reporter
 from memunit.master.scoreboard import Scoreboard
@@ -44,6 +45,7 @@ from memunit.master.zygote import PATIENCE, SHORT_PATIENCE
 _REMEDY = "do it in a function that app.after_fork names, or say preload = false"
 _MOST_NAMED = 8
 _MOST_REQUESTS = 3
+_Name = WorkerId | ZygoteId | ProgramId[WorkerId]
 _SIGNALS: dict[Signal, int] = {
     Signal.TERM: signal.SIGTERM,
     Signal.ABRT: signal.SIGABRT,
@@ -68,7 +70,9 @@ class Processes:
         self._at = setting
         self._groups = groups
         self._report = report
-        self._registry: Registry[WorkerId | ZygoteId] = Registry(epoll, sole=setting.sole)
+        self._registry: Registry[_Name] = Registry(epoll, sole=setting.sole)
+        self.programs: Programs[WorkerId] = Programs(epoll, groups, self._registry, setting.start)
+        """Those that examine workers."""
         self._nursery: Nursery[WorkerId] = Nursery(
             epoll, setting.start, delay, self._place_zygote, self._registry.knows
         )
@@ -92,7 +96,7 @@ class Processes:
     @property
     def due(self) -> float:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
-        return min(self._nursery.due, self._families.due, self._leftovers.due)
+        return min(self._nursery.due, self._families.due, self._leftovers.due, self.programs.due)
 
     def spawn(self, action: Spawn, worker: Worker, configuration: Configuration) -> list[f.Fact]:
         """Start a worker, or ask its zygote for it."""
@@ -184,6 +188,10 @@ class Processes:
         else:
             self._send(who, _SIGNALS[number])
         return facts
+
+    def resume(self, who: WorkerId) -> None:
+        """SIGCONT, for a program that has stopped the worker and ended: systemd sends it too, with its SIGTERM."""
+        self._send(who, signal.SIGCONT)
 
     def tell(self, who: WorkerId, reason: board.Reason, seconds: float = 0.0, memory: int = 0) -> None:
         """Write on a worker's page why it is told to stop, before it is told, and what its examination may take."""
@@ -288,6 +296,9 @@ class Processes:
         for process, end, failure in ends:
             who = process.name
             departed(end.pid)
+            if isinstance(who, ProgramId):
+                self.programs.ended(who, end, failure)
+                continue
             if isinstance(who, ZygoteId):
                 starved = self._groups.starved_zygote(who)
                 if self._nursery.has(who):
@@ -363,7 +374,7 @@ class Processes:
                 left.append(self._left(known[who], process))
         return tuple(left), tuple(zygotes)
 
-    def _left(self, worker: Worker, process: Process[WorkerId | ZygoteId]) -> LeftWorker:
+    def _left(self, worker: Worker, process: Process[_Name]) -> LeftWorker:
         parent = process.parent
         return LeftWorker(
             slot=worker.id.slot,
@@ -469,7 +480,9 @@ class Processes:
 
     def kept(self) -> KeptProcesses:
         """What a successor in this process has to know besides."""
-        alive = [process for process in self._registry if process.child.exec_fd >= 0]
+        # Programs have been killed by then, and their ends are told to nobody.
+        lasting = [process for process in self._registry if not isinstance(process.name, ProgramId)]
+        alive = [process for process in lasting if process.child.exec_fd >= 0]
         executing = {each.child.pid: each.child.exec_fd for each in alive if not each.child.executed()}
         gone = [
             KeptZygoteEnd(
@@ -505,6 +518,7 @@ class Processes:
                     self._report.warn(Message.MASTER_STOPPING, _unfinished(self._registry.pid(each)))
             self._registry.await_ends(self._nursery.aborted, SHORT_PATIENCE)
         self._nursery.close()
+        self.programs.close()
         self._registry.close()
         self._groups.close()
         self._watches.close()

@@ -53,6 +53,8 @@ class Able(Protocol):
 
     def forget_actions(self) -> None: ...
 
+    def end_examinations(self) -> None: ...
+
 
 class Recovery:
     """Keeps what a successor needs, and has the master begin anew in its own process when it fails."""
@@ -154,6 +156,8 @@ class Recovery:
         passed = course = None
         signals: tuple[int, ...] = ()
         try:
+            with contextlib.suppress(Exception):
+                master.end_examinations()
             text = written(master.left())
             with contextlib.suppress(Exception):
                 signals = tuple(master.signals.held())

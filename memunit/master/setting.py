@@ -43,6 +43,9 @@ class Configuration:
     examine_memory: int = 0
     # Whether what the kernel tells of a worker is compared at its end with what it was at its start: footprint.py.
     accounts: bool = False
+    # The program that is run against such a worker then, and the seconds that it may take; empty for none.
+    examine_command: tuple[str, ...] = ()
+    command_time: float = 0.0
     # Bytes for the flight recorder, 0 for none.
     recorder: int = 0
     warnings: tuple[str, ...] = ()

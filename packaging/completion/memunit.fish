@@ -56,6 +56,7 @@ complete -c memunit -n '__fish_seen_subcommand_from run' -l grace -x -d 'how lon
 complete -c memunit -n '__fish_seen_subcommand_from run' -l stop-signal -x -a 'SIGTERM SIGQUIT SIGINT SIGHUP SIGUSR1 SIGUSR2 SIGWINCH' -d 'the signal at which a command finishes its requests and ends; SIGQUIT for nginx and php-fpm [SIGTERM]'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-time -x -d 'how long a worker that is replaced for its memory may search for what grew; 0: no examination [2s]'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-memory -x -d 'how much memory that examination may take [64M]'
+complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-command -x -d 'a program that examines a worker of a command or of Node, which is replaced for its memory; a word each time'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l recorder-size -x -d 'how many bytes of recorded facts the runtime directory keeps, for memunit replay; 0: none [1M]'
 
 complete -c memunit -n __fish_use_subcommand -a serve -d 'serve INSTANCE from /etc/memunit/INSTANCE.toml; its unit starts this'

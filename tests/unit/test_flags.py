@@ -63,6 +63,10 @@ EACH: dict[str, tuple[list[str], Any]] = {
     "stop.grace": (["--grace", "5"], 5.0),
     "examine.time": (["--examine-time", "5s"], 5.0),
     "examine.memory": (["--examine-memory", "16M"], 16 << 20),
+    "examine.command": (
+        ["--examine-command", "/bin/look", "--examine-command=-v", "--", "nginx"],
+        ("/bin/look", "-v"),
+    ),
     "recorder.size": (["--recorder-size", "0"], 0),
     "stop.signal": (["--stop-signal", "QUIT", "--", "nginx"], "SIGQUIT"),
 }
@@ -105,6 +109,7 @@ def test_the_flags_are_named_like_the_keys() -> None:
         "stop.signal": "--stop-signal",
         "examine.time": "--examine-time",
         "examine.memory": "--examine-memory",
+        "examine.command": "--examine-command",
         "recorder.size": "--recorder-size",
         **SOCKET,
     }
