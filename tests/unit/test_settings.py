@@ -158,7 +158,8 @@ def test_a_whole_file() -> None:
 def test_the_whole_file_has_every_key() -> None:
     document = tomllib.loads(WHOLE)
     said = {f"{table}.{name}" for table, content in document.items() for name in content}
-    assert said == set(BY_PATH) - {"app.command", "app.node"}
+    # What is for a command or Node alone.
+    assert said == set(BY_PATH) - {"app.command", "app.node", "examine.command"}
 
 
 def test_defaults() -> None:
@@ -677,3 +678,15 @@ def test_a_file_of_unknown_keys_is_refused_at_once() -> None:
     problems = examine(document, "/x.toml").problems
     assert len([each for each in problems if "unknown" in each.message]) == 21
     assert any(each.message == "has 19981 more keys and tables that are unknown" for each in problems)
+
+
+def test_a_program_that_examines_is_for_what_does_not_examine_itself() -> None:
+    words = '[examine]\ncommand = ["/bin/look", "-v"]\n'
+    found = parse(tomllib.loads(f'[app]\ncommand = ["nginx"]\n{words}'), SOURCE)
+    assert (found.settings.examine.command, found.warnings) == (("/bin/look", "-v"), ())
+    node = f'[app]\nrun = "a.js"\nserver = "node"\n{words}'
+    assert parse(tomllib.loads(node), SOURCE).warnings == ()
+    with pytest.raises(SettingsError, match=r"examine\.command: goes with a command or app\.server"):
+        parse(tomllib.loads(app(words)), SOURCE)
+    (warning,) = parse(tomllib.loads(f'[app]\ncommand = ["nginx"]\n{words}time = 0\n'), SOURCE).warnings
+    assert "never runs" in str(warning)
