@@ -89,7 +89,7 @@ def configure(
         examine_time=settings.examine.time if is_examined(settings) else 0.0,
         examine_memory=settings.examine.memory,
         accounts=not is_examined(settings) and settings.examine.time > 0,
-        examine_command=settings.examine.command if settings.examine.time > 0 else (),
+        examine_command=(settings.examine.command or ()) if settings.examine.time > 0 else (),
         command_time=settings.examine.time,
         recorder=settings.recorder.size,
         warnings=tuple(warnings),

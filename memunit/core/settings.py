@@ -131,7 +131,7 @@ class Examine:
     `command` is run against a worker that can't do it itself, with the same bounds.
     """
 
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
     time: float = 2.0
     memory: int = 64 << 20
 
