@@ -10,6 +10,7 @@ connection, one request a connection.
 /map?kb=N    writes a file of N KiB, reads it, and for ever maps the second half of it
 /share?kb=N  keeps N KiB of shared memory for ever
 /read?mib=N  reads N MiB of files in /usr
+/hole?mib=N  reads N MiB of a file that is one hole: page cache as fast as the kernel makes it, on any disk
 /daemon      starts a process in a session of its own, in a group below its own where there are groups, and says
              "daemon PID" on stderr
 /frozen      says "frozen" on stderr and writes a file in /run/frozen, which takes for as long as that is frozen
@@ -73,6 +74,8 @@ def answer(connection: socket.socket) -> None:
             _spikes.clear()
         elif path.startswith("/map"):
             _maps.append(mapped(int(number * 1024)))
+        elif path.startswith("/hole"):
+            hole(int(number) << 20)
         elif path.startswith("/share"):
             _maps.append(mmap.mmap(-1, int(number * 1024)))
             _maps[-1].write(b"\xa5" * int(number * 1024))
@@ -104,6 +107,15 @@ def read(size: int) -> None:
             os.close(descriptor)
             if size <= 0:
                 return
+
+
+def hole(size: int) -> None:
+    """A new sparse file on a disk."""
+    descriptor = os.open("/var/tmp", os.O_RDWR | os.O_TMPFILE)
+    os.ftruncate(descriptor, size)
+    while os.read(descriptor, 1 << 20):
+        pass
+    os.close(descriptor)
 
 
 def mapped(size: int) -> mmap.mmap:
