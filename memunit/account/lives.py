@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from memunit.account.entries import Entry
 from memunit.account.text import clean
+from memunit.core.messages import DEBUG
 
 # Ends that nobody need look at.
 PLANNED = ("reload", "stop", "scale-down", "requested", "max-age", "adopted")
@@ -158,7 +159,7 @@ def build(instance: str, entries: Iterable[Entry], since: float, until: float) -
                 lives[key].lost = True
             opened.clear()
             continue
-        if entry.kind in NOTES:
+        if entry.kind in NOTES and not _cut_short(entry):
             account.notes.append(entry)
         if entry.slot < 0 or entry.pid < 0 or entry.kind == "LAUNCH_FAILED":
             continue
@@ -177,6 +178,11 @@ def build(instance: str, entries: Iterable[Entry], since: float, until: float) -
     account.lives += lives.values()
     account.lives.sort(key=lambda life: (life.first, life.slot, life.generation))
     return account
+
+
+def _cut_short(entry: Entry) -> bool:
+    """A try that the end of its master cut short: the tries before it have said why no worker can be started."""
+    return entry.kind == "LAUNCH_FAILED" and entry.fields.get("PRIORITY") == str(DEBUG)
 
 
 def _tell(life: Life, entry: Entry) -> None:

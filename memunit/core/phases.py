@@ -86,13 +86,15 @@ def relieve(p: Pass) -> None:
     p.heirs.clear()
 
 
-def stop(p: Pass, worker: Worker, reason: Cause, *, holds_slot: bool = False) -> None:
-    """Ask a worker to stop: SIGTERM, and the kill deadline behind it."""
+def stop(
+    p: Pass, worker: Worker, reason: Cause, *, holds_slot: bool = False, within: float = math.inf
+) -> None:
+    """Ask a worker to stop: SIGTERM, and the kill deadline behind it, its grace or `within` seconds if that is less."""
     failures.settle(p, worker, reason)
     worker.holds_slot = holds_slot
     if worker.undecided:
         p.do(Measure(worker.id))
-    _drain(p, worker, reason)
+    _drain(p, worker, reason, within)
     p.do(Send(worker.id, Signal.TERM))
 
 
@@ -103,7 +105,7 @@ def leave(p: Pass, worker: Worker) -> None:
     failures.count(p, worker, f"worker {worker.id.slot} stopped by itself{wording.last_words(worker)}")
 
 
-def _drain(p: Pass, worker: Worker, reason: Cause) -> None:
+def _drain(p: Pass, worker: Worker, reason: Cause, within: float = math.inf) -> None:
     worker.reason = worker.reason or reason
     worker.stop_at = p.now
     later = [
@@ -111,7 +113,7 @@ def _drain(p: Pass, worker: Worker, reason: Cause) -> None:
     ]
     if later:
         worker.heir = (later[0].id, later[0].pid)
-    _enter(p, worker, Phase.STOP_SIGTERM, p.now + worker.grace)
+    _enter(p, worker, Phase.STOP_SIGTERM, p.now + min(worker.grace, within))
     _say_stopping(p, worker, INFO)
 
 

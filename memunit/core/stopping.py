@@ -105,7 +105,11 @@ def _stop_one(p: Pass, worker: Worker, *, gives_up: bool, force: bool) -> None:
         worker.reason = worker.reason or Cause.STOP
         phases.kill(p, worker, Cause.GRACE_EXPIRED)
     elif gives_up and worker.phase is Phase.STARTING:
-        phases.abort(p, worker, Cause.START_TIMEOUT)
+        # The last of many tries is cut short by the end of the master, and not because it took too long.
+        if worker.deadline - p.now > p.state.policy.start_timeout / 2:
+            phases.stop(p, worker, Cause.STOP, within=phases.ABORT_GRACE)
+        else:
+            phases.abort(p, worker, Cause.START_TIMEOUT)
     elif worker.serving:
         phases.stop(p, worker, Cause.STOP)
     elif worker.stuck:

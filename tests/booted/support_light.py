@@ -110,11 +110,12 @@ def read(size: int) -> None:
 
 
 def hole(size: int) -> None:
-    """A new sparse file on a disk."""
+    """A new sparse file on a disk, page by page: folios of megabytes would be charged with one event each."""
     descriptor = os.open("/var/tmp", os.O_RDWR | os.O_TMPFILE)
     os.ftruncate(descriptor, size)
-    while os.read(descriptor, 1 << 20):
-        pass
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    for at in range(0, size, mmap.PAGESIZE):
+        os.pread(descriptor, 1, at)
     os.close(descriptor)
 
 

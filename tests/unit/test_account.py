@@ -324,6 +324,16 @@ def test_a_master_that_says_nothing_of_it(status: str, active: str) -> None:
     assert "nothing-ready" not in kinds(facts([failed, ready], status, active="activating"))
 
 
+def test_a_try_that_was_cut_short_does_not_hide_why() -> None:
+    """The master gave up in the middle of the last one, whose entry is for debugging."""
+    failed = entry(NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started: KeyError: 'X'", PRIORITY=3, **worker())
+    last = "Worker 0 can't be started: the app was not imported in time"
+    cut = entry(NOW - 4, "LAUNCH_FAILED", last, PRIORITY=7, **worker(0, 2))
+    first = diagnose(facts([failed, cut], "", active="activating"))[0]
+    assert first.short == "nothing serves: worker 0 can't be started: KeyError: 'X'"
+    assert "nothing-ready" not in kinds(facts([cut], "", active="activating"))
+
+
 def test_a_master_that_is_started_again_has_failed_of_something() -> None:
     failed = entry(NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started", **worker())
     for unit in ({"active": "activating", "sub": "auto-restart"}, {"active": "failed", "sub": "failed"}):

@@ -132,6 +132,21 @@ def test_what_is_cut_short_in_the_end_does_not_hide_why() -> None:
     assert entry.priority == ERROR
 
 
+@pytest.mark.parametrize(("failed", "cause"), [(20.0, "stop"), (28.0, "stop"), (5.0, "start-timeout")])
+def test_a_start_that_giving_up_cuts_short_did_not_take_too_long(failed: float, cause: str) -> None:
+    """The try before it failed after so many seconds, and then this one began."""
+    sim = Sim(POLICY)
+    sim.advance(failed)
+    sim.exit(A, "exited", 3)
+    while not sim.state.stopping:
+        sim.advance(0.1)
+    (last,) = sim.workers()
+    assert last.deadline <= sim.now + 10.0
+    sim.exit(last.id, "killed", 15 if cause == "stop" else 6)
+    ends = entries([a for _, a in sim.history], "ENDED")
+    assert [end.fields["MEMUNIT_CAUSE"] for end in ends] == ["start-failed", cause]
+
+
 def test_giving_up_on_a_worker_that_never_failed_says_what_it_waits_for() -> None:
     """A Node program that never listens: "no worker was ready in time" was all that anybody could read."""
     sim = Sim(POLICY)
