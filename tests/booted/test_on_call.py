@@ -66,7 +66,10 @@ def broken() -> Iterator[dict[str, Instance]]:
         "crash": file("unconfigured:app", workers='start_timeout = "60s"'),
         "hang": file(workers='watchdog = "8s"'),
         "drain": file("broken:wsgi", server="wsgi", grace="20s"),
-        "ceiling": file(memory='limit = "80M"\nceiling = "120M"'),
+        # On a busy machine it takes longer to the ceiling than a watchdog or a grace allows.
+        "ceiling": file(
+            workers='watchdog = "10min"', memory='limit = "80M"\nceiling = "120M"', grace="10min"
+        ),
     }
     with contextlib.ExitStack() as stack:
         # One test stops the master of `hang`, and systemd is not to end it meanwhile.
