@@ -6,6 +6,7 @@ of it run. A test that fails shows what the journal got while it ran.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Generator
@@ -27,7 +28,9 @@ _WATCHED = (
     "test_crash_loops",
 )
 _STARTED = pytest.StashKey[float]()
-_SHOWN_LINES = "80"
+_SHOWN_LINES = 200
+# The OOM killer writes a hundred lines at a time: of the kernel only this is shown.
+_KERNEL = re.compile(r" kernel: (?!.*(?:invoked oom-killer|Killed process|memory: usage|panic|segfault))")
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -51,11 +54,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     if report.failed:
         since = f"@{item.stash.get(_STARTED, time.time()):.3f}"
         journal = subprocess.run(
-            ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", _SHOWN_LINES, "--since", since],
+            ["journalctl", "--no-pager", "-o", "short-monotonic", "--since", since],
             check=False,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=60,
         )
-        report.sections.append((f"journal while it ran (last {_SHOWN_LINES})", journal.stdout))
+        lines = [line for line in journal.stdout.splitlines() if not _KERNEL.search(line)]
+        title = f"journal while it ran (last {_SHOWN_LINES})"
+        report.sections.append((title, "\n".join(lines[-_SHOWN_LINES:])))
