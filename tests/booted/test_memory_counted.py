@@ -49,8 +49,8 @@ def test_page_cache_at_the_ceiling_does_not_keep_the_master_busy() -> None:
         master = instance.master()
         began, before, first = time.monotonic(), wakings(master), _event(mine, "max")
         seconds, told = 0.0, 0
-        # It rests for a second after each, and looks at the worker once a second: two to three in a second, on a machine
-        # of any speed. An event that nobody rests after is told every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV).
+        # It rests for a second after each, and looks at the worker once a second: two to three in a second, on a
+        # machine of any speed. An event that nobody rests after is told every 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV).
         while seconds < 5 or told < (most := 8 * seconds + 50):
             assert seconds < SECONDS, told
             instance.ask("/hole?mib=150")

@@ -326,7 +326,9 @@ def test_a_master_that_says_nothing_of_it(status: str, active: str) -> None:
 
 def test_a_try_that_was_cut_short_does_not_hide_why() -> None:
     """The master gave up in the middle of the last one, whose entry is for debugging."""
-    failed = entry(NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started: KeyError: 'X'", PRIORITY=3, **worker())
+    failed = entry(
+        NOW - 5, "LAUNCH_FAILED", "Worker 0 can't be started: KeyError: 'X'", PRIORITY=3, **worker()
+    )
     last = "Worker 0 can't be started: the app was not imported in time"
     cut = entry(NOW - 4, "LAUNCH_FAILED", last, PRIORITY=7, **worker(0, 2))
     first = diagnose(facts([failed, cut], "", active="activating"))[0]
