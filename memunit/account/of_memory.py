@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from memunit.account.facts import DAY, HOUR, KEPT, Facts, Finding, check, size_of
-from memunit.account.lives import middle
+from memunit.account.lives import Life, middle
 from memunit.account.text import clean, duration, plural
 from memunit.core.quantity import format_size
 
@@ -56,8 +56,7 @@ def leak(facts: Facts) -> Finding | None:
     drain = middle([life.drain for life in lives if life.drain is not None])
     growth = [life.growth for life in lives if life.growth]
     often = len(recent) >= OFTEN
-    # A worker's own differs from it a little.
-    limit = (facts.settings.memory.limit if facts.settings else None) or last.limit
+    limit = _limit(facts, last)
     size = f" of {format_size(limit)}" if limit else ""
     many = len(lives) > 1
     rate = f"{len(lives)} recycles, one every {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
@@ -108,3 +107,11 @@ def unmeasured(facts: Facts) -> Finding | None:
             f"systemctl cat memunit@{facts.name} shows the drop-in that hides /proc (ProcSubset=pid); remove it"
         ],
     )
+
+
+def _limit(facts: Facts, life: Life) -> int | None:
+    """That of the file, of which a worker's own is up to 5 % less; or its own, where that was another (memunit set)."""
+    limit = facts.settings.memory.limit if facts.settings else None
+    if limit is None or (life.limit and not limit - limit // 20 - 1 <= life.limit <= limit):
+        return life.limit
+    return limit

@@ -144,18 +144,22 @@ def file(facts: Facts) -> Finding | None:
     first = facts.problems[0]
     runs = facts.unit.runs
     text = [clean(str(each), KEPT) for each in facts.problems[:5]]
-    after = (
-        "The master keeps the settings that it read last; a reload or a restart would fail." if runs else ""
-    )
+    # A master without a usable file tells nothing of its workers, and systemd skips a reload of an activating unit.
+    waits = runs and facts.unit.active == "activating" and facts.unit.counted is None
+    after = ""
+    if waits:
+        after = "No worker serves: the master waits until the file is mended."
+    elif runs:
+        after = "The master keeps the settings that it read last; a reload or a restart would fail."
     return Finding(
         "file",
-        2 if runs else 0,
+        2 if runs and not waits else 0,
         facts.now,
         f"its file can't be used: {clean(first.key or first.message, 60)}",
         [*text, *([after] if after else [])],
         [
             f"mend {facts.file}, then {check(facts.name)}",
-            f"then systemctl reload-or-restart memunit@{facts.name}",
+            f"then systemctl {'restart' if waits else 'reload-or-restart'} memunit@{facts.name}",
         ],
     )
 
@@ -190,7 +194,8 @@ def nothing_ready(facts: Facts) -> Finding | None:
 
 def _failure(facts: Facts) -> tuple[Life | None, Entry | None]:
     """The last worker that did not come up or crashed; or the entry of one that could not even be started, if later."""
-    ended = facts.account.ended("start-failed", "start-timeout", "crash-exit", "crash-signal")[-1:]
+    lives = facts.account.ended("start-failed", "start-timeout", "crash-exit", "crash-signal")
+    ended = facts.telling(lives)[-1:]
     note = facts.account.last_note("LAUNCH_FAILED", since=facts.now - HOUR)
     if note is not None and (not ended or note.at > (ended[0].ended or 0.0)):
         return None, note

@@ -180,7 +180,7 @@ def never_ready(facts: Facts) -> Finding | None:
     counted = facts.unit.counted
     if not lives or (counted is not None and counted[0] == 0):
         return None
-    last = lives[-1]
+    last = facts.telling(lives)[-1]
     healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
     timeout = last.cause == "start-timeout"
     steps = [
@@ -214,7 +214,9 @@ def reload(facts: Facts) -> Finding | None:
     started = max(
         (entry.at for entry in facts.account.manager if entry.kind == "MASTER_STARTED"), default=0.0
     )
-    if failed is None or failed.at < max(started, done.at if done else 0.0):
+    # That the old code serves is told of a master that serves.
+    serves = facts.unit.runs and facts.unit.active != "activating"
+    if failed is None or not serves or failed.at < max(started, done.at if done else 0.0):
         return None
     return Finding(
         "reload-failed",

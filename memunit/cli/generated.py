@@ -71,12 +71,17 @@ class Generated:
             for key in [*made, *(key for key in there if key not in made)]:
                 if made.get(key) != there.get(key):
                     text = f"{self._unit(kind)} does not have the present settings of the file yet"
-                    yield Problem(self._source, key, text, self._reload())
+                    yield Problem(self._source, key, text, self._reload() + self._restart(kind))
 
     def _reload(self) -> str:
         if not any(Path(folder, _GENERATOR).exists() for folder in _GENERATORS):
             return f"install {_GENERATOR}(8), and systemctl daemon-reload"
         return "systemctl daemon-reload"
+
+    def _restart(self, kind: str) -> str:
+        """A socket that listens goes on as it was made; a service takes the most part of a change as it runs."""
+        listens = kind == "socket" and self._said[kind].get("ActiveState") == ["active"]
+        return f", then systemctl restart {self._unit(kind)}" if listens else ""
 
     def _overridden(self) -> Iterator[Problem]:
         """Drop-ins are read in the order of their names, and ours comes first."""

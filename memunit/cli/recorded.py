@@ -6,7 +6,7 @@ from typing import Any
 
 from memunit.account.facts import DAY, HOUR, Facts, Finding
 from memunit.account.findings import diagnose
-from memunit.account.text import clean, duration
+from memunit.account.text import clean, duration, plural
 from memunit.account.units import Unit, Worker, has_groups, units, workers
 from memunit.cli.failing import Failed, say
 from memunit.cli.reading import counts_in_words, facts_of, known, names, read
@@ -199,8 +199,8 @@ def _headline(facts: Facts, serving: str) -> str:
     if not unit.known:
         return "systemd can't be asked about it"
     state = f"{unit.active} ({unit.sub})"
-    since = f", {state} since {duration(facts.now - unit.since)}" if unit.since else f", {state}"
-    again = f", {unit.restarts} restarts of the master" if unit.restarts else ""
+    since = f", {state} for {duration(facts.now - unit.since)}" if unit.since else f", {state}"
+    again = f", {plural(unit.restarts, 'restart')} of the master" if unit.restarts else ""
     master = f", master {unit.pid}" if unit.runs else ""
     return f"{counted}{since}{master}{again}"
 

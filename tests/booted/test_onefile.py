@@ -220,7 +220,8 @@ def test_another_address_needs_a_restart_and_check_says_so() -> None:
         run("systemctl", "daemon-reload")
         instance.start()
         instance.write(f'{BASE}[socket]\nlisten = ["127.0.0.1:8062"]\n')
-        assert "does not have the present settings" in run("memunit", "check", "onemoved").stderr
+        checked = run("memunit", "check", "onemoved").stderr
+        assert f"yet; systemctl daemon-reload, then systemctl restart {instance.socket}\n" in checked
         run("systemctl", "daemon-reload")
         assert "uid=" in ask("127.0.0.1", 8061)
         said = run("memunit", "check", "onemoved").stderr

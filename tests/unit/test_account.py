@@ -25,6 +25,7 @@ from memunit.account.text import clean, duration, lines
 from memunit.account.units import Unit
 from memunit.core.messages import END_BY_CAUSE, Message
 from memunit.core.model import Cause
+from memunit.core.problems import Problem
 from memunit.core.settings import examine
 
 NOW = 1_800_000_000.0
@@ -341,6 +342,41 @@ def test_a_master_that_is_started_again_has_failed_of_something() -> None:
     for unit in ({"active": "activating", "sub": "auto-restart"}, {"active": "failed", "sub": "failed"}):
         first = diagnose(facts([failed], "", pid=0, exit_code=1, exit_status=69, **unit))[0]
         assert (first.rank, first.printed_at) == (0, NOW - 5)
+
+
+def test_a_worker_that_is_cut_short_as_its_master_gives_up_tells_nothing() -> None:
+    """The one before it had printed why."""
+    why = ended(NOW - 9, "start-failed", "Worker 0.4 ended: start-failed: SyntaxError", **worker(0, 4, 90))
+    usec = {"MEMUNIT_UPTIME_USEC": 3_840_000}
+    short = ended(NOW - 5, "start-timeout", "Worker 0.5 ended: start-timeout", **worker(0, 5, 91), **usec)
+    first = diagnose(facts([why, short], "0/2 workers", active="activating"))[0]
+    assert "SyntaxError" in first.short
+    assert first.life is not None
+    assert first.life.pid == 90
+    first = diagnose(facts([why, short], "1/2 workers"))[0]
+    assert (first.kind, "SyntaxError" in first.text[0]) == ("start-failed", True)
+    # It alone is better than nothing.
+    assert "start-timeout" in diagnose(facts([short], "0/2 workers", active="activating"))[0].short
+
+
+def test_a_file_that_can_not_be_used_and_a_master_that_waits_for_it() -> None:
+    """It serves nothing: an earlier reload that failed has left no old code that does."""
+    failed = entry(NOW - 20, "RELOAD_FAILED", "Reload refused, the old configuration goes on serving: x")
+    problems = [Problem("/etc/memunit/shop.toml", "memory.limt", "unknown key")]
+    status = "/etc/memunit/shop.toml: memory.limt: unknown key; waiting until the file is mended"
+    (first,) = diagnose(replace(facts([failed], status, active="activating"), problems=problems))
+    assert (first.kind, first.rank) == ("file", 0)
+    assert first.text[-1] == "No worker serves: the master waits until the file is mended."
+    assert first.steps[-1] == "then systemctl restart memunit@shop"
+    first, *others = diagnose(replace(facts([failed]), problems=problems))
+    assert (first.kind, first.rank, [each.kind for each in others]) == ("file", 2, ["reload-failed"])
+
+
+@pytest.mark.parametrize(("own", "told"), [(96 << 20, "100M"), (100 << 20, "100M"), (50 << 20, "50M")])
+def test_the_limit_that_was_in_effect_is_told(own: int, told: str) -> None:
+    """The file's, or where a person had set another, the worker's own."""
+    first = diagnose(facts(life(NOW - 60, "memory-limit", MEMUNIT_LIMIT_BYTES=own)))[0]
+    assert f" of {told} " in first.short
 
 
 def test_what_serves_nobody_comes_first() -> None:
