@@ -54,15 +54,6 @@ class Facts:
         """The instance's."""
         return self.unit.instance
 
-    def telling(self, lives: Sequence[Life]) -> Sequence[Life]:
-        """Those whose ends tell why no worker becomes ready, or else all.
-
-        A master that gives up aborts the worker that starts at that moment: a start timeout before its time.
-        """
-        bound = self.settings.workers.start_timeout if self.settings else 0.0
-        whole = [each for each in lives if each.cause != "start-timeout" or (each.uptime or 0.0) >= bound]
-        return whole or lives
-
     def ago(self, at: float) -> str:
         """ "4 min ago"."""
         seconds = max(0.0, self.now - at)

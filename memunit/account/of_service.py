@@ -194,8 +194,7 @@ def nothing_ready(facts: Facts) -> Finding | None:
 
 def _failure(facts: Facts) -> tuple[Life | None, Entry | None]:
     """The last worker that did not come up or crashed; or the entry of one that could not even be started, if later."""
-    lives = facts.account.ended("start-failed", "start-timeout", "crash-exit", "crash-signal")
-    ended = facts.telling(lives)[-1:]
+    ended = facts.account.ended("start-failed", "start-timeout", "crash-exit", "crash-signal")[-1:]
     note = facts.account.last_note("LAUNCH_FAILED", since=facts.now - HOUR)
     if note is not None and (not ended or note.at > (ended[0].ended or 0.0)):
         return None, note

@@ -180,7 +180,7 @@ def never_ready(facts: Facts) -> Finding | None:
     counted = facts.unit.counted
     if not lives or (counted is not None and counted[0] == 0):
         return None
-    last = facts.telling(lives)[-1]
+    last = lives[-1]
     healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
     timeout = last.cause == "start-timeout"
     steps = [

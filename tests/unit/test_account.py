@@ -344,21 +344,6 @@ def test_a_master_that_is_started_again_has_failed_of_something() -> None:
         assert (first.rank, first.printed_at) == (0, NOW - 5)
 
 
-def test_a_worker_that_is_cut_short_as_its_master_gives_up_tells_nothing() -> None:
-    """The one before it had printed why."""
-    why = ended(NOW - 9, "start-failed", "Worker 0.4 ended: start-failed: SyntaxError", **worker(0, 4, 90))
-    usec = {"MEMUNIT_UPTIME_USEC": 3_840_000}
-    short = ended(NOW - 5, "start-timeout", "Worker 0.5 ended: start-timeout", **worker(0, 5, 91), **usec)
-    first = diagnose(facts([why, short], "0/2 workers", active="activating"))[0]
-    assert "SyntaxError" in first.short
-    assert first.life is not None
-    assert first.life.pid == 90
-    first = diagnose(facts([why, short], "1/2 workers"))[0]
-    assert (first.kind, "SyntaxError" in first.text[0]) == ("start-failed", True)
-    # It alone is better than nothing.
-    assert "start-timeout" in diagnose(facts([short], "0/2 workers", active="activating"))[0].short
-
-
 def test_a_file_that_can_not_be_used_and_a_master_that_waits_for_it() -> None:
     """It serves nothing: an earlier reload that failed has left no old code that does."""
     failed = entry(NOW - 20, "RELOAD_FAILED", "Reload refused, the old configuration goes on serving: x")
