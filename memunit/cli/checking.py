@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memunit.cli import hiding, nodejs
+from memunit.cli import hiding, nodejs, readers
 from memunit.cli.files import load_file, named_path
 from memunit.cli.generated import Generated, missing, without_again
 from memunit.cli.importing import run_import
@@ -136,6 +136,7 @@ def _later(
         for variable, instead in useless(settings.app.environment).items():
             key = f"app.environment.{variable}"
             found.append(Problem(source, key, "has no effect", f"use {instead}" if instead else "remove it"))
+    found += readers.unreachable(settings, source, facts.said)
     if budget.kind == "no-surge":
         found.append(Problem(source, "memory.limit", budget.text))
     mode = Path(source).stat().st_mode

@@ -93,6 +93,9 @@ class Link:
             self._socket.sendall(message)
         except TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, f"no answer within {self.timeout:g} s", self.path) from None
+        except (BrokenPipeError, ConnectionResetError):
+            # Before it has hung up, it may have said why.
+            return
         except OSError:
             raise self._gone() from None
 

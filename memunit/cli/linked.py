@@ -8,7 +8,7 @@ from memunit.cli.failing import Failed
 from memunit.cli.link import Link, path_of
 from memunit.cli.usage import Parser
 from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE
-from memunit.core.varlink import Refused
+from memunit.core.varlink import DENIED, Refused
 
 # Seconds within which a master answers: within one pass of its loop, or it hangs.
 PATIENCE = 5.0
@@ -53,6 +53,9 @@ def failure(instance: str, error: OSError) -> Failed:
 
 def told(instance: str, refused: Refused) -> Failed:
     """What a master has refused, in words."""
+    if refused.error == DENIED:
+        text = f"only root and the service's own user may do this with {instance}"
+        return Failed(f"{text} (interface.read_group may read); put sudo before the command", EX_NOPERM)
     reason = refused.parameters.get("reason")
     if isinstance(reason, str):
         setting = refused.parameters.get("setting")

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from memunit.cli import allocating, hiding
+from memunit.cli import allocating, hiding, readers
 from memunit.cli.modules import missing_module
 from memunit.core.graceful import unlinks
 from memunit.core.problems import COMMAND_LINE, Problem
@@ -71,6 +71,7 @@ class _Preflight:
     def run(self) -> list[Problem]:
         """All problems, the folder's first."""
         self._allocator()
+        self._readers()
         folder_fine = self._here() if self._app.directory is None else self._directory(self._app.directory)
         if self._settings.examine.command and "examine.command" not in self._doubtful:
             self._command("examine.command", self._settings.examine.command[0], folder_fine=folder_fine)
@@ -97,6 +98,14 @@ class _Preflight:
             allocating.variables(self._settings)
         except allocating.Missing as missing:
             self._problem("memory.allocator", missing.message, missing.remedy)
+
+    def _readers(self) -> None:
+        name = self._settings.interface.read_group
+        if name is not None:
+            try:
+                readers.number_of(name)
+            except readers.NoGroup as fault:
+                self._problem(readers.KEY, fault.message, fault.remedy)
 
     @property
     def _is_node(self) -> bool:

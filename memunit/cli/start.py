@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from memunit.cli import allocating, early
+from memunit.cli import allocating, early, readers
 from memunit.cli.preflight import preflight
 from memunit.cli.room import budget_of, budget_problem, within_total, worker_count
 from memunit.core.interfaces import INSTANCE
@@ -67,6 +67,8 @@ def configure(
     warnings = [str(warning) for warning in parsed.warnings]
     if budget.kind == "no-surge":
         warnings.append(str(Problem(source, label(source, "memory.limit"), budget.text)))
+    read_group, unrecognized = readers.admitted(settings, source, unit)
+    warnings += map(str, unrecognized)
     return Configuration(
         policy=policy_of(
             settings,
@@ -92,6 +94,7 @@ def configure(
         examine_command=(settings.examine.command or ()) if settings.examine.time > 0 else (),
         command_time=settings.examine.time,
         recorder=settings.recorder.size,
+        read_group=read_group,
         warnings=tuple(warnings),
     )
 

@@ -433,6 +433,13 @@ KEYS = (
         help="how many bytes of recorded facts the runtime directory keeps, for memunit replay; 0: none",
     ),
     Key(
+        table="interface",
+        name="read_group",
+        kind=Kind.ACCOUNT,
+        metavar="GROUP",
+        help="a group whose members may see the status (memunit status, top) and change nothing; by default none",
+    ),
+    Key(
         table="service",
         name="user",
         kind=Kind.ACCOUNT,

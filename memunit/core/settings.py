@@ -20,6 +20,7 @@ __all__ = [
     "App",
     "Examine",
     "Http",
+    "Interface",
     "Memory",
     "Parsed",
     "Problem",
@@ -144,6 +145,13 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """Who may call the master's interface beside root and the service's user: by name or number, None for nobody."""
+
+    read_group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What systemd is told of the service, by memunit-generator(8). `watchdog`: seconds, of the master.
 
@@ -176,6 +184,7 @@ class Settings:
     stop: Stop = Stop()
     examine: Examine = Examine()
     recorder: Recorder = Recorder()
+    interface: Interface = Interface()
     service: Service = Service()
 
 
@@ -327,5 +336,6 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
         stop=Stop(**of("stop")),
         examine=Examine(**of("examine")),
         recorder=Recorder(**of("recorder")),
+        interface=Interface(**of("interface")),
         service=Service(**of("service")),
     )

@@ -55,6 +55,8 @@ def drop_ins(parsed: Parsed, instance: str, processors: int, *, ipv6: bool = Tru
     settings = parsed.settings
     service = dict(_service(settings.service, instance))
     service |= _bounds(settings, parsed.doubtful, processors)
+    if "interface.read_group" not in parsed.doubtful:
+        service |= _readers(settings)
     return DropIns(dict(_socket(settings.socket, ipv6)), service)
 
 
@@ -202,6 +204,18 @@ def _bounds(settings: Settings, doubtful: Set[str], processors: int) -> dict[str
         # Of a stop in which the master is dead: a living one asks for grace itself.
         found["stop.grace"] = (f"TimeoutStopSec={_time(settings.stop.grace + _AFTER_GRACE)}",)
     return found
+
+
+def _readers(settings: Settings) -> dict[str, Lines]:
+    """The kernel tells the master the groups of a caller in the numbers of the master's user namespace.
+
+    In one of its own (PrivateUsers=yes) all groups but root's and the service's are the same there: 65534. Nobody but
+    root can reach the interface of a dynamic user: for that nothing is given up.
+    """
+    static = settings.service.user not in (None, DYNAMIC)
+    if settings.interface.read_group is None or not static:
+        return {}
+    return {"interface.read_group": ("PrivateUsers=no",)}
 
 
 def _own_user(instance: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 LARGEST = 64 << 10
 DEEPEST = 16
 SERVICE = "org.varlink.service"
+DENIED = f"{SERVICE}.PermissionDenied"
 _FLAGS = ("more", "oneway", "upgrade")
 _LONGEST_NAME = 255
 

@@ -4,6 +4,7 @@ Never blocks, and never grows: whatever a client does or fails to do, it costs w
 connection.
 """
 
+import contextlib
 import math
 import os
 import select
@@ -13,11 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from memunit.master.threshold import Peer, Threshold, peer_of
+from memunit.master.rights import Right, right_of
+from memunit.master.threshold import Peer, Threshold, groups_of, peer_of
 
-# Connections in all, and of those how many may be others' than root's: whoever runs the workers must not keep root out.
+# Connections in all, and how many may be of peers with a right or a lesser one: who runs the workers must not keep root
+# out, and who may only read must not keep out either of them.
 MOST = 128
 MOST_OF_OTHERS = 96
+MOST_OF_READERS = 64
+_MOST = {Right.READ: MOST_OF_READERS, Right.ALL: MOST_OF_OTHERS, Right.ROOT: MOST}
 # Bytes that are read of one client at a time, and how many clients and messages are served in one pass.
 BLOCK = 4096
 CLIENTS_A_PASS = 16
@@ -46,6 +51,7 @@ class Client:
 
     connection: socket.socket
     peer: Peer
+    right: Right
     reader: Reader
     token: int
     asked: bool = False
@@ -59,9 +65,15 @@ class Client:
 class Clients:
     """Has one descriptor for all, which is readable whenever `messages` has something to do."""
 
-    def __init__(self, path: str, reader: Callable[[], Reader], kept: int | None = None) -> None:
-        """Listen at `path`, or go on with the listening descriptor that is `kept` of a predecessor. Raises OSError."""
-        self._reader = reader
+    def __init__(
+        self, path: str, reader: Callable[[], Reader], kept: int | None = None, refusal: bytes = b""
+    ) -> None:
+        """Listen at `path`, or go on with the listening descriptor that is `kept` of a predecessor. Raises OSError.
+
+        `refusal` is sent to a peer that has no right, before its connection is closed.
+        """
+        self._reader, self._refusal = reader, refusal
+        self._read_group: int | None = None
         self._threshold = Threshold(path, _BACKLOG, kept, mode=_mode(path))
         self._epoll = self._threshold.epoll
         self._clients: dict[int, Client] = {}
@@ -84,6 +96,15 @@ class Clients:
     def kept(self) -> int:
         """The descriptor that a successor in this process goes on with. The connections end with this program."""
         return self._threshold.kept()
+
+    def admit(self, read_group: int | None) -> None:
+        """From now on members of this group may read; None for nobody. Those of the one before are hung up on."""
+        if read_group != self._read_group:
+            for client in [each for each in self._clients.values() if each.right is Right.READ]:
+                self._drop(client)
+        self._read_group = read_group
+        # The file has the service's own group, and the master may not give it another.
+        self._threshold.set_mode(_mode(self.path) if read_group is None else 0o666)
 
     @property
     def due(self) -> float:
@@ -169,6 +190,11 @@ class Clients:
         client = self._by_token.get(token)
         return None if client is None else client.peer
 
+    def right(self, token: int) -> Right:
+        """What it may do; NONE for one that is gone."""
+        client = self._by_token.get(token)
+        return Right.NONE if client is None else client.right
+
     def backlog(self, token: int) -> int:
         """How many bytes wait until this client reads."""
         client = self._by_token.get(token)
@@ -233,22 +259,29 @@ class Clients:
     def _accept(self) -> None:
         for connection in self._threshold.accepted(CLIENTS_A_PASS):
             peer = peer_of(connection)
-            if peer.uid not in (0, os.geteuid()) or not self._has_room(peer):
+            right = self._right(connection, peer)
+            if right is Right.NONE:
+                with contextlib.suppress(OSError):
+                    connection.send(self._refusal)
+            if right is Right.NONE or not self._has_room(right):
                 connection.close()
                 continue
             self._last_token += 1
-            client = Client(connection, peer, self._reader(), self._last_token)
+            client = Client(connection, peer, right, self._reader(), self._last_token)
             self._clients[connection.fileno()] = self._by_token[client.token] = client
             self._epoll.register(connection.fileno(), client.events)
 
-    def _has_room(self, peer: Peer) -> bool:
-        """Whether it finds a place; the one that has been silent the longest makes room."""
-        others = sum(client.peer.uid != 0 for client in self._clients.values())
-        full = len(self._clients) >= MOST
-        if not full and (peer.uid == 0 or others < MOST_OF_OTHERS):
+    def _right(self, connection: socket.socket, peer: Peer) -> Right:
+        own, group = os.geteuid(), self._read_group
+        groups: frozenset[int] = frozenset() if group is None else groups_of(connection) | {peer.gid}
+        return right_of(peer.uid, groups, own=own, read_group=group)
+
+    def _has_room(self, right: Right) -> bool:
+        """Whether it finds a place; of those with no greater right, the one that was silent the longest makes room."""
+        alike = [client for client in self._clients.values() if client.right <= right]
+        if len(self._clients) < MOST and len(alike) < _MOST[right]:
             return True
-        mine = [each for each in self._clients.values() if peer.uid == 0 or each.peer.uid != 0]
-        silent = next((client for client in mine if not client.asked), None)
+        silent = next((client for client in alike if not client.asked), None)
         if silent is None:
             return False
         self._drop(silent)

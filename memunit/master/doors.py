@@ -17,7 +17,7 @@ from memunit.core import facts as f
 from memunit.core.actions import Journal
 from memunit.core.exitcodes import EX_SOFTWARE
 from memunit.core.messages import Message
-from memunit.core.varlink import Frames
+from memunit.core.varlink import DENIED, Frames, Refused, error
 from memunit.master.clients import Clients
 from memunit.master.control import ControlServer, KeptControl
 from memunit.master.inotify import Watch
@@ -34,6 +34,7 @@ _TRIES = 5
 # So many entries about a socket tell of every loss; then there is one in so many seconds, until none is lost that long.
 _MOST_TOLD = 8
 _QUIET = 60.0
+_REFUSAL = error(Refused(DENIED))
 
 
 @dataclass(slots=True)
@@ -102,7 +103,9 @@ class Doors:
             raise
         try:
             self.interface = (
-                Clients(interface_path, Frames, kept=kept.interface) if interface_path is not None else None
+                Clients(interface_path, Frames, kept.interface, _REFUSAL)
+                if interface_path is not None
+                else None
             )
         except OSError:
             self.notify.close()
@@ -127,6 +130,11 @@ class Doors:
         control = None if self.control is None else self.control.kept()
         interface = None if self.interface is None else self.interface.kept()
         return KeptDoors(notify=self.notify.kept(), control=control, interface=interface)
+
+    def admit(self, read_group: int | None) -> None:
+        """Members of this group may read the interface; None for nobody."""
+        if self.interface is not None:
+            self.interface.admit(read_group)
 
     def arm(self) -> None:
         """From now on, the epoll tells of what is said here, and of what is removed."""

@@ -24,6 +24,7 @@ from memunit.core.varlink import Call, Malformed, Refused, invalid
 from memunit.master.clients import Clients
 from memunit.master.dumps import Dump, Dumps
 from memunit.master.report import Reporter
+from memunit.master.rights import Right
 from memunit.master.setting import Setting
 from memunit.master.threshold import Peer
 
@@ -118,11 +119,13 @@ class Interface:
             raise Refused(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": call.interface})
         if call.name not in methods:
             raise Refused(f"{varlink.SERVICE}.MethodNotFound", {"method": call.method})
-        changes, method = methods[call.name]
+        changes, needed, method = methods[call.name]
         assert self._clients is not None
         peer = self._clients.peer(token)
         if peer is None:
             return []
+        if self._clients.right(token) < needed:
+            raise Refused(varlink.DENIED)
         parameters = dict(call.parameters)
         facts = method(self, token, call, parameters, state) or []
         if changes:
@@ -381,26 +384,27 @@ def _no_more(parameters: Mapping[str, Any]) -> None:
 
 
 Method = Callable[[Interface, int, Call, dict[str, Any], State], list[f.Fact] | None]
-# Of each interface, for each method, whether it changes anything.
-_METHODS: Mapping[str, Mapping[str, tuple[bool, Method]]] = {
+# Of each interface, for each method, whether it changes anything, and who may call it. The environment may have
+# secrets, and for stacks the master sends a signal to workers: neither is for a reader.
+_METHODS: Mapping[str, Mapping[str, tuple[bool, Right, Method]]] = {
     varlink.SERVICE: {
-        "GetInfo": (False, Interface._info),
-        "GetInterfaceDescription": (False, Interface._description),
+        "GetInfo": (False, Right.READ, Interface._info),
+        "GetInterfaceDescription": (False, Right.READ, Interface._description),
     },
     interfaces.SYSTEMD: {
-        "Ping": (False, Interface._ping),
-        "Reload": (True, Interface._reload),
-        "SetLogLevel": (True, Interface._level),
-        "GetEnvironment": (False, Interface._environment),
+        "Ping": (False, Right.READ, Interface._ping),
+        "Reload": (True, Right.ALL, Interface._reload),
+        "SetLogLevel": (True, Right.ALL, Interface._level),
+        "GetEnvironment": (False, Right.ALL, Interface._environment),
     },
     interfaces.INSTANCE: {
-        "Describe": (False, Interface._describe),
-        "Workers": (False, Interface._workers),
-        "Follow": (False, Interface._follow),
-        "Recycle": (True, Interface._recycle),
-        "Scale": (True, Interface._scale),
-        "Reload": (True, Interface._reload),
-        "Set": (True, Interface._set),
-        "Stacks": (True, Interface._ask_stacks),
+        "Describe": (False, Right.READ, Interface._describe),
+        "Workers": (False, Right.READ, Interface._workers),
+        "Follow": (False, Right.READ, Interface._follow),
+        "Recycle": (True, Right.ALL, Interface._recycle),
+        "Scale": (True, Right.ALL, Interface._scale),
+        "Reload": (True, Right.ALL, Interface._reload),
+        "Set": (True, Right.ALL, Interface._set),
+        "Stacks": (True, Right.ALL, Interface._ask_stacks),
     },
 }

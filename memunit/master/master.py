@@ -141,7 +141,7 @@ class Master:
                 # A successor has the file, and takes over in another way.
                 raise
             return self._recovery.failed_to_take(error)
-        self._recorder.use(self._revisions[self._last_known()].recorder, self._state)
+        self._use(self._revisions[self._last_known()])
         while self._exit_code is None or self._processes.lingering:
             try:
                 self._turn()
@@ -211,6 +211,11 @@ class Master:
                 self._report.entry(_treeless(self._at.treeless, configuration))
         self._take()
         self._recovery.save(self.left())
+
+    def _use(self, configuration: Configuration) -> None:
+        """What is the master's own of a configuration, and in effect with it."""
+        self._recorder.use(configuration.recorder, self._state)
+        self._doors.admit(configuration.read_group)
 
     def _last_known(self) -> int:
         """The revision that is in use, of those that are known."""
@@ -502,7 +507,7 @@ class Master:
                 used = {revision, self._state.revision}
                 self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
                 self._processes.keep(used)
-                self._recorder.use(self._revisions[revision].recorder, self._state)
+                self._use(self._revisions[revision])
             case SaveGate(failures, since, retry_at):
                 self._at.start_log.save(Record(failures, retry_at, 0.0, since))
             case ClearGate():

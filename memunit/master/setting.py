@@ -48,6 +48,8 @@ class Configuration:
     command_time: float = 0.0
     # Bytes for the flight recorder, 0 for none.
     recorder: int = 0
+    # The number of the group whose members may read the interface; None for no group.
+    read_group: int | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from memunit.master.system import identity, prepare_socket_path
 
-_PEERCRED = struct.Struct("3i")
+# The numbers may be those of an overflow, up to 2**32 - 2.
+_PEERCRED = struct.Struct("iII")
+# asm-generic/socket.h, from Linux 4.13 on; Python has no name for it.
+_SO_PEERGROUPS = 59
+# Bytes of the answer: the most that Python asks for. A group has four.
+_MOST_GROUPS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +25,27 @@ class Peer:
 
     pid: int
     uid: int
+    gid: int = -1
 
 
 def peer_of(connection: socket.socket) -> Peer:
     """Who has connected."""
-    pid, uid, _ = _PEERCRED.unpack(
+    pid, uid, gid = _PEERCRED.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     )
-    return Peer(pid, uid)
+    return Peer(pid, uid, gid)
+
+
+def groups_of(connection: socket.socket) -> frozenset[int]:
+    """The groups of who has connected, from the same moment as Peer; none where the kernel does not tell them.
+
+    Not from /proc: that is of whoever has the pid by now. More than 256 groups are not told either.
+    """
+    try:
+        told = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS)
+    except OSError:
+        return frozenset()
+    return frozenset(struct.unpack(f"{len(told) // 4}I", told))
 
 
 class Threshold:
@@ -57,6 +75,13 @@ class Threshold:
     def kept(self) -> int:
         """The descriptor that a successor in this process goes on with."""
         return self._listener.fileno()
+
+    def set_mode(self, mode: int) -> None:
+        """The mode of the file from now on."""
+        self._mode = mode
+        if self.reachable():
+            with contextlib.suppress(OSError):
+                os.chmod(self.path, mode)
 
     def reachable(self) -> bool:
         """Whether the path still leads here."""

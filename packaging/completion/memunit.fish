@@ -58,6 +58,7 @@ complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-time -x -d '
 complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-memory -x -d 'how much memory that examination may take [64M]'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l examine-command -x -d 'a program that examines a worker of a command or of Node, which is replaced for its memory; a word each time'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l recorder-size -x -d 'how many bytes of recorded facts the runtime directory keeps, for memunit replay; 0: none [1M]'
+complete -c memunit -n '__fish_seen_subcommand_from run' -l read-group -x -a '(__fish_complete_groups)' -d 'a group whose members may see the status (memunit status, top) and change nothing; by default none'
 
 complete -c memunit -n __fish_use_subcommand -a serve -d 'serve INSTANCE from /etc/memunit/INSTANCE.toml; its unit starts this'
 complete -c memunit -n '__fish_seen_subcommand_from serve' -a '(__memunit_instances)'

@@ -101,7 +101,7 @@ def _of_key(key: Key) -> tuple[str, tuple[str, ...]]:
     if key.kind is Kind.ADDRESSES:
         return "file", ()
     if key.kind is Kind.ACCOUNT:
-        return key.name, ()
+        return ("user" if key.name == "user" else "group"), ()
     return "nothing", ()
 
 

@@ -199,6 +199,32 @@ def test_a_broken_file_fails_with_its_message_and_harms_no_other() -> None:
 
 
 @pytest.mark.native
+def test_a_group_reads_what_a_master_of_a_static_user_tells() -> None:
+    """PrivateUsers=yes would hide the groups of callers, and /run/private is for root alone."""
+    file = f'{BASE}[socket]\nlisten = ["127.0.0.1:8066"]\n[interface]\nread_group = "games"\n'
+    member = ("setpriv", "--reuid=daemon", "--regid=daemon", f"--groups={grp.getgrnam('games').gr_gid}")
+    stranger = ("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups")
+    with Instance("onegroup", file) as instance:
+        instance.start()
+        told = "interface.read_group: has no effect with a dynamic user"
+        instance.journal.until(lambda each: told in str(each.get("MESSAGE")))
+        assert told in run("memunit", "check", "onegroup").stderr
+        assert run(*member, "memunit", "top", "onegroup", check=False).returncode == 77
+        instance.write(f'{file}[service]\nuser = "www-data"\n')
+        run("systemctl", "daemon-reload")
+        instance.systemctl("restart")
+        assert instance.property("PrivateUsers") == "no"
+        assert told not in run("memunit", "check", "onegroup").stderr
+        for words in (("status", "onegroup"), ("top", "onegroup")):
+            assert " of 1 worker serves, master " in run(*member, "memunit", *words).stdout
+            assert run(*stranger, "memunit", "top", "onegroup", check=False).returncode == 77
+        refused = run(*member, "memunit", "scale", "onegroup", "2", check=False)
+        assert (refused.returncode, refused.stdout) == (77, "")
+        assert "put sudo before the command" in refused.stderr
+        assert "uid=" in ask("127.0.0.1", 8066)
+
+
+@pytest.mark.native
 def test_a_drop_in_by_hand_wins_and_check_says_so() -> None:
     file = f'{BASE}[socket]\nlisten = ["127.0.0.1:8059"]\n[service]\numask = "0027"\n'
     with Instance("onehand", file, listen="127.0.0.1:8060", service="UMask=0022\n") as instance:

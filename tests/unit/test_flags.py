@@ -68,6 +68,7 @@ EACH: dict[str, tuple[list[str], Any]] = {
         ("/bin/look", "-v"),
     ),
     "recorder.size": (["--recorder-size", "0"], 0),
+    "interface.read_group": (["--read-group", "oncall"], "oncall"),
     "stop.signal": (["--stop-signal", "QUIT", "--", "nginx"], "SIGQUIT"),
 }
 

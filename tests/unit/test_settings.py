@@ -18,6 +18,7 @@ from memunit.core.settings import (
     App,
     Examine,
     Http,
+    Interface,
     Memory,
     Recorder,
     Service,
@@ -83,6 +84,8 @@ time = "1s"
 memory = "32M"
 [recorder]
 size = "16M"
+[interface]
+read_group = "oncall"
 [service]
 user = "shop"
 group = "www-data"
@@ -142,6 +145,7 @@ def test_a_whole_file() -> None:
         stop=Stop(grace=10.0),
         examine=Examine(time=1.0, memory=32 * M),
         recorder=Recorder(size=16 * M),
+        interface=Interface(read_group="oncall"),
         service=Service(
             user="shop",
             group="www-data",
@@ -310,7 +314,7 @@ def test_surge_0_is_allowed() -> None:
         ("[worker]\ncount = 4", "[worker]: unknown table; did you mean [workers]?"),
         (
             "[zzz]\ncount = 4",
-            "[zzz]: unknown table; the tables are [app], [socket], [workers], [memory], [http], [stop], [examine], [recorder], [service]",
+            "[zzz]: unknown table; the tables are [app], [socket], [workers], [memory], [http], [stop], [examine], [recorder], [interface], [service]",
         ),
         # types
         ("[memory]\nlimit = true", 'memory.limit: true is not a size as in "400M"'),

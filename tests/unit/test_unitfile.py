@@ -169,6 +169,17 @@ def test_a_stop_of_the_unit_is_told_to_the_master_alone() -> None:
     ]
 
 
+def test_a_group_that_reads_is_seen_by_a_static_user_alone() -> None:
+    """In a user namespace of its own the master could not tell the groups of callers apart."""
+    group = '[interface]\nread_group = "oncall"\n'
+    assert lines(f'{group}[service]\nuser = "shop"')["interface.read_group"] == ["PrivateUsers=no"]
+    for user in ("", '[service]\nuser = "dynamic"'):
+        assert "interface.read_group" not in lines(f"{group}{user}")
+    parsed = examine(tomllib.loads(f'{APP}[interface]\nread_group = 3\n[service]\nuser = "shop"'), FILE)
+    assert not unitfile.unusable(parsed)
+    assert "interface.read_group" not in unitfile.drop_ins(parsed, "shop", 2).service
+
+
 def test_a_text_is_read_back() -> None:
     parsed = parse(tomllib.loads(APP + '[socket]\nlisten = ["8000"]\n[service]\nuser = "shop"'), FILE)
     made = unitfile.drop_ins(parsed, "shop", 2)
