@@ -64,6 +64,7 @@ _EXAMPLES = {
     "socket.mode": '"0660"',
     "socket.user": '"root"',
     "socket.group": '"www-data"',
+    "interface.read_group": '"oncall"',
     "service.user": '"shop"',
     "service.group": '"shop"',
     "service.environment_files": '["/etc/shop/secrets.env"]',
