@@ -9,6 +9,8 @@ _NAMED = {"\t": "  ", "\n": "\\n", "\r": "\\r"}
 
 def clean(text: str, most: int = 0) -> str:
     """`text` on one line: what is not printable stands as an escape. Cut to `most` characters, if that is not 0."""
+    if text.isprintable() and (not most or len(text) <= most):
+        return text
     shown = "".join(
         each if each.isprintable() else _NAMED.get(each) or _escape(each) for each in text[: most or None]
     )

@@ -3,9 +3,7 @@
 import sys
 
 from memunit.account.text import clean
-from memunit.cli.usage import fail
 from memunit.core.names import bad_instance, instance_of, is_instance
-from memunit.core.problems import Problem
 
 _LONGEST = 4000
 
@@ -33,5 +31,8 @@ def instance_named(text: str, program: str) -> str:
     """The instance that a person means; also by the name of its unit. Raises SystemExit with 64."""
     name = instance_of(text)
     if not is_instance(name):
+        from memunit.cli.usage import fail  # noqa: PLC0415  only an error needs it
+        from memunit.core.problems import Problem  # noqa: PLC0415  the same
+
         fail(str(Problem("", "", *bad_instance(name))), program)
     return name

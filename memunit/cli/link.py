@@ -1,16 +1,21 @@
 """A client of a master's interface (docs/interface.md), with nothing but the standard library."""
 
+from __future__ import annotations
+
 import errno
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any
 
 from memunit.core.interfaces import INSTANCE
 from memunit.core.varlink import Malformed, answer, call
 from memunit.master.filenames import directory_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+    from typing import Any
 
 _LARGEST = 64 << 20
 _BLOCK = 1 << 18
@@ -43,7 +48,7 @@ class Link:
             self._socket.close()
             raise OSError(error.errno, error.strerror or str(error), path) from None
 
-    def __enter__(self) -> "Link":
+    def __enter__(self) -> Link:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -1,14 +1,20 @@
 """What the commands that ask a master have in common: an instance by its name, and each way in which that can fail."""
 
+from __future__ import annotations
+
 import errno
-from collections.abc import Callable
-from typing import Any
 
 from memunit.cli.failing import Failed
 from memunit.cli.link import Link, path_of
-from memunit.cli.usage import Parser
 from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE
 from memunit.core.varlink import DENIED, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from memunit.cli.usage import Parser
 
 # Seconds within which a master answers: within one pass of its loop, or it hangs.
 PATIENCE = 5.0
@@ -20,6 +26,8 @@ _SERVICE = "org.varlink.service."
 
 def asker(name: str, description: str, epilog: str) -> Parser:
     """A parser with INSTANCE first, and --json."""
+    from memunit.cli.usage import Parser  # noqa: PLC0415  `memunit status` needs none to ask a master
+
     parser = Parser(f"memunit {name}", description, epilog=f"{epilog}\n\n{EXIT_CODES}")
     parser.add_argument("--json", action="store_true", help="print JSON, for a program")
     parser.add_argument("instance", metavar="INSTANCE", help="the instance")

@@ -1,18 +1,23 @@
 """What a master tells of its workers, as rows of a table and as sentences: for `memunit status` and `memunit top`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
 from memunit.account.text import clean, duration, plural
 from memunit.cli.tables import Cell, Column, Row, bar
-from memunit.cli.terminal import Terminal
 from memunit.core.quantity import format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from memunit.cli.terminal import Terminal
+
+    Worker = Mapping[str, Any]
 
 _BAR = 8
 _HOUR = 3600.0
 _LONGEST = 160
-
-Worker = Mapping[str, Any]
 
 COLUMNS = (
     Column("WORKER"),

@@ -4,16 +4,22 @@ Exit codes: 0 what was asked for is shown; 64 wrong command line; 69 no such ins
 master that does not answer; 77 the journal may not be read (what else is known is shown).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
 from memunit.account.text import clean
 from memunit.cli import linked, live
 from memunit.cli.failing import Failed, instance_named
 from memunit.cli.tables import fold, render
-from memunit.cli.terminal import Terminal, emit, terminal
-from memunit.cli.usage import Parser
+from memunit.cli.terminal import emit, terminal
 from memunit.core.varlink import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from memunit.cli.terminal import Terminal
+    from memunit.cli.usage import Parser
 
 _PROGRAM = "memunit status"
 _DESCRIPTION = """\
@@ -32,6 +38,8 @@ _ENDS = 5
 
 def parser() -> Parser:
     """What may be typed after its name."""
+    from memunit.cli.usage import Parser  # noqa: PLC0415  names of instances need none
+
     made = Parser(_PROGRAM, _DESCRIPTION, epilog=_EPILOG)
     made.add_argument("--json", action="store_true", help="print JSON, for a program")
     made.add_argument(
@@ -45,9 +53,14 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Raises SystemExit for wrong arguments and for --help."""
-    chosen = parser().parse_args(arguments)
-    asked = [instance_named(each, _PROGRAM) for each in chosen.instances]
-    if asked and not (chosen.json or chosen.journal):
+    if any(each.startswith("-") for each in arguments):
+        chosen = parser().parse_args(arguments)
+        names, as_data, journal = chosen.instances, chosen.json, chosen.journal
+    else:
+        # To load argparse takes longer than all of the rest.
+        names, as_data, journal = arguments, False, None
+    asked = [instance_named(each, _PROGRAM) for each in names]
+    if asked and not (as_data or journal):
         told = _asked_all(asked)
         if told is not None:
             # All that is shown is known without the journal, whose reading takes its time.
@@ -55,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             return emit("\n".join(_live(each, at) for each in told))
     from memunit.cli.recorded import show  # noqa: PLC0415  takes longer to load than all of the above to run
 
-    return show(asked, chosen.journal, as_data=chosen.json)
+    return show(asked, journal, as_data=as_data)
 
 
 def _asked_all(instances: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -1,14 +1,18 @@
 """Tables, by python3-rich where it is there, else in plain columns; where there is no room for columns, in blocks."""
 
+from __future__ import annotations
+
 import io
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from memunit.account.text import clean
-from memunit.cli.terminal import Terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from memunit.cli.terminal import Terminal
 
 _GAP = 2
 # In fewer columns than this a table is harder to read than its rows one below the other.
@@ -20,21 +24,22 @@ _READABLE = 100
 _RICH_STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "bold": "bold", "": ""}
 
 
-@dataclass(frozen=True, slots=True)
 class Column:
     """`rank` is 0 for what is always shown; of the others those of the greatest rank go first when room is short."""
 
-    title: str
-    right: bool = False
-    rank: int = 0
+    __slots__ = ("rank", "right", "title")
+
+    def __init__(self, title: str, *, right: bool = False, rank: int = 0) -> None:
+        self.title, self.right, self.rank = title, right, rank
 
 
-@dataclass(frozen=True, slots=True)
 class Cell:
     """One field. Its text is made fit for a terminal here, whoever wrote it."""
 
-    text: str
-    style: str = ""
+    __slots__ = ("style", "text")
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self.text, self.style = text, style
 
 
 Row = Sequence[Cell]
@@ -82,7 +87,8 @@ def _plain(columns: Sequence[Column], rows: Sequence[Row], at: Terminal) -> str:
         widths[-1] = max(min(_LAST, at.width), left)
     lines = [_line([Cell(column.title, "bold") for column in columns], columns, widths, at)]
     for row in rows:
-        parts = _wrapped(row[-1].text, widths[-1]) if at.width is not None else [row[-1].text]
+        whole = at.width is None or len(row[-1].text) <= widths[-1]
+        parts = [row[-1].text] if whole else _wrapped(row[-1].text, widths[-1])
         lines.append(_line([*row[:-1], Cell(parts[0], row[-1].style)], columns, widths, at))
         for part in parts[1:]:
             blank = [Cell("") for _ in row[:-1]]
@@ -101,11 +107,15 @@ def _line(cells: Row, columns: Sequence[Column], widths: Sequence[int], at: Term
 
 
 def _wrapped(text: str, width: int) -> list[str]:
+    import textwrap  # noqa: PLC0415  most texts are short
+
     return textwrap.wrap(text, max(1, width), break_on_hyphens=False) or [""]
 
 
 def _blocks(columns: Sequence[Column], rows: Sequence[Row], at: Terminal) -> str:
     """Each row as lines of its own: the first cell, and below it what the others are."""
+    import textwrap  # noqa: PLC0415  as above
+
     lines: list[str] = []
     for row in rows:
         lines.append(at.paint(row[0].text[: at.columns], "bold"))
@@ -163,6 +173,10 @@ def fold(text: str, at: Terminal, *, hang: str = "", style: str = "") -> str:
     """A sentence in lines that fit; in a pipe it is one. Its own indent is kept, further lines have `hang` more."""
     if at.width is None:
         return at.paint(text, style)
+    if len(text) <= min(at.width, _READABLE) and text.isprintable():
+        return at.paint(text.rstrip(), style)
+    import textwrap  # noqa: PLC0415  as above
+
     indent = " " * (len(text) - len(text.lstrip()))
     parts = textwrap.wrap(
         text.strip(),

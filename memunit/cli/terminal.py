@@ -1,16 +1,20 @@
 """What a person's terminal can show, and how a command's whole output gets there."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
 import os
 import select
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TextIO
 
 from memunit.core.exitcodes import EX_IOERR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TextIO
 
 # As a shell says that SIGPIPE has ended a program: whoever read the output has hung up (`memunit history | head`).
 HUNG_UP = 141
@@ -20,13 +24,13 @@ _NARROWEST = 20
 RANK_STYLES = ("bad", "bad", "warn", "dim", "good")
 
 
-@dataclass(frozen=True, slots=True)
 class Terminal:
     """`width` is in columns, None where lines are not bounded: in a pipe or a file, where they are for a program."""
 
-    width: int | None = None
-    colour: bool = False
-    unicode: bool = True
+    __slots__ = ("colour", "unicode", "width")
+
+    def __init__(self, width: int | None = None, colour: bool = False, unicode: bool = True) -> None:
+        self.width, self.colour, self.unicode = width, colour, unicode
 
     def paint(self, text: str, style: str) -> str:
         """`text` in a colour, where there are colours."""

@@ -2,13 +2,19 @@
 
 What comes in is from a client, which may be anything: its size and its depth are bounded, and it becomes a typed value
 or one error.
+
+`memunit status` imports this: neither dataclasses nor typing, which take longer to import than the answer to read.
 """
+
+from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
 
 # The bytes of one message from a client, without its NUL byte, and how deep its values are nested.
 LARGEST = 64 << 10
@@ -32,14 +38,24 @@ class Refused(Exception):
         self.parameters = dict(parameters or {})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A call. `more`: the client wants further replies; `oneway`: it wants none."""
 
-    method: str
-    parameters: Mapping[str, Any]
-    more: bool = False
-    oneway: bool = False
+    __slots__ = ("method", "more", "oneway", "parameters")
+
+    def __init__(
+        self, *, method: str, parameters: Mapping[str, Any], more: bool = False, oneway: bool = False
+    ) -> None:
+        self.method, self.parameters = method, parameters
+        self.more, self.oneway = more, oneway
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same call."""
+        return isinstance(other, Call) and all(
+            getattr(self, name) == getattr(other, name) for name in Call.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # its parameters have none
 
     @property
     def interface(self) -> str:

@@ -18,6 +18,7 @@ with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
     passes    policy alone: the time of a pass for one fact, with 2, 64, 256 and 1,024 workers
     preload   8 workers of an app of 100 MiB with and without preload: PSS in all, and from Spawn to READY
     generator memunit-generator with 50 instances, after a boot and with nothing changed
+    status    memunit status of an instance with 2 and 256 workers, beside a bare interpreter
     replay    the flight recorder's cost a fact, and the time that a day of 64 workers takes to replay
 """
 
@@ -40,6 +41,7 @@ from tests.bench import (
     serving,
     spread,
     start,
+    status,
     wsgi,
 )
 
@@ -60,6 +62,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "preload": preload.main,
     "generator": generator.main,
     "replay": replay.main,
+    "status": status.main,
 }
 
 

@@ -64,6 +64,27 @@ def test_status_is_the_masters(unit: Unit, service: Service) -> None:
     assert max(map(len, narrow.splitlines())) <= 20, narrow
 
 
+def test_status_loads_nothing_that_takes_longer_than_the_answer(unit: Unit, service: Service) -> None:
+    """Half of its time went into modules that it does not need to ask a master."""
+    script = (
+        "import sys; before = set(sys.modules); from memunit.cli.main import main; code = main(['status', 'app'])\n"
+        "print(code, sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [MEMUNIT[0], "-S", "-c", script],
+        env={**unit.environment, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=True,
+    )
+    assert "2 of 2 workers serve" in done.stdout
+    code, _, loaded = done.stderr.partition(" ")
+    assert (code, "'memunit.cli.link'" in loaded) == ("0", True), done.stderr
+    for name in ("argparse", "dataclasses", "inspect", "rich", "subprocess", "textwrap", "typing"):
+        assert f"'{name}'" not in loaded, name
+
+
 def test_a_master_that_hangs_or_is_absent_is_told_of(unit: Unit, service: Service) -> None:
     with service.stopped():
         done = memunit(unit, "scale", "app", "3")
