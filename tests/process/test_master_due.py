@@ -118,7 +118,7 @@ def stand_in(tmp_path: Path, *workers: str) -> Groups[str]:
     (tmp_path / "cgroup").mkdir()
     (tmp_path / "cgroup/cgroup.controllers").write_text("memory\n")
     (tmp_path / "cgroup/cgroup.type").write_text("domain\n")
-    parts = (".", "master", "payload", "payload/zygotes", "payload/workers")
+    parts = (".", "master", "payload", "payload/zygotes", "payload/workers", "payload/programs")
     for part in (*parts, *(f"payload/workers/{name}" for name in workers)):
         (tmp_path / "cgroup" / part).mkdir(exist_ok=True)
         for file in (
