@@ -62,7 +62,7 @@ def broken() -> Iterator[dict[str, Instance]]:
         "import broken\n\ndatabase = broken.connect()\napp = broken.app\n"
     )
     files = {
-        "leak": file(memory='limit = "60M"\nceiling = "160M"'),
+        "leak": file(memory='limit = "60M"\nceiling = "400M"'),
         "crash": file("unconfigured:app", workers='start_timeout = "60s"'),
         "hang": file(workers='watchdog = "8s"'),
         "drain": file("broken:wsgi", server="wsgi", grace="20s"),
