@@ -8,17 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from memunit.master.spawn import Child, End, Launch, fork_failure
-from memunit.master.zygote import (
-    Apart,
-    Declined,
-    Event,
-    Forked,
-    KeptZygote,
-    Refused,
-    Warned,
-    Zygote,
-    ZygoteId,
-)
+from memunit.master.zygote import KeptZygote, Zygote
+from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
 
 __all__ = ["Apart", "Declined", "Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
 
@@ -143,7 +134,7 @@ class Nursery(Generic[Name]):
             if each.pid in children:
                 zygote = Zygote.resumed(each, children[each.pid], naming, self._known)
                 self._zygotes[zygote.identity] = zygote
-                if not zygote.over:
+                if not zygote.course.over:
                     self._epoll.register(zygote.fileno(), select.EPOLLIN)
         for place in kept.cradles:
             here = None if place.zygote is None else ZygoteId(place.revision, place.zygote)
@@ -175,7 +166,7 @@ class Nursery(Generic[Name]):
         if self._pending:
             return -math.inf
         times = [cradle.retry_at for cradle in self._cradles.values()]
-        times += [zygote.kill_at for zygote in self._zygotes.values()]
+        times += [zygote.course.kill_at for zygote in self._zygotes.values()]
         return min(times, default=math.inf)
 
     def request(
@@ -199,10 +190,10 @@ class Nursery(Generic[Name]):
                 Apart(name, replace(launch, environment={**launch.environment, **environment}))
             )
             return
-        if zygote is not None and zygote.declined:
+        if zygote is not None and zygote.course.declined:
             zygote.request(name, environment, launch)
             return
-        if zygote is None or zygote.spent:
+        if zygote is None or zygote.course.spent:
             try:
                 zygote = self._begin(revision, cradle)
             except OSError as error:
@@ -230,7 +221,7 @@ class Nursery(Generic[Name]):
         """Start each zygote whose predecessor was lost, and kill each that hangs, once its time has come."""
         now = time.monotonic()
         for zygote in self._zygotes.values():
-            if now >= zygote.kill_at:
+            if now >= zygote.course.kill_at:
                 zygote.overdue()
         for revision, cradle in self._cradles.items():
             if now >= cradle.retry_at:
@@ -250,9 +241,9 @@ class Nursery(Generic[Name]):
         if cradle is not None:
             if cradle.zygote is zygote:
                 cradle.zygote = None
-            if zygote.declined:
+            if zygote.course.declined:
                 cradle.declined = True
-            elif zygote.ready or not zygote.asked:
+            elif zygote.course.ready or not zygote.course.asked:
                 self._lost(cradle, zygote, end.pid, zygote.fate(end, failure))
         return zygote.child
 
@@ -276,12 +267,16 @@ class Nursery(Generic[Name]):
     @property
     def aborted(self) -> list[ZygoteId]:
         """Those that write their stacks, and end."""
-        return [identity for identity, zygote in self._zygotes.items() if zygote.aborted]
+        return [identity for identity, zygote in self._zygotes.items() if zygote.course.aborted]
 
     @property
     def lingering(self) -> list[ZygoteId]:
         """Those that end by themselves, with what is to be done once all of their workers have gone."""
-        return [identity for identity, zygote in self._zygotes.items() if zygote.lingers and not zygote.over]
+        return [
+            identity
+            for identity, zygote in self._zygotes.items()
+            if zygote.course.lingers and not zygote.course.over
+        ]
 
     def close(self) -> None:
         """Let go of all zygotes; they end by that."""
@@ -312,7 +307,7 @@ class Nursery(Generic[Name]):
     def _lost(self, cradle: _Cradle[Name], zygote: Zygote[Name], pid: int, how: str) -> None:
         now = time.monotonic()
         # An import that fails may take as long as it likes.
-        stable = zygote.ready and now - cradle.born >= STABLE
+        stable = zygote.course.ready and now - cradle.born >= STABLE
         cradle.failures = 1 if stable else cradle.failures + 1
         wait = None
         if cradle.zygote is None:
@@ -321,13 +316,13 @@ class Nursery(Generic[Name]):
         self._pending.append(Lost(pid, how, wait))
 
     def _receive(self, zygote: Zygote[Name]) -> None:
-        was_over = zygote.over
+        was_over = zygote.course.over
         self._pending += zygote.receive()
-        if zygote.over and not was_over:
+        if zygote.course.over and not was_over:
             self._epoll.unregister(zygote.fileno())
 
     def _forget(self, zygote: Zygote[Name]) -> None:
-        if not zygote.over:
+        if not zygote.course.over:
             self._epoll.unregister(zygote.fileno())
         zygote.close()
         del self._zygotes[zygote.identity]

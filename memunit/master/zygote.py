@@ -4,7 +4,6 @@ The other side is memunit/worker/zygote.py, and the messages are described there
 """
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -12,10 +11,13 @@ import socket
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from memunit.master import zygote_messages as said
 from memunit.master.spawn import Child, End, Launch, adopt, fork_failure, started_after
+from memunit.master.zygote_course import RUBBISH, Course
+from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
+from memunit.master.zygote_requests import KeptRequest, Request, Requests
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -24,109 +26,15 @@ CONTROL = "memunit-zygote"
 PATIENCE = 10.0
 # And one that workers or the end of the master wait for.
 SHORT_PATIENCE = 2.0
-RUBBISH = "the zygote has sent what is no message of its"
 _LARGEST = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class ZygoteId:
-    """The `number`th zygote of a revision of the configuration."""
-
-    revision: int
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forked(Generic[Name]):
-    """A worker that was asked for is our child now."""
-
-    name: Name
-    zygote: ZygoteId
-    child: Child
-    signum: int
-    """A signal that was meant for it meanwhile, 0 for none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused(Generic[Name]):
-    """A worker that was asked for will not come."""
-
-    name: Name
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Apart(Generic[Name]):
-    """A worker that was asked for is to be started by exec, and imports the app for itself."""
-
-    name: Name
-    launch: Launch
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """The app's import has left behind what a fork breaks: no worker is forked from it."""
-
-    hazards: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """The app's import has left something behind that a fork does not get along with."""
-
-    text: str
-
-
-Event = Forked[Any] | Refused[Any] | Apart[Any] | Declined | Warned
-
-
-@dataclass(slots=True, kw_only=True)
-class Request(Generic[Name]):
-    """A worker that was asked for. `number` is never used twice, and `asked_at` in seconds of CLOCK_BOOTTIME."""
-
-    name: Name
-    environment: Mapping[str, str]
-    launch: Launch
-    number: int
-    asked_at: float = 0.0
-    signum: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class Course:
-    """How far a zygote has come: all that outlives an execve(2) of the master, but for its process and socket."""
-
-    death_signal: int = 0
-    careful: bool = False
-    declined: bool = False
-    lingers: bool = False
-    aborted: bool = False
-    ready: bool = False
-    status: str = ""
-    forked: bool = False
-    asked: bool = False
-    over: bool = False
-    spent: bool = False
-    hung: bool = False
-    last_words: str = ""
-    kill_at: float = math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRequest:
-    """A request, as it outlives an execve(2) of the master."""
-
-    name: tuple[int, int]
-    environment: Mapping[str, str]
-    launch: Launch
-    number: int
-    asked_at: float
-    signum: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptZygote:
-    """A zygote likewise; `control` is a descriptor, and with `begun` the first of the requests is on its way."""
+    """A zygote, as it outlives an execve(2) of the master; `control` is a descriptor.
+
+    With `begun` the first of the requests is on its way.
+    """
 
     revision: int
     number: int
@@ -138,7 +46,7 @@ class KeptZygote:
 
 
 class Zygote(Generic[Name]):
-    """One zygote process, and what was asked of it. One request is on its way at a time, so no send blocks."""
+    """One zygote process, and what was asked of it."""
 
     def __init__(
         self,
@@ -158,8 +66,7 @@ class Zygote(Generic[Name]):
         """Whether the OOM killer has come to it."""
         self._control = control
         self._known = known
-        self._asked: Request[Name] | None = None
-        self._waiting: list[Request[Name]] = []
+        self.requests: Requests[Name] = Requests()
 
     @classmethod
     def begin(
@@ -201,75 +108,20 @@ class Zygote(Generic[Name]):
             identity, child, ours, Course(death_signal=launch.parent_death_signal, careful=careful), known
         )
 
-    @property
-    def declined(self) -> bool:
-        """Whether what it has imported is not to be forked: who was asked for comes Apart, once it has ended."""
-        return self.course.declined
-
-    @property
-    def lingers(self) -> bool:
-        """Whether it ends after its workers, and by itself, when nobody needs it any more."""
-        return self.course.lingers
-
-    @property
-    def aborted(self) -> bool:
-        """Whether it was sent SIGABRT, and writes its stacks."""
-        return self.course.aborted
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has imported the app."""
-        return self.course.ready
-
-    @property
-    def asked(self) -> bool:
-        """Whether it was ever asked for a worker: whoever asked is told what becomes of it."""
-        return self.course.asked
-
-    @property
-    def over(self) -> bool:
-        """Whether it has closed its end: it has ended, or is about to."""
-        return self.course.over
-
-    @property
-    def spent(self) -> bool:
-        """Whether it is asked for no more, though it may live: it was dropped, its import failed, or it hung."""
-        return self.course.spent
-
-    @property
-    def kill_at(self) -> float:
-        """When it is killed if it has not ended or answered by then, in seconds of CLOCK_MONOTONIC."""
-        return self.course.kill_at
-
     def awaits(self, name: Name) -> bool:
         """Whether a worker of this name was asked for, and is still to come."""
-        return any(request.name == name for request in self._requests)
-
-    @property
-    def _requests(self) -> list[Request[Name]]:
-        return [*([] if self._asked is None else [self._asked]), *self._waiting]
+        return any(request.name == name for request in self.requests)
 
     def kept(self) -> KeptZygote:
         """What a master in the same process has to know of it."""
-        requests = [
-            KeptRequest(
-                name=cast("tuple[int, int]", each.name),
-                environment=each.environment,
-                launch=each.launch,
-                number=each.number,
-                asked_at=each.asked_at,
-                signum=each.signum,
-            )
-            for each in self._requests
-        ]
         return KeptZygote(
             revision=self.identity.revision,
             number=self.identity.number,
             pid=self.child.pid,
             control=self._control.fileno(),
             course=self.course,
-            begun=self._asked is not None,
-            requests=tuple(requests),
+            begun=self.requests.begun is not None,
+            requests=self.requests.kept(),
         )
 
     @classmethod
@@ -283,30 +135,17 @@ class Zygote(Generic[Name]):
         """One that another master in this process has begun. Raises OSError for a socket that is none."""
         control = socket.socket(fileno=kept.control)
         zygote = cls(ZygoteId(kept.revision, kept.number), child, control, kept.course, known)
-        zygote._waiting = [
-            Request(
-                name=naming(each.name),
-                environment=each.environment,
-                launch=each.launch,
-                number=each.number,
-                asked_at=each.asked_at,
-                signum=each.signum,
-            )
-            for each in kept.requests
-        ]
-        zygote._asked = zygote._waiting.pop(0) if kept.begun and zygote._waiting else None
+        zygote.requests = Requests.resumed(kept.requests, naming, begun=kept.begun)
         return zygote
 
     def fileno(self) -> int:
-        """The descriptor to poll for reading, until it is `over`."""
+        """The descriptor to poll for reading, until its course is `over`."""
         return self._control.fileno()
 
     def request(self, name: Name, environment: Mapping[str, str], launch: Launch) -> None:
         """Ask for a worker with these variables on top of the zygote's own environment, else as `launch` has it."""
         self.course.asked = True
-        self._waiting.append(
-            Request(name=name, environment=environment, launch=launch, number=time.monotonic_ns())
-        )
+        self.requests.add(name, environment, launch)
         self._ask()
 
     def signal(self, name: Name, signum: int) -> list[Refused[Name]] | None:
@@ -316,25 +155,20 @@ class Zygote(Generic[Name]):
         SIGABRT and SIGKILL say that it has taken too long, and it is the zygote that hangs.
         """
         late = signum in (signal.SIGABRT, signal.SIGKILL)
-        if self._asked is not None and self._asked.name == name:
-            self._asked.signum = signum
+        begun = self.requests.begun
+        if begun is not None and begun.name == name:
+            begun.signum = signum
             if late:
                 self._end(signum)
             else:
                 # A fork takes milliseconds, unless a handler of the app's (os.register_at_fork) hangs.
                 self._expect()
             return []
-        for request in self._waiting:
-            if request.name == name:
-                self._waiting.remove(request)
-                if late:
-                    self._end(signum)
-                return [
-                    Refused(
-                        name, _late(self.course.ready) if late else "it was told to stop before it was forked"
-                    )
-                ]
-        return None
+        if not self.requests.withdraw(name):
+            return None
+        if late:
+            self._end(signum)
+        return [Refused(name, self.course.late if late else "it was told to stop before it was forked")]
 
     def receive(self) -> list[Event]:
         """What it has said since the last call; adopts the workers that it has forked."""
@@ -371,47 +205,26 @@ class Zygote(Generic[Name]):
         else:
             self.child.kill_tree()
         self.course.spent = self.course.hung = True
-        late = "the zygote has closed its socket" if self.course.over else _late(self.course.ready)
+        late = "the zygote has closed its socket" if self.course.over else self.course.late
         self.course.last_words = self.course.last_words or late
 
     def ended(self, end: End, failure: OSError | None) -> list[Refused[Name]] | list[Apart[Name]]:
         """It has ended, and receive() has been called since: nothing that was asked for will come from it any more."""
         if self.course.declined:
-            apart = [Apart(each.name, _whole(each)) for each in self._waiting]
-            self._waiting.clear()
-            return apart
+            return [Apart(each.name, each.whole()) for each in self.requests.withdraw_all()]
         return self._refuse_all(self.course.last_words or self.fate(end, failure))
 
     def fate(self, end: End, failure: OSError | None) -> str:
         """One clause on how it ended."""
-        if self.course.last_words == RUBBISH:
-            return (
-                f"{RUBBISH}, and was killed: something in the app writes to the socket that is memunit's own"
-            )
-        if self.course.last_words and not self.course.ready:
-            return f"the zygote has failed: {self.course.last_words}"
-        if failure is not None:
-            return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
-        how = f"exited with status {end.status}"
-        if end.code != "exited" and self.starved:
-            how = "was killed by the OOM killer, because memory ran out"
-        elif end.code != "exited":
-            how = (
-                "did not answer and " if self.course.hung else ""
-            ) + f"was killed by {_signal_name(end.status)}"
-        if self.course.ready:
-            return f"the zygote {how}"
-        return f"the zygote {how} while it imported the app" + (
-            f"; last status: {self.course.status}" if self.course.status else ""
-        )
+        return self.course.fate(end, failure, starved=self.starved)
 
     def drop(self) -> None:
         """Let it end: it is not needed any more. What it has forked by then is still to be received."""
-        if self._asked is None and not self.course.spent and not self.course.lingers:
+        if self.requests.begun is None and not self.course.spent and not self.course.lingers:
             with contextlib.suppress(PermissionError):
                 self.child.signal(signal.SIGTERM)
         self.course.spent = True
-        if not self.course.lingers or self._asked is not None:
+        if not self.course.lingers or self.requests.begun is not None:
             self._expect()
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
@@ -427,7 +240,7 @@ class Zygote(Generic[Name]):
 
     def _end(self, signum: int) -> None:
         """By SIGABRT it can write its stacks to the journal first."""
-        self.course.last_words = _late(self.course.ready)
+        self.course.last_words = self.course.late
         if signum == signal.SIGKILL:
             self.overdue()
             return
@@ -440,26 +253,12 @@ class Zygote(Generic[Name]):
         self.course.kill_at = min(self.course.kill_at, time.monotonic() + PATIENCE)
 
     def _ask(self) -> None:
-        if not self.course.ready or self._asked is not None or not self._waiting or self.course.over:
+        if not self.course.ready or self.course.over:
             return
-        self._asked = request = self._waiting.pop(0)
-        request.asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-        message = {
-            "id": request.number,
-            "environment": dict(request.environment),
-            "watchdog_usec": request.launch.watchdog_usec,
-            "cgroup": request.launch.cgroup,
-            "parent": os.getpid(),
-            "parent_death_signal": int(self.course.death_signal),
-        }
-        page = request.launch.board
-        with contextlib.suppress(OSError):  # that it has ended is heard from its pidfd
-            socket.send_fds(
-                self._control,
-                [json.dumps(message).encode()],
-                [page] if page >= 0 else [],
-                socket.MSG_NOSIGNAL,
-            )
+        request = self.requests.begin()
+        if request is not None:
+            with contextlib.suppress(OSError):  # that it has ended is heard from its pidfd
+                request.send(self._control, self.course.death_signal)
 
     def _expected(self, message: said.Message) -> bool:
         """Whether this is what it has to say now."""
@@ -467,9 +266,10 @@ class Zygote(Generic[Name]):
             case said.Ready() | said.Unusable():
                 return not self.course.ready
             case said.Failed(number):
-                return self._asked is not None and number == self._asked.number
+                request = self.requests.begun
+                return request is not None and number == request.number
             case said.Made(number, pid):
-                request = self._asked
+                request = self.requests.begun
                 if request is None or number != request.number or self._known(pid) or pid == os.getpid():
                     return False
                 # A number that it has made up can be that of a child of ours which serves already, or is a stray.
@@ -491,8 +291,7 @@ class Zygote(Generic[Name]):
                 self._expect()
                 events += self._refuse_all(self.course.last_words)
             case said.Made() | said.Failed():
-                assert self._asked is not None
-                request, self._asked = self._asked, None
+                request = self.requests.answered()
                 if not self.course.spent:
                     self.course.kill_at = math.inf
                 events.append(self._outcome(request, message))
@@ -524,23 +323,6 @@ class Zygote(Generic[Name]):
         return Forked(request.name, self.identity, child, request.signum)
 
     def _refuse_all(self, why: str) -> list[Refused[Name]]:
-        refused = [Refused(request.name, why) for request in self._requests]
-        self._asked = None
-        self._waiting.clear()
+        refused = [Refused(request.name, why) for request in self.requests]
+        self.requests = Requests()
         return refused
-
-
-def _whole(request: Request[Name]) -> Launch:
-    """How it is started by exec."""
-    return replace(request.launch, environment={**request.launch.environment, **request.environment})
-
-
-def _late(ready: bool) -> str:
-    return "the zygote does not answer" if ready else "the app was not imported in time"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -13,6 +13,7 @@ import pytest
 
 from memunit.master import zygote
 from memunit.master.nursery import ZygoteId
+from memunit.master.zygote_course import RUBBISH
 from tests.process.test_zygote import stopped
 from tests.support.nest import Nest, nest
 from tests.support.wait import wait_readable
@@ -130,10 +131,10 @@ def test_a_forged_answer_ends_the_zygote_and_nobody_else(made: Nest, tmp_path: P
     (tmp_path / "strange.py.sibling").write_text(str(worker.pid))
     flag.touch()
     made.ask("1", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
-    assert made.refusal("1") == zygote.RUBBISH
+    assert made.refusal("1") == RUBBISH
     assert made.end(FIRST).status == signal.SIGKILL
     made.settle(lambda: made.lost or None, "its loss")
-    assert made.lost[0].how.startswith(zygote.RUBBISH)
+    assert made.lost[0].how.startswith(RUBBISH)
     flag.unlink()
     made.ask("2", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
     made.child("2")
@@ -203,7 +204,8 @@ def test_a_fork_that_hangs_is_not_waited_for_once_its_worker_is_not_wanted(
     )
     made.ask("1", "strange:serve", directory=tmp_path, environment={"PYTHONPATH": str(APPS)})
     made.settle(
-        lambda: [each for each in made.nursery._zygotes.values() if each._asked], "a request on its way"
+        lambda: [each for each in made.nursery._zygotes.values() if each.requests.begun],
+        "a request on its way",
     )
     assert made.nursery.signal("1", signal.SIGTERM)
     assert made.refusal("1") == "the zygote does not answer"

@@ -1,0 +1,61 @@
+"""What a zygote's master hears of it: the workers that it forks, or why none comes."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from memunit.master.spawn import Child, Launch
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteId:
+    """The `number`th zygote of a revision of the configuration."""
+
+    revision: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forked(Generic[Name]):
+    """A worker that was asked for is our child now."""
+
+    name: Name
+    zygote: ZygoteId
+    child: Child
+    signum: int
+    """A signal that was meant for it meanwhile, 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Generic[Name]):
+    """A worker that was asked for will not come."""
+
+    name: Name
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apart(Generic[Name]):
+    """A worker that was asked for is to be started by exec, and imports the app for itself."""
+
+    name: Name
+    launch: Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The app's import has left behind what a fork breaks: no worker is forked from it."""
+
+    hazards: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """The app's import has left something behind that a fork does not get along with."""
+
+    text: str
+
+
+Event = Forked[Any] | Refused[Any] | Apart[Any] | Declined | Warned
