@@ -253,7 +253,7 @@ class Zygote(Generic[Name]):
         self.course.kill_at = min(self.course.kill_at, time.monotonic() + PATIENCE)
 
     def _ask(self) -> None:
-        if not self.course.ready or self.course.over:
+        if not self.course.ready or self.course.declined or self.course.over:
             return
         request = self.requests.begin()
         if request is not None:

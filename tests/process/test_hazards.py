@@ -155,6 +155,17 @@ def test_what_a_fork_breaks(made: Nest, tmp_path: Path, what: str) -> None:
     assert len(made.zygotes) == 1
 
 
+def test_a_worker_that_is_asked_for_while_the_declined_zygote_ends(made: Nest, tmp_path: Path) -> None:
+    """The one before was once forgotten for it: neither forked, nor refused, nor started by itself."""
+    os.mkfifo(tmp_path / "never")
+    text = "import atexit\natexit.register(lambda: open('never').read())"
+    ask(made, tmp_path, text)
+    made.settle(lambda: made.declined or None, "its word that it can't be forked")
+    ask(made, tmp_path, text, name="1")
+    made.settle(lambda: len(made.apart) == 2 or None, "two workers that start by themselves")
+    assert len(made.zygotes) == 1
+
+
 def test_what_a_fork_does_not_break(made: Nest, tmp_path: Path) -> None:
     """All in one import: what servers that fork have carried along for ever."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
