@@ -6,9 +6,7 @@ What a client asks for is a fact for policy like any other: it is recorded, and 
 import math
 import os
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from memunit import __version__
@@ -18,31 +16,19 @@ from memunit.core.actions import Journal
 from memunit.core.adjusting import CantSet, adjusted, cannot_scale
 from memunit.core.board import Glance
 from memunit.core.messages import Message
-from memunit.core.model import UNCOUNTED, WorkerId
+from memunit.core.model import WorkerId
 from memunit.core.state import State
 from memunit.core.varlink import Call, Malformed, Refused, invalid
 from memunit.master.clients import Clients
 from memunit.master.dumps import Dump, Dumps
+from memunit.master.followers import Followers
 from memunit.master.report import Reporter
 from memunit.master.rights import Right
 from memunit.master.setting import Setting
 from memunit.master.threshold import Peer
-
-# Seconds from one reply to who follows to the next.
-REST = 1.0
-_MOST_ENDS = 16
-_MOST_COUNTED = 4096
-_HOUR = 3600.0
+from memunit.master.view import View
 
 Answer = Callable[[State], Mapping[str, Any]]
-
-
-@dataclass(slots=True)
-class _Follower:
-    """Which ends it was told of, by number, and how many replies it has not read in time."""
-
-    ends: int
-    missed: int = 0
 
 
 class Interface:
@@ -58,27 +44,20 @@ class Interface:
     ) -> None:
         """`look` gives what a worker has in work."""
         self._at, self._clients, self._dumps, self._report = setting, clients, dumps, report
-        self._look = look
-        self._followers: dict[int, _Follower] = {}
+        self._view = View(setting.instance, look)
+        self._followers = None if clients is None else Followers(clients, self._view)
         self._answers: list[tuple[int, Call, Answer]] = []
         self._reloads: list[int] = []
         # Of each that waits for a reload, its call; of each that waits for stacks, whose they are.
         self._waiting: dict[int, Call] = {}
         self._stacks: dict[int, list[dict[str, Any]]] = {}
-        self._ends: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MOST_ENDS)
-        self._ended = 0
-        self._hour: deque[tuple[float, str]] = deque(maxlen=_MOST_COUNTED)
-        self._told: tuple[Any, Any, int] | None = None
-        self._told_at = -math.inf
-        self._news = False
 
     @property
     def due(self) -> float:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
-        if self._clients is None:
+        if self._clients is None or self._followers is None:
             return math.inf
-        due = min(self._clients.due, self._dumps.due)
-        return min(due, self._told_at + REST) if self._news and self._followers else due
+        return min(self._clients.due, self._dumps.due, self._followers.due)
 
     # -- calls -----------------------------------------------------------------------------------------------
 
@@ -193,27 +172,28 @@ class Interface:
 
     def _describe(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
         _no_more(parameters)
-        self._now(token, call, {"instance": self._instance(state)})
+        self._now(token, call, {"instance": self._view.instance(state)})
 
     def _workers(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
         slot = shown.whole(parameters, "slot")
         _no_more(parameters)
         found = [each for each in shown.workers(state) if slot in (None, each["slot"])]
-        self._now(token, call, {"workers": self._at_work(found)})
+        self._now(token, call, {"workers": self._view.at_work(found)})
 
     def _follow(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> None:
         _no_more(parameters)
         told = {
-            "instance": self._instance(state),
-            "workers": self._at_work(shown.workers(state)),
-            "ends": [end for _, end in self._ends],
+            "instance": self._view.instance(state),
+            "workers": self._view.at_work(shown.workers(state)),
+            "ends": self._view.ends(),
             "missed": 0,
         }
         if not call.more:
             self._now(token, call, told)
             return
         assert self._clients is not None
-        self._followers[token] = _Follower(self._ended)
+        assert self._followers is not None
+        self._followers.add(token)
         self._clients.send(token, varlink.reply(told, continues=True))
 
     def _recycle(self, token: int, call: Call, parameters: dict[str, Any], state: State) -> list[f.Fact]:
@@ -292,17 +272,7 @@ class Interface:
 
     def ended(self, entry: Journal, now: float) -> None:
         """A worker has ended: this is the entry."""
-        self._ended += 1
-        end = {
-            "slot": entry.fields.get("MEMUNIT_SLOT", 0),
-            "generation": entry.fields.get("MEMUNIT_GENERATION", 0),
-            "cause": entry.fields.get("MEMUNIT_CAUSE", ""),
-            "text": entry.message[:400],
-            "atMonotonicUSec": shown.usec(now),
-        }
-        self._ends.append((self._ended, end))
-        if end["cause"] not in UNCOUNTED:
-            self._hour.append((now, str(end["cause"])))
+        self._view.add_end(entry, now)
 
     def reloaded(self, tokens: Collection[int], text: str, *, ok: bool) -> None:
         """A reload has come to its end."""
@@ -318,63 +288,11 @@ class Interface:
 
     def finished_pass(self, state: State, *, news: bool) -> None:
         """At the end of a pass: answer those who have changed something, and tell those who follow of `news`."""
-        if self._clients is None:
-            return
         answers, self._answers = self._answers, []
         for token, call, answer in answers:
             self._now(token, call, answer(state))
-        if not self._followers:
-            return
-        self._news = self._news or news
-        now = time.monotonic()
-        if self._news and now >= self._told_at + REST:
-            self._news = False
-            self._tell(state, now)
-
-    def _tell(self, state: State, now: float) -> None:
-        clients = self._clients
-        assert clients is not None
-        for token in [each for each in self._followers if clients.peer(each) is None]:
-            del self._followers[token]
-        known = (self._same(state), shown.workers(state), self._ended)
-        self._told_at = now
-        if not self._followers or known == self._told:
-            return
-        self._told = known
-        at_work = self._at_work(known[1])
-        same: dict[tuple[int, int], bytes] = {}
-        for token, follower in self._followers.items():
-            if clients.backlog(token):
-                # It has not read the one before yet.
-                follower.missed += 1
-                continue
-            key = (follower.ends, follower.missed)
-            if key not in same:
-                told = {
-                    "instance": self._timed(known[0], now),
-                    "workers": at_work,
-                    "ends": [end for number, end in self._ends if number > follower.ends],
-                    "missed": follower.missed,
-                }
-                same[key] = varlink.reply(told, continues=True)
-            clients.send(token, same[key])
-            follower.ends, follower.missed = self._ended, 0
-
-    def _same(self, state: State) -> dict[str, Any]:
-        now = time.monotonic()
-        while self._hour and self._hour[0][0] < now - _HOUR:
-            self._hour.popleft()
-        told = shown.instance(state, now, name=self._at.instance, version=__version__, pid=os.getpid())
-        return {**told, "endedLastHour": shown.counts(Counter(cause for _, cause in self._hour))}
-
-    def _at_work(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return shown.with_requests(told, self._look, time.monotonic())
-
-    def _timed(self, told: dict[str, Any], now: float) -> dict[str, Any]:
-        return {**told, "nowMonotonicUSec": shown.usec(now)}
-
-    def _instance(self, state: State) -> dict[str, Any]:
-        return self._timed(self._same(state), time.monotonic())
+        if self._followers is not None:
+            self._followers.finished_pass(state, news=news)
 
 
 def _no_more(parameters: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from memunit.core.model import Policy
 from memunit.core.state import State, initial
 from memunit.core.varlink import Frames
 from memunit.master import clients as clients_module
-from memunit.master import interface as interface_module
+from memunit.master import followers as followers_module
 from memunit.master.clients import Clients
 from memunit.master.dumps import Dumps
 from memunit.master.interface import Interface
@@ -109,7 +109,7 @@ def reply(client: socket.socket) -> dict[str, Any]:
 def test_who_follows_and_does_not_read_is_told_what_it_has_missed(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interface_module, "REST", 0.0)
+    monkeypatch.setattr(followers_module, "REST", 0.0)
     setting: Any = SimpleNamespace(instance="app")
     report: Any = SimpleNamespace()
     interface = Interface(setting, clients, Dumps(), report)

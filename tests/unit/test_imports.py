@@ -112,7 +112,7 @@ JOINT = (
         "recovery.py",
         "sweeping.py",
     ),
-    "interface.py",
+    *("interface.py", "followers.py", "view.py"),
 )
 
 
