@@ -104,7 +104,7 @@ class Master:
         self._processes = Processes(setting, self._epoll, self._groups, self._report, self._zygote_delay)
         examiners = Examiners(setting, self._processes.programs)
         self._interface = Interface(
-            setting, self._doors.interface, self._dumps, self._report, self._processes.glance
+            setting, self._doors.interface, self._dumps, self._report, self._processes.belongings.glance
         )
         self._recovery = Recovery(setting, self._report, self._inherited)
         now = time.monotonic()
@@ -489,7 +489,7 @@ class Master:
                     watched = self._watched(self._state.workers[who])
                     self._facts += _sampled(self._sensors.measure(watched))
             case GiveBack(who):
-                self._facts += self._processes.ask_back(who)
+                self._facts += self._processes.belongings.ask_back(who)
             case Bound(who, ceiling):
                 self._groups.bound_one(who, ceiling)
             case Journal():
@@ -497,7 +497,7 @@ class Master:
                 pid = action.replacement_pid or (None if heir is None else self._processes.pid(heir))
                 self._report.entry(action, pid)
                 if action.kind in ENDS:
-                    self._examinations.tell(action, self._processes.last_board)
+                    self._examinations.tell(action, self._processes.belongings.last_board)
                     self._interface.ended(action, time.monotonic())
             case ReloadResult(tokens, ok, text):
                 self._doors.reply(tokens, 0 if ok else EX_CONFIG, text)
@@ -528,7 +528,7 @@ class Master:
         configuration = self._configuration(worker)
         path, program = self._groups.path(who), not self._state.stopping
         waits = self._examinations.end(worker, configuration, path, program=program)
-        self._processes.tell(who, *self._examinations.order(worker, configuration))
+        self._processes.belongings.tell(who, *self._examinations.order(worker, configuration))
         return waits
 
     def _released(self) -> list[f.Fact]:

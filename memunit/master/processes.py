@@ -1,50 +1,33 @@
 """The processes of the workers and of their zygotes: what is asked of them, and what comes of it, as facts."""
 
-import math
 import os
 import select
 import signal
-import time
-from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import replace
 
-from memunit.core import board, scoreboard
 from memunit.core import facts as f
-from memunit.core.actions import Journal, Signal, Spawn
-from memunit.core.board import Glance
+from memunit.core.actions import Signal, Spawn
 from memunit.core.handover import Handover, LeftWorker, LeftZygote
+from memunit.core.left import left_of
 from memunit.core.messages import Message
-from memunit.core.model import Cause, Worker, WorkerId
+from memunit.core.model import Worker, WorkerId
 from memunit.master import system
-from memunit.master.board import Boards
+from memunit.master.belongings import Belongings
 from memunit.master.families import Families
 from memunit.master.groups import Groups
-from memunit.master.kept import KeptProcesses, KeptZygoteEnd
+from memunit.master.kept import KeptProcesses
+from memunit.master.launching import label_of, launch_of
 from memunit.master.leftovers import Leftovers
-from memunit.master.nursery import (
-    Apart,
-    Declined,
-    Forked,
-    Lost,
-    Nursery,
-    Refused,
-    Started,
-    Warned,
-    ZygoteId,
-)
-from memunit.master.pressure import Watches
+from memunit.master.nursery import Apart, Forked, Refused, ZygoteId
 from memunit.master.programs import ProgramId, Programs
 from memunit.master.registry import Process, Registry
 from memunit.master.report import Reporter
-from memunit.master.scoreboard import Scoreboard
 from memunit.master.setting import Configuration, Setting
-from memunit.master.sockets import addresses
-from memunit.master.spawn import Child, End, Launch, find
-from memunit.master.zygote import PATIENCE, SHORT_PATIENCE
+from memunit.master.spawn import End, Launch, describe, find
+from memunit.master.zygotes import Zygotes, left_zygote
 
-_REMEDY = "do it in a function that app.after_fork names, or say preload = false"
 _MOST_NAMED = 8
-_MOST_REQUESTS = 3
 _Name = WorkerId | ZygoteId | ProgramId[WorkerId]
 _SIGNALS: dict[Signal, int] = {
     Signal.TERM: signal.SIGTERM,
@@ -73,66 +56,30 @@ class Processes:
         self._registry: Registry[_Name] = Registry(epoll, sole=setting.sole)
         self.programs: Programs[WorkerId] = Programs(epoll, groups, self._registry, setting.start)
         """Those that examine workers."""
-        self._nursery: Nursery[WorkerId] = Nursery(
-            epoll, setting.start, delay, self._place_zygote, self._registry.knows
-        )
-        # How long each that a zygote was asked for may take to start.
-        self._asked: dict[WorkerId, float] = {}
-        self._scoreboard: Scoreboard[WorkerId] = Scoreboard(
-            scoreboard.header, line_size=scoreboard.LINE_SIZE, lines=scoreboard.LINES
-        )
-        self._boards: Boards[WorkerId] = Boards(board.header(), board.SIZE)
-        # What stood on the pages of those that have ended, until their ends are told.
-        self._said: dict[WorkerId, board.Board] = {}
+        self._zygotes = Zygotes(setting, epoll, groups, self._registry, report, delay)
         self._families: Families[WorkerId] = Families(epoll)
-        self._watches: Watches[WorkerId] = Watches(os.path.dirname(setting.notify_path))
-        self._unwatchable = False
-        self._gone: dict[ZygoteId, Child] = {}
-        self._lost: list[Lost] = []
+        self.belongings = Belongings(os.path.dirname(setting.notify_path), report)
+        """What each worker has beside its process."""
         self._leftovers = Leftovers((), 0.0, groups.clear)
-        if setting.ahead:
-            self._place_zygote(ZygoteId(1, 0))
 
     @property
     def due(self) -> float:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
-        return min(self._nursery.due, self._families.due, self._leftovers.due, self.programs.due)
+        return min(self._zygotes.due, self._families.due, self._leftovers.due, self.programs.due)
 
     def spawn(self, action: Spawn, worker: Worker, configuration: Configuration) -> list[f.Fact]:
         """Start a worker, or ask its zygote for it."""
-        own = {"MEMUNIT_SLOT": str(action.id.slot), "MEMUNIT_GENERATION": str(action.id.generation)}
         try:
-            label = f"{action.id.slot}.{action.id.generation}"
+            label = label_of(action)
             group = self._groups.place(action.id, label, limit=worker.limit, ceiling=worker.ceiling)
         except OSError as error:
-            return [f.SpawnFailed(action.id, _describe(error))]
-        told = {"MEMUNIT_LISTEN": addresses(self._at.sockets)} if configuration.node else {}
-        line = self._scoreboard.assign(action.id) if configuration.spread else None
-        if line is not None:
-            own["MEMUNIT_SCOREBOARD_LINE"] = str(line)
-        watch = self._watch(action.id, label) if worker.gives else configuration.watch
-        if watch:
-            # For one that is forked from a zygote; the others have it from their launch.
-            own["MEMORY_PRESSURE_WATCH"] = watch
-        launch = Launch(
-            argv=configuration.argv,
-            environment={**configuration.environment, "MEMUNIT_INSTANCE": self._at.instance, **told},
-            directory=configuration.directory,
-            sockets=self._at.sockets,
-            notify_path=self._at.notify_path,
-            notify_descriptor=configuration.node,
-            watchdog_usec=0 if math.isinf(action.watchdog) else int(action.watchdog * 1e6),
-            parent_death_signal=self._at.parent_death_signal,
-            stop_signal=worker.stop_signal,
-            cgroup=group,
-            # Also without a line: of a zygote, others may have one.
-            scoreboard=self._scoreboard.fileno() if configuration.spread else -1,
-            pressure_watch=watch,
-            board=self._boards.make(action.id) if configuration.board else -1,
-        )
+            return [f.SpawnFailed(action.id, describe(error))]
+        launch, own = launch_of(action, worker, configuration, self._at, group, self.belongings)
         if configuration.preload:
-            self._asked[action.id] = configuration.policy.start_timeout
-            self._nursery.request(action.revision, launch, action.id, own, careful=configuration.careful)
+            start_timeout = configuration.policy.start_timeout
+            self._zygotes.request(
+                action.revision, launch, action.id, own, start_timeout, careful=configuration.careful
+            )
             return self.forks()
         own_launch = replace(launch, environment={**launch.environment, **own})
         facts = self._execute(action.id, own_launch, await_exec=configuration.policy.ready_on_exec)
@@ -146,30 +93,15 @@ class Processes:
         try:
             child = self._at.start(launch)
         except OSError as error:
-            self._let_go(who)
+            self.belongings.let_go(who)
             self._groups.ended(who)
-            return [f.SpawnFailed(who, _describe(error))]
+            return [f.SpawnFailed(who, describe(error))]
         self._registry.add(who, child, await_exec=await_exec)
         return [f.Spawned(who, child.pid)]
 
-    def _watch(self, who: WorkerId, label: str) -> str:
-        """The path of what it is to watch; "" where none can be made, which is told once."""
-        try:
-            return self._watches.make(who, label)
-        except OSError as error:
-            if not self._unwatchable:
-                self._unwatchable = True
-                text = f"Workers can't be asked to give memory back, and are recycled at once: {_describe(error)}"
-                self._report.warn(Message.CONFIGURATION, text)
-            return ""
-
-    def ask_back(self, who: WorkerId) -> list[f.Fact]:
-        """Ask a worker to give memory back."""
-        return [] if self._watches.ask(who) else [f.Unwatched(who)]
-
     def signal(self, who: WorkerId, number: Signal) -> list[f.Fact]:
         """Send a signal: to the worker's own process, to all of a command's; SIGKILL to all that the worker is."""
-        if self._nursery.signal(who, _SIGNALS[number]):
+        if self._zygotes.signal(who, _SIGNALS[number]):
             return self.forks()
         family = self._families.get(who)
         facts: list[f.Fact] = []
@@ -193,25 +125,6 @@ class Processes:
         """SIGCONT, for a program that has stopped the worker and ended: systemd sends it too, with its SIGTERM."""
         self._send(who, signal.SIGCONT)
 
-    def tell(self, who: WorkerId, reason: board.Reason, seconds: float = 0.0, memory: int = 0) -> None:
-        """Write on a worker's page why it is told to stop, before it is told, and what its examination may take."""
-        self._boards.write(who, board.order(reason, seconds, memory), board.ORDER)
-
-    def last_board(self, who: WorkerId) -> board.Board | None:
-        """What stood on the page of a worker that has ended; once, when its end is told."""
-        return self._said.pop(who, None)
-
-    def board(self, who: WorkerId) -> board.Board | None:
-        """What stands on a worker's page, until its end is told; None if there is nothing that can be used."""
-        return board.parse(self._boards.read(who))
-
-    def glance(self, who: WorkerId) -> Glance | None:
-        """What a worker does now, by its page; of one that has ended, until that is told, what it did."""
-        said = self._said.get(who)
-        if said is not None:
-            return Glance(said.served, 0, None)
-        return board.glance(self._boards.read(who, board.REPORT))
-
     def pid(self, who: WorkerId) -> int | None:
         """The pid, while the worker is there."""
         return self._registry.pid(who)
@@ -227,12 +140,10 @@ class Processes:
     def forks(self) -> list[f.Fact]:
         """What came of the requests to zygotes, and of the zygotes themselves."""
         facts: list[f.Fact] = []
-        for event in self._nursery.events():
+        for event in self._zygotes.outcomes():
             match event:
-                case Started(identity, child):
-                    self._registry.add(identity, child, await_exec=False)
                 case Forked(who, zygote, child, signum):
-                    self._asked.pop(who, None)
+                    self._zygotes.answered(who)
                     self._groups.settle_zygote(zygote)
                     # What an app's import starts beside itself serves all of these.
                     self._registry.add(who, child, await_exec=False, parent=zygote)
@@ -240,22 +151,14 @@ class Processes:
                         self._send(who, signum)
                     facts.append(f.Spawned(who, child.pid))
                 case Refused(who, why):
-                    self._let_go(who)
-                    self._asked.pop(who, None)
+                    self.belongings.let_go(who)
+                    self._zygotes.answered(who)
                     self._groups.ended(who)
                     facts.append(f.SpawnFailed(who, why))
                 case Apart(who, launch):
                     facts += self._execute(who, launch)
                     # It has waited for the import of a zygote, and has the whole of its own before it.
-                    facts.append(f.ExtendTimeout(who, self._asked.pop(who)))
-                case Declined(hazards):
-                    self._report.entry(_declined(hazards))
-                case Warned(text):
-                    self._report.warn(
-                        Message.PRELOAD_UNSAFE, f"Preloading may not be safe: {text}; {_REMEDY}"
-                    )
-                case Lost():
-                    self._lost.append(event)
+                    facts.append(f.ExtendTimeout(who, self._zygotes.answered(who)))
         return facts
 
     def speaker(self, pid: int, facts: list[f.Fact]) -> WorkerId | None:
@@ -278,7 +181,7 @@ class Processes:
         """What a process has said that is no worker: a zygote says so why it fails, if it can't say it any more."""
         who = self._registry.speaker(pid)
         if isinstance(who, ZygoteId) and status:
-            self._nursery.overheard(who, status)
+            self._zygotes.overheard(who, status)
 
     def ends(
         self,
@@ -300,23 +203,18 @@ class Processes:
                 self.programs.ended(who, end, failure)
                 continue
             if isinstance(who, ZygoteId):
-                starved = self._groups.starved_zygote(who)
-                if self._nursery.has(who):
-                    self._gone[who] = self._nursery.ended(who, end, failure, starved=starved)
-                else:
-                    # A predecessor's, which has closed its socket with its end.
-                    self._gone[who] = process.child
+                self._zygotes.ended(who, process.child, end, failure)
                 facts += self.forks()
-                self._retire(who)
+                self._zygotes.retire(who)
                 continue
             forget(who, end.pid)
-            self._scoreboard.release(who)
+            self.belongings.release(who)
             if failure is None and self._families.goes_on(who, end, stopping=told):
                 continue
             # Of a wrapper whose server has ended before it, the signal has cut nothing off.
             outlived = end.code != "exited" and self._families.shared(who)
             facts += self._ended(who, end, failure, outlived=outlived)
-            self._retire(process.parent)
+            self._zygotes.retire(process.parent)
         for who, end in self._families.gone():
             facts += self._ended(who, end, None, outlived=True)
         self._groups.sweep()
@@ -331,32 +229,22 @@ class Processes:
         if left and family is not None:
             self._report.warn(Message.WORKER_STOPPING, _abandoned(who, end.pid, left, family.stop_signal))
         death = self._groups.ended(who, spare=bool(left))
-        self._watches.drop(who)
         self._families.part(who, abandon=bool(left))
-        said = self.board(who)
-        at_work = [] if said is None else _in_work(who, said)
-        self._boards.release(who)
-        if said is not None and failure is None:
-            self._said[who] = said
+        at_work, served = self.belongings.ended(who, began=failure is None)
         if failure is not None:
-            return [f.SpawnFailed(who, _describe(failure))]
+            return [f.SpawnFailed(who, describe(failure))]
         oom = [f.OomKilled(who, death.oom == "own", death.peak)] if death.oom else []
-        served = 0 if said is None else said.served
         return [*oom, *at_work, f.Exited(who, end.code, end.status, outlived, served)]
 
     def keep(self, revisions: Collection[int]) -> None:
         """Let go of the zygotes of all other revisions."""
-        self._nursery.keep(revisions)
+        self._zygotes.keep(revisions)
 
     def end_pass(self, *, stopping: bool, serving: bool) -> None:
         """Tell of lost zygotes, replace those whose time has come, and kill what had time to end and has not."""
         self._families.sweep()
         self._leftovers.sweep(serving=serving or stopping)
-        # Not before: a stop of the unit reaches zygotes too, and such an end is no loss.
-        for lost in () if stopping else self._lost:
-            self._report.entry(_lost(lost, serving=self._serving()))
-        self._lost.clear()
-        self._nursery.renew()
+        self._zygotes.end_pass(stopping=stopping)
 
     def left(self, workers: Iterable[Worker]) -> tuple[tuple[LeftWorker, ...], tuple[LeftZygote, ...]]:
         """What a successor has to know of each that is there."""
@@ -365,41 +253,19 @@ class Processes:
         for process in self._registry:
             who = process.name
             if isinstance(who, ZygoteId):
-                zygotes.append(
-                    LeftZygote(
-                        revision=who.revision, number=who.number, pid=process.child.pid, start=process.start
-                    )
-                )
+                zygotes.append(left_zygote(who, process))
             elif who in known:
                 left.append(self._left(known[who], process))
         return tuple(left), tuple(zygotes)
 
     def _left(self, worker: Worker, process: Process[_Name]) -> LeftWorker:
         parent = process.parent
-        return LeftWorker(
-            slot=worker.id.slot,
-            generation=worker.id.generation,
+        return left_of(
+            worker,
             pid=process.child.pid,
             start=process.start,
-            revision=worker.revision,
-            phase=worker.phase.value,
-            born=worker.born,
-            ready_at=worker.ready_at,
-            deadline=worker.deadline,
-            stop_at=worker.stop_at,
-            reason="" if worker.reason is None else worker.reason.value,
-            watchdog=worker.watchdog,
-            grace=worker.grace,
-            stop_signal=worker.stop_signal,
-            wants=worker.wants.value if worker.wants is Cause.REQUESTED else "",
-            limit=worker.limit,
-            ceiling=worker.ceiling,
-            gives=worker.gives,
-            give_at=worker.give_at,
-            gifts=worker.gifts,
-            given=worker.given,
             whole=self._families.get(worker.id) is not None,
-            line=self._scoreboard.line(worker.id),
+            line=self.belongings.line(worker.id),
             zygote=(parent.revision, parent.number) if isinstance(parent, ZygoteId) else None,
         )
 
@@ -414,13 +280,7 @@ class Processes:
         awaited = () if kept is None else kept.awaited
         lines = {}
         for each in left.zygotes:
-            identity = ZygoteId(each.revision, each.number)
-            self._groups.take_zygote(identity, _label(identity))
-            child = find(each.pid, each.start, among)
-            if child is not None:
-                self._registry.add(identity, child, await_exec=False)
-            elif kept is None:
-                self._gone[identity] = Child(pid=each.pid, pidfd=-1, exec_fd=-1, ended=True)
+            self._zygotes.take(each, among, kept=kept is not None)
         for worker in left.workers:
             who = WorkerId(worker.slot, worker.generation)
             child = find(worker.pid, worker.start, among)
@@ -439,31 +299,13 @@ class Processes:
             if worker.line is not None:
                 lines[who] = worker.line
             if worker.gives and kept is None:
-                self._watches.find(who, f"{who.slot}.{who.generation}")
+                self.belongings.find_watch(who, f"{who.slot}.{who.generation}")
         if kept is not None:
-            self._resume(kept, lines)
-        for parent in [each for each in self._gone if not self._registry.forked_from(each)]:
-            self._retire(parent)
+            self._zygotes.resume(kept)
+            self._families.resume(kept.families, lambda name: WorkerId(*name))
+            self.belongings.resume(kept, lines, lambda who: self.pid(who) is not None or self.awaits(who))
+        self._zygotes.retire_all()
         return {process.name for process in self._registry if isinstance(process.name, WorkerId)}
-
-    def _resume(self, kept: KeptProcesses, lines: Mapping[WorkerId, int]) -> None:
-        children = {process.child.pid: process.child for process in self._registry}
-        self._nursery.resume(kept.nursery, children, lambda name: WorkerId(*name))
-        self._families.resume(kept.families, lambda name: WorkerId(*name))
-        self._asked = {WorkerId(slot, generation): seconds for slot, generation, seconds in kept.asked}
-        for each in kept.gone:
-            ended = Child(pid=0, pidfd=-1, exec_fd=-1, ended=True)
-            ended.left = list(system.hold(each.left).values())
-            self._gone[ZygoteId(each.revision, each.number)] = ended
-            self._groups.take_zygote(ZygoteId(each.revision, each.number), f"{each.revision}.{each.number}")
-        self._watches.resume(kept.watches, lambda label: WorkerId(*map(int, label.split("."))))
-        for who in [each for each in self._watches if self.pid(each) is None and not self.awaits(each)]:
-            self._watches.drop(who)
-        if kept.scoreboard >= 0:
-            self._scoreboard.resume(kept.scoreboard, kept.scoreboard_used, lines)
-        pages = {WorkerId(slot, generation): page for slot, generation, page in kept.boards}
-        there = {each for each in pages if self._registry.pid(each) is not None or self._nursery.awaits(each)}
-        self._boards.resume(pages, there)
 
     def strangers(self) -> set[int]:
         """The pids in groups that a predecessor has made, and nobody has taken."""
@@ -471,7 +313,7 @@ class Processes:
 
     def clear(self, pids: Collection[int], grace: float, *, at_once: bool) -> int:
         """End what a predecessor has left and nobody has taken, `at_once` or when others serve; how many those are."""
-        self._watches.sweep()
+        self.belongings.sweep()
         self._groups.clear(gently=bool(pids))
         self._leftovers = Leftovers(pids, grace, self._groups.clear)
         if at_once:
@@ -484,52 +326,26 @@ class Processes:
         lasting = [process for process in self._registry if not isinstance(process.name, ProgramId)]
         alive = [process for process in lasting if process.child.exec_fd >= 0]
         executing = {each.child.pid: each.child.exec_fd for each in alive if not each.child.executed()}
-        gone = [
-            KeptZygoteEnd(
-                revision=who.revision, number=who.number, left=tuple(map(system.pid_of, child.left))
-            )
-            for who, child in self._gone.items()
-        ]
-        return KeptProcesses(
-            nursery=self._nursery.kept(),
+        kept = KeptProcesses(
             executing=executing,
             awaited=tuple(each.child.pid for each in alive if each.awaited and each.child.pid in executing),
-            asked=tuple((*who, seconds) for who, seconds in self._asked.items()),
-            gone=tuple(gone),
             families=self._families.kept(),
-            watches=self._watches.kept(),
-            scoreboard=self._scoreboard.fileno(),
-            scoreboard_used=self._scoreboard.used,
-            boards=tuple((*who, page) for who, page in self._boards.kept().items()),
         )
+        return self.belongings.kept(self._zygotes.kept(kept))
 
     def awaits(self, who: WorkerId) -> bool:
         """Whether a worker was asked for, and is still to come; or its first process has ended, and not the others."""
-        return self._nursery.awaits(who) or self._families.waits_for(who)
+        return self._zygotes.awaits(who) or self._families.waits_for(who)
 
     def close(self) -> None:
         """Kill what is left, but for a zygote that has something to do once its workers have gone, and does it now."""
         self._families.close()
         self._leftovers.end()
-        self._nursery.keep(())
-        if not self._serving():
-            for each in self._registry.await_ends(self._nursery.lingering, PATIENCE):
-                if isinstance(each, ZygoteId):
-                    self._report.warn(Message.MASTER_STOPPING, _unfinished(self._registry.pid(each)))
-            self._registry.await_ends(self._nursery.aborted, SHORT_PATIENCE)
-        self._nursery.close()
+        self._zygotes.close()
         self.programs.close()
         self._registry.close()
         self._groups.close()
-        self._watches.close()
-        self._scoreboard.close()
-        self._boards.close()
-
-    def _let_go(self, who: WorkerId) -> None:
-        """It has not come to be."""
-        self._scoreboard.release(who)
-        self._boards.release(who)
-        self._watches.drop(who)
+        self.belongings.close()
 
     def _send(self, who: WorkerId, signum: int) -> None:
         try:
@@ -546,40 +362,6 @@ class Processes:
         )
         self._report.warn(Message.WORKER_STOPPING, text)
 
-    def _place_zygote(self, identity: ZygoteId) -> str:
-        return self._groups.place_zygote(identity, _label(identity))
-
-    def _serving(self) -> bool:
-        """Whether a worker that a zygote has forked is there."""
-        return any(process.parent is not None for process in self._registry)
-
-    def _retire(self, zygote: Hashable) -> None:
-        if not isinstance(zygote, ZygoteId) or self._registry.forked_from(zygote):
-            return
-        self._nursery.bereaved(zygote)
-        if zygote in self._gone:
-            self._gone.pop(zygote).end_left()
-            self._groups.retire_zygote(zygote)
-
-
-def _label(identity: ZygoteId) -> str:
-    return f"{identity.revision}.{identity.number}"
-
-
-def _declined(hazards: tuple[str, ...]) -> Journal:
-    text = (
-        f"The app is not preloaded: {'; '.join(hazards)}. Each worker imports the app for itself, after this one "
-        "import to find out. To have it preloaded, do that in a function that app.after_fork names"
-    )
-    return Journal(kind=Message.PRELOAD_DECLINED, message=text)
-
-
-def _unfinished(pid: int | None) -> str:
-    return (
-        f"The zygote (pid {pid}) is killed: what the app's import wants done at its end (atexit, finalizers) has taken "
-        f"{PATIENCE:.0f} s and is not done. All workers had ended; let it finish sooner"
-    )
-
 
 def _abandoned(who: WorkerId, pid: int, left: list[int], stop_signal: int) -> str:
     some = ", ".join(map(str, left[:_MOST_NAMED])) + (" and more" if len(left) > _MOST_NAMED else "")
@@ -588,25 +370,3 @@ def _abandoned(who: WorkerId, pid: int, left: list[int], stop_signal: int) -> st
         f"they are sent {signal.Signals(stop_signal).name}, and killed after stop.grace. A command has to stay in the "
         "foreground: say so to its program, or exec it in the wrapper"
     )
-
-
-def _lost(event: Lost, *, serving: bool) -> Journal:
-    workers = "The workers go on serving" if serving else "There was no worker"
-    text = f"{event.how[0].upper()}{event.how[1:]} (pid {event.pid}). {workers}"
-    another = "another has been started" if event.retry is None else "another is started"
-    after = f" in {event.retry:.1f} s" if event.retry else ""
-    fields = {"MEMUNIT_ZYGOTE_PID": event.pid}
-    return Journal(kind=Message.ZYGOTE_LOST, message=f"{text}; {another}{after}", fields=fields)
-
-
-def _describe(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text
-
-
-def _in_work(who: WorkerId, said: board.Board) -> list[f.Fact]:
-    if not (said.in_work or said.unlisted):
-        return []
-    now = time.monotonic()
-    longest = [(each.route, max(0.0, now - each.begun)) for each in said.in_work[:_MOST_REQUESTS]]
-    return [f.InWork(who, len(said.in_work) + said.unlisted, tuple(longest))]

@@ -359,3 +359,9 @@ def fork_failure(number: int) -> str:
         " (TasksMax= or LimitNPROC= of the unit, or what the app has set)" if number == errno.EAGAIN else ""
     )
     return f"fork: {os.strerror(number)}{bound}"
+
+
+def describe(error: OSError) -> str:
+    """One clause on what a system call has failed of, and at which file."""
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else text

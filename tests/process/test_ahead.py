@@ -20,9 +20,9 @@ from memunit.master import spawn
 from memunit.master.ahead import Ahead
 from memunit.master.child import Launch
 from memunit.master.nursery import ZygoteId
-from memunit.master.processes import _label
 from memunit.master.spawn import Child
 from memunit.master.zygote import CONTROL
+from memunit.master.zygotes import label
 from tests.support.wait import read_line, wait_end, wait_gone
 
 RECORDER = """
@@ -185,4 +185,4 @@ def test_it_ends_with_its_master(launch: Launch) -> None:
 
 
 def test_the_group_is_that_of_the_first_zygote() -> None:
-    assert _label(ZygoteId(1, 0)) == early._FIRST
+    assert label(ZygoteId(1, 0)) == early._FIRST

@@ -100,9 +100,11 @@ def test_core_is_pure(module: Path) -> None:
     assert not {"open", "print", "input", "__import__", "exec", "eval"} & set(called)
 
 
-# The loop, what it is given, what it tells, the processes that it has, and its own sockets; what outlives it.
+# The loop, what it is given, what it tells, the processes that it has, with their zygotes and what workers are given,
+# and its own sockets; what outlives it.
 JOINT = (
     *("master.py", "setting.py", "report.py", "processes.py", "doors.py"),
+    *("zygotes.py", "belongings.py", "launching.py"),
     *(
         "continuity.py",
         "examinations.py",
