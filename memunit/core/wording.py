@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memunit.core.causes import cut_off
-from memunit.core.model import FOR_MEMORY, Cause, Worker
+from memunit.core.model import FOR_MEMORY, Cause, Gate, Policy, Worker
 from memunit.core.quantity import format_size
 
 # signal(7), of all architectures but MIPS, SPARC, Alpha and PA-RISC, from 1 on.
@@ -17,6 +17,8 @@ _EXITS = {
     202: " (FDS: its sockets or its control group can't be set up)",
     203: " (EXEC: the program can't be executed)",
 }
+# Seconds for which a start is held back from which on that is said.
+_HELD = 5.0
 
 
 # What it said last tells how far it came; of the others, what it waited for.
@@ -239,4 +241,23 @@ def squeezed(bound: int) -> str:
         "left for the workers. The kernel slows the workers down. If they hold more than MemoryHigh= allows, the "
         "kernel "
         "slows memunit down too, until systemd's watchdog ends the service: raise MemoryHigh=, or restart the service"
+    )
+
+
+def begins(policy: Policy, gate: Gate, now: float) -> str:
+    """The master begins, and maybe not at once."""
+    bounds = f"limit {format_size(policy.limit)}, ceiling {format_size(policy.ceiling)}"
+    text = f"Starting {workers(policy.count)}: {bounds}"
+    if gate.retry_at >= now + _HELD:
+        wait = f"{gate.retry_at - now:.0f} s"
+        text += f"; the first starts in {wait}, because the last {gate.failures} tries have failed"
+        text += "; a restart tries at once"
+    return text
+
+
+def treeless(why: str, interval: float) -> str:
+    """There is no delegated cgroup tree, and memory is sampled every so many seconds."""
+    return (
+        f"memunit measures memory every {interval:g} s, because the kernel does not report it here: {why}. "
+        "A worker that grows fast may take memory from the others until the next measurement"
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memunit import __version__
-from memunit.core import backoff, policy, shown
+from memunit.core import backoff, policy
 from memunit.core import facts as f
 from memunit.core.actions import (
     Action,
@@ -33,15 +33,15 @@ from memunit.core.actions import (
     UseRevision,
 )
 from memunit.core.adoption import adopted
-from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, EX_USAGE
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR
 from memunit.core.handover import Handover
 from memunit.core.messages import ENDS, Message
-from memunit.core.model import Gate, Headroom, Phase, Policy, Worker, WorkerId
+from memunit.core.model import Gate, Worker, WorkerId
 from memunit.core.protocol import facts_of, parse
-from memunit.core.quantity import format_size
 from memunit.core.state import State, initial
-from memunit.core.wording import squeezed, workers
-from memunit.master import metricfiles, system
+from memunit.core.wording import begins, treeless
+from memunit.master import system
+from memunit.master.asking import Asking
 from memunit.master.continuity import Inherited, again, first_revision, reconciled
 from memunit.master.doors import Doors
 from memunit.master.dumps import Dumps
@@ -50,18 +50,16 @@ from memunit.master.examiners import Examiners
 from memunit.master.groups import Groups
 from memunit.master.interface import Interface
 from memunit.master.kept import Course, Passed
+from memunit.master.measuring import Measuring, available
 from memunit.master.processes import Processes
 from memunit.master.recorder import Recorder
 from memunit.master.recovery import Recovery
 from memunit.master.report import Reporter
-from memunit.master.sampling import Sample, memory_available
-from memunit.master.sensors import CGROUP, Sensors, Watched
-from memunit.master.setting import Configuration, ConfigurationError, Setting
-from memunit.master.signals import STOP, Signals
+from memunit.master.revisions import Revisions
+from memunit.master.sensors import CGROUP
+from memunit.master.setting import Configuration, Setting
+from memunit.master.signals import Signals
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
-
-# Seconds for which a start is held back from which on that is said.
-HELD = 5.0
 
 
 class Master:
@@ -74,9 +72,9 @@ class Master:
         self._at = setting
         self._inherited = inherited or Inherited()
         passed = self._inherited.passed
-        self._revisions = first_revision(configuration, self._inherited)
+        self._revisions = Revisions(first_revision(configuration, self._inherited))
         # Known before the first sample: who scales up in between is told of the machine's bound too.
-        self._facts: list[f.Fact] = _available()
+        self._facts: list[f.Fact] = available()
         self._actions: deque[Action] = deque()
         self._exit_code: int | None = None
         self._deadline = -math.inf
@@ -84,11 +82,8 @@ class Master:
         self._stepping = False
         self._epoll = select.epoll()
         self._groups: Groups[WorkerId] = Groups(setting.tree, self._epoll)
-        self._sensors: Sensors[WorkerId] = Sensors(self._groups)
         self._ready: set[int] = set()
         self._signals = Signals(() if passed is None else passed.signals)
-        self._hangup = False
-        self._asker = 0
         unsent, level = ((), 7) if passed is None else (passed.unsent, passed.level)
         self._report = Reporter(setting.log, setting.systemd, unsent, level)
         self._doors = Doors(
@@ -99,6 +94,7 @@ class Master:
             self._report,
             None if passed is None else passed.doors,
         )
+        self._measuring = Measuring(self._groups, self._revisions, self._report)
         self._dumps = Dumps()
         self._recorder = Recorder(setting.directory, setting.instance, self._warn_of_recorder)
         self._processes = Processes(setting, self._epoll, self._groups, self._report, self._zygote_delay)
@@ -111,9 +107,10 @@ class Master:
         self._state: State = self._begin(configuration, now)
         told = [each.id for each in self._state.workers.values() if each.stop_at is not None]
         self._examinations = Examinations(self._report, self._doors, setting.state_directory, examiners, told)
-        self._last_revision = max(
-            *self._revisions, *(each.revision for each in self._state.workers.values()), 1
+        self._asking = Asking(
+            setting, self._signals, self._doors, self._examinations, self._revisions, self._report
         )
+        self._revisions.reserve([each.revision for each in self._state.workers.values()])
 
     def _begin(self, configuration: Configuration, now: float) -> State:
         course, left = self._inherited.course, self._inherited.left
@@ -141,7 +138,7 @@ class Master:
                 # A successor has the file, and takes over in another way.
                 raise
             return self._recovery.failed_to_take(error)
-        self._use(self._revisions[self._last_known()])
+        self._use(self._revisions.nearest(self._state.revision))
         while self._exit_code is None or self._processes.lingering:
             try:
                 self._turn()
@@ -184,13 +181,13 @@ class Master:
                 self._recovery.save(self.left())
         self._processes.end_pass(stopping=self._state.stopping, serving=self._state.running() > 0)
         if changed:
-            self._sensors.changed = True
+            self._measuring.sensors.changed = True
             self._recovery.save(self.left())
         news = changed or not all(isinstance(fact, f.Ping) for fact in facts)
         asked = any(isinstance(fact, f.DumpState) for fact in facts)
         self._report.finished_pass(self._state, news=news, asked=asked)
         self._interface.finished_pass(self._state, news=news)
-        if self._asker:
+        if self._asking.reexecuter:
             self._reexecute()
 
     def _arm(self) -> None:
@@ -203,12 +200,14 @@ class Master:
             configuration = self._revisions[1]
             self._report.extend(configuration.policy.start_timeout + LONGEST_HOLD + 60)
             if self._inherited.left is None:
-                self._report.entry(_started(configuration.policy, self._state.gate, time.monotonic()))
+                text = begins(configuration.policy, self._state.gate, time.monotonic())
+                self._report.entry(Journal(kind=Message.MASTER_STARTED, message=text))
             for warning in configuration.warnings:
                 self._report.warn(Message.CONFIGURATION, warning)
             bounded = configuration.policy.limit is not None or configuration.policy.ceiling is not None
             if self._at.treeless and bounded and configuration.metric == CGROUP:
-                self._report.entry(_treeless(self._at.treeless, configuration))
+                text = treeless(self._at.treeless, configuration.interval)
+                self._report.entry(Journal(kind=Message.SENSOR, message=text))
         self._take()
         self._recovery.save(self.left())
 
@@ -216,11 +215,6 @@ class Master:
         """What is the master's own of a configuration, and in effect with it."""
         self._recorder.use(configuration.recorder, self._state)
         self._doors.admit(configuration.read_group)
-
-    def _last_known(self) -> int:
-        """The revision that is in use, of those that are known."""
-        used = self._state.revision
-        return used if used in self._revisions else max(self._revisions)
 
     def _take(self) -> None:
         """Go on with the workers that are there."""
@@ -231,7 +225,7 @@ class Master:
             there = self._processes.take(inherited.left, kept, system.unit_members)
             for each in inherited.left.workers:
                 if WorkerId(each.slot, each.generation) not in there:
-                    self._forget_metrics(each.pid)
+                    self._revisions.forget_metrics(each.pid)
             self._facts += reconciled(self._state, self._facts, self._processes, there)
             if inherited.course is None:
                 self._actions += again(self._state)
@@ -250,7 +244,7 @@ class Master:
 
     def _reexecute(self) -> None:
         """Somebody has asked for it. Returns only where it can't be done."""
-        asker, self._asker = self._asker, 0
+        asker, self._asking.reexecuter = self._asking.reexecuter, 0
         why = self._recovery.execute(self, asker=asker)
         self._doors.reply(
             (asker,), EX_OSERR, f"The master can't execute itself anew: {why}; it goes on as it was"
@@ -276,12 +270,12 @@ class Master:
     def passed(self, failures: tuple[float, ...], asker: int, signals: tuple[int, ...]) -> Passed:
         """What it passes on to itself besides."""
         return Passed(
-            configurations=dict(self._revisions),
+            configurations=self._revisions.known(),
             doors=self._doors.kept(),
             processes=self._processes.kept(),
             failures=failures,
             unsent=self._report.unsent,
-            signals=(*signals, *((signal.SIGHUP,) if self._hangup else ())),
+            signals=(*signals, *((signal.SIGHUP,) if self._asking.hangup else ())),
             level=self._report.level,
             asker=asker,
             place=self._at.place,
@@ -333,7 +327,13 @@ class Master:
             return
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
-        due = min(self._deadline, self._sensors.due, self._report.due, self._processes.due, self._doors.due)
+        due = min(
+            self._deadline,
+            self._measuring.sensors.due,
+            self._report.due,
+            self._processes.due,
+            self._doors.due,
+        )
         due = min(due, self._interface.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
@@ -346,20 +346,22 @@ class Master:
         """
         facts = self._facts
         facts += self._doors.lost(self._ready, deciding=time.monotonic() >= self._state.wake_at)
-        facts += self._requests()
+        facts += self._asking.by_signals(stopping=self._state.stopping)
         facts += self._processes.forks()
         facts += self._processes.executed()
         self._hear_workers(facts)
         self._processes.programs.read()
         facts += self._processes.ends(
-            self._sensors.forget, lambda: self._is_to_stop(facts), self._forget_metrics
+            self._measuring.sensors.forget,
+            lambda: self._is_to_stop(facts),
+            self._revisions.forget_metrics,
         )
         facts += self._released()
         facts += self._interface.facts(self._ready, self._state)
-        facts += self._reloads()
-        facts += self._samples()
+        facts += self._asking.by_clients(self._interface.reloads(), self._state)
+        facts += self._measuring.facts(self._ready, self._state)
         if self._deciding(facts):
-            facts[:0] = _available()
+            facts[:0] = available()
 
     def _deciding(self, facts: list[f.Fact]) -> bool:
         """Whether somebody may be replaced in this pass: then what is free is to be known as it is now.
@@ -372,21 +374,8 @@ class Master:
 
     def _is_to_stop(self, facts: list[f.Fact]) -> bool:
         """Asked once ends are known: systemd stops us and then the workers, and that signal may have come meanwhile."""
-        facts += self._requests()
+        facts += self._asking.by_signals(stopping=self._state.stopping)
         return self._state.stopping or any(isinstance(fact, f.StopRequested) for fact in facts)
-
-    def _requests(self) -> list[f.Fact]:
-        received = self._signals.received()
-        numbers = received.keys()
-        self._hangup = self._hangup or signal.SIGHUP in numbers
-        facts: list[f.Fact] = []
-        if numbers & STOP:
-            facts.append(f.StopRequested(force=self._state.stopping and signal.SIGINT in numbers))
-        facts += [f.Scale(+1)] * received.get(signal.SIGTTIN, 0)
-        facts += [f.Scale(-1)] * received.get(signal.SIGTTOU, 0)
-        if signal.SIGUSR1 in numbers:
-            facts.append(f.DumpState())
-        return facts
 
     def _hear_workers(self, facts: list[f.Fact]) -> None:
         for datagram in self._doors.notify.datagrams():
@@ -395,82 +384,6 @@ class Master:
                 facts += facts_of(who, datagram.payload)
             else:
                 self._processes.overheard(datagram.pid, parse(datagram.payload).status)
-
-    def _forget_metrics(self, pid: int) -> None:
-        """Of a process that has ended, whichever of the revisions that are still known it was of."""
-        known = self._revisions.values()
-        for place in {metricfiles.folder(each.environment, each.directory) for each in known}:
-            if place is not None:
-                metricfiles.remove(place, pid)
-
-    def _reloads(self) -> list[f.Fact]:
-        """One reload a pass at most, whoever asked."""
-        tokens = self._interface.reloads()
-        facts: list[f.Fact] = []
-        for token, command in self._doors.requests():
-            if command == "reload":
-                tokens.append(token)
-            elif command == "reexec" and self._at.sole:
-                self._asker = token
-            elif command.partition(" ")[0] == "examine":
-                facts += self._examine(command.partition(" ")[2], token)
-            else:
-                self._doors.reply((token,), EX_USAGE, f"unknown request {command!r}")
-        if not (tokens or self._hangup):
-            return facts
-        self._hangup = False
-        try:
-            configuration = self._at.load()
-        except ConfigurationError as error:
-            return [*facts, f.ReloadRefused(tuple(tokens), str(error))]
-        self._last_revision += 1
-        self._revisions[self._last_revision] = configuration
-        for warning in configuration.warnings:
-            self._report.warn(Message.CONFIGURATION, warning)
-        return [*facts, f.Reload(tuple(tokens), configuration.policy, self._last_revision)]
-
-    def _examine(self, slot: str, token: int) -> list[f.Fact]:
-        """Replace the worker that serves in a slot, and have it say what grew in it."""
-        number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
-        worker = self._state.roster.running_in(number)
-        if worker is None:
-            self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
-            return []
-        if number >= self._state.places:
-            self._doors.reply((token,), EX_USAGE, shown.given_up(number))
-            return []
-        why = self._examinations.ask(worker, self._configuration(worker), token)
-        if why:
-            self._doors.reply((token,), EX_USAGE, why)
-            return []
-        return [f.RecycleRequested(worker.id)]
-
-    def _samples(self) -> list[f.Fact]:
-        if not self._sensors.wanted(self._ready):
-            return []
-        workers = self._state.workers.values()
-        watched = [
-            self._watched(each) for each in workers if each.pid and each.phase is not Phase.STOP_SIGKILL
-        ]
-        interval = self._revisions[self._state.revision].interval
-        facts = _sampled(self._sensors.look(watched, self._ready, interval))
-        if self._sensors.bound is not None:
-            self._report.warn(Message.CONFIGURATION, squeezed(self._sensors.bound))
-        return [*facts, f.MemoryPressure()] if self._sensors.pressed else facts
-
-    def _watched(self, worker: Worker) -> Watched[WorkerId]:
-        # Judged by the numbers of its own configuration, so measured by its metric too.
-        configuration = self._configuration(worker)
-        return Watched(
-            name=worker.id,
-            pid=worker.pid,
-            limit=worker.limit,
-            ceiling=worker.ceiling,
-            metric=configuration.metric,
-            interval=configuration.interval,
-            over=worker.over_since is not None,
-            draining=worker.phase is Phase.STOP_SIGTERM,
-        )
 
     # -- carrying out ----------------------------------------------------------------------------------------
 
@@ -481,13 +394,11 @@ class Master:
                 self._facts += self._processes.spawn(action, worker, configuration)
             case Send(who, number):
                 if number is not Signal.KILL:
-                    self._sensors.draining(who)
+                    self._measuring.sensors.draining(who)
                 if number is not Signal.TERM or not self._order(who):
                     self._facts += self._processes.signal(who, number)
             case Measure(who):
-                if who in self._state.workers:
-                    watched = self._watched(self._state.workers[who])
-                    self._facts += _sampled(self._sensors.measure(watched))
+                self._facts += self._measuring.measure(who, self._state)
             case GiveBack(who):
                 self._facts += self._processes.belongings.ask_back(who)
             case Bound(who, ceiling):
@@ -505,7 +416,7 @@ class Master:
             case UseRevision(revision):
                 # With a reload in the same pass, the newest one is not in use yet, but will be at once.
                 used = {revision, self._state.revision}
-                self._revisions = {each: kept for each, kept in self._revisions.items() if each in used}
+                self._revisions.keep(used)
                 self._processes.keep(used)
                 self._use(self._revisions[revision])
             case SaveGate(failures, since, retry_at):
@@ -551,7 +462,7 @@ class Master:
                 self._examinations.begin(worker, self._configuration(worker), path, ready=ready)
 
     def _configuration(self, worker: Worker) -> Configuration:
-        return self._revisions.get(worker.revision, self._revisions[self._state.revision])
+        return self._revisions.of(worker, self._state.revision)
 
     def _finish(self, exit_code: int) -> None:
         self._exit_code = exit_code
@@ -574,35 +485,6 @@ class Master:
 
 def _tells_an_end(action: Action) -> bool:
     return isinstance(action, Journal) and action.kind in ENDS
-
-
-def _sampled(samples: list[tuple[WorkerId, Sample]]) -> list[f.Fact]:
-    return [f.Sampled(who, sample.bytes, sample.metric) for who, sample in samples]
-
-
-def _available() -> list[f.Fact]:
-    room = memory_available()
-    # Nothing could be read, as with ProcSubset=pid: then nothing is known, and that is not "none is free".
-    return [f.MemoryAvailable(Headroom(*room))] if room.total else []
-
-
-def _treeless(why: str, configuration: Configuration) -> Journal:
-    text = (
-        f"memunit measures memory every {configuration.interval:g} s, because the kernel does not report it here: "
-        f"{why}. "
-        "A worker that grows fast may take memory from the others until the next measurement"
-    )
-    return Journal(kind=Message.SENSOR, message=text)
-
-
-def _started(policy: Policy, gate: Gate, now: float) -> Journal:
-    bounds = f"limit {format_size(policy.limit)}, ceiling {format_size(policy.ceiling)}"
-    text = f"Starting {workers(policy.count)}: {bounds}"
-    if gate.retry_at >= now + HELD:
-        wait = f"{gate.retry_at - now:.0f} s"
-        text += f"; the first starts in {wait}, because the last {gate.failures} tries have failed"
-        text += "; a restart tries at once"
-    return Journal(kind=Message.MASTER_STARTED, message=text)
 
 
 def _seed(instance: str) -> int:

@@ -1,0 +1,89 @@
+"""What the master is asked for by signals, and over its control socket and its interface for a reload, as facts."""
+
+import signal
+
+from memunit.core import facts as f
+from memunit.core import shown
+from memunit.core.exitcodes import EX_USAGE
+from memunit.core.messages import Message
+from memunit.core.state import State
+from memunit.master.doors import Doors
+from memunit.master.examinations import Examinations
+from memunit.master.report import Reporter
+from memunit.master.revisions import Revisions
+from memunit.master.setting import ConfigurationError, Setting
+from memunit.master.signals import STOP, Signals
+
+
+class Asking:
+    """What was asked for and is no fact yet stays here: a reload by SIGHUP, and an execution anew."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        signals: Signals,
+        doors: Doors,
+        examinations: Examinations,
+        revisions: Revisions,
+        report: Reporter,
+    ) -> None:
+        self._at, self._signals, self._doors, self._report = setting, signals, doors, report
+        self._examinations, self._revisions = examinations, revisions
+        self.hangup = False
+        """Whether SIGHUP has asked for a reload that has not begun."""
+        self.reexecuter = 0
+        """Who has asked that the master executes itself anew, of the clients of the control socket; 0 for nobody."""
+
+    def by_signals(self, *, stopping: bool) -> list[f.Fact]:
+        """What the signals since the last call have asked for."""
+        received = self._signals.received()
+        numbers = received.keys()
+        self.hangup = self.hangup or signal.SIGHUP in numbers
+        facts: list[f.Fact] = []
+        if numbers & STOP:
+            facts.append(f.StopRequested(force=stopping and signal.SIGINT in numbers))
+        facts += [f.Scale(+1)] * received.get(signal.SIGTTIN, 0)
+        facts += [f.Scale(-1)] * received.get(signal.SIGTTOU, 0)
+        if signal.SIGUSR1 in numbers:
+            facts.append(f.DumpState())
+        return facts
+
+    def by_clients(self, tokens: list[int], state: State) -> list[f.Fact]:
+        """What clients have asked for: one reload a pass at most, whoever asked. `tokens` are of the interface."""
+        facts: list[f.Fact] = []
+        for token, command in self._doors.requests():
+            if command == "reload":
+                tokens.append(token)
+            elif command == "reexec" and self._at.sole:
+                self.reexecuter = token
+            elif command.partition(" ")[0] == "examine":
+                facts += self._examine(command.partition(" ")[2], token, state)
+            else:
+                self._doors.reply((token,), EX_USAGE, f"unknown request {command!r}")
+        if not (tokens or self.hangup):
+            return facts
+        self.hangup = False
+        try:
+            configuration = self._at.load()
+        except ConfigurationError as error:
+            return [*facts, f.ReloadRefused(tuple(tokens), str(error))]
+        revision = self._revisions.add(configuration)
+        for warning in configuration.warnings:
+            self._report.warn(Message.CONFIGURATION, warning)
+        return [*facts, f.Reload(tuple(tokens), configuration.policy, revision)]
+
+    def _examine(self, slot: str, token: int, state: State) -> list[f.Fact]:
+        """Replace the worker that serves in a slot, and have it say what grew in it."""
+        number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
+        worker = state.roster.running_in(number)
+        if worker is None:
+            self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
+            return []
+        if number >= state.places:
+            self._doors.reply((token,), EX_USAGE, shown.given_up(number))
+            return []
+        why = self._examinations.ask(worker, self._revisions.of(worker, state.revision), token)
+        if why:
+            self._doors.reply((token,), EX_USAGE, why)
+            return []
+        return [f.RecycleRequested(worker.id)]
