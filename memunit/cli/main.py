@@ -30,6 +30,10 @@ _COMMANDS = {
         "memunit.cli.examine",
         "replace the worker in SLOT of INSTANCE, and print what grew in it",
     ),
+    "witness": (
+        "memunit.cli.witness",
+        "replace a worker of INSTANCE by one that samples what it allocates",
+    ),
     "status": ("memunit.cli.status", "show all instances, or the workers of INSTANCE"),
     "top": ("memunit.cli.top", "show the workers of INSTANCE live, with keys to sort, recycle and scale"),
     "why": ("memunit.cli.why", "say what is wrong with INSTANCE or one of its workers, and what to do"),

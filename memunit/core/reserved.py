@@ -22,7 +22,7 @@ RESERVED_VARIABLES = frozenset(
                 "NOTIFY_FD",
             )
         ),
-        *(f"MEMUNIT_{word}" for word in ("SLOT", "STOPPING", "THREADS")),
+        *(f"MEMUNIT_{word}" for word in ("SLOT", "STOPPING", "THREADS", "WITNESS")),
         *(f"MEMUNIT_HTTP_{word}" for word in ("BODY_SIZE", "BODY_TIMEOUT", "HEAD_SIZE", "HEAD_TIMEOUT")),
         *(
             f"MONITOR_{word}"

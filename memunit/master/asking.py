@@ -6,13 +6,15 @@ from memunit.core import facts as f
 from memunit.core import shown
 from memunit.core.exitcodes import EX_USAGE
 from memunit.core.messages import Message
+from memunit.core.model import Worker
 from memunit.core.state import State
 from memunit.master.doors import Doors
-from memunit.master.examinations import Examinations
+from memunit.master.examinations import Examinations, no_witness, witness_told
 from memunit.master.report import Reporter
 from memunit.master.revisions import Revisions
 from memunit.master.setting import ConfigurationError, Setting
 from memunit.master.signals import STOP, Signals
+from memunit.master.witnesses import Witnesses
 
 
 class Asking:
@@ -24,11 +26,12 @@ class Asking:
         signals: Signals,
         doors: Doors,
         examinations: Examinations,
+        witnesses: Witnesses,
         revisions: Revisions,
         report: Reporter,
     ) -> None:
         self._at, self._signals, self._doors, self._report = setting, signals, doors, report
-        self._examinations, self._revisions = examinations, revisions
+        self._examinations, self._witnesses, self._revisions = examinations, witnesses, revisions
         self.hangup = False
         """Whether SIGHUP has asked for a reload that has not begun."""
         self.reexecuter = 0
@@ -58,6 +61,8 @@ class Asking:
                 self.reexecuter = token
             elif command.partition(" ")[0] == "examine":
                 facts += self._examine(command.partition(" ")[2], token, state)
+            elif command.partition(" ")[0] == "witness":
+                facts += self._witness(command.partition(" ")[2], token, state)
             else:
                 self._doors.reply((token,), EX_USAGE, f"unknown request {command!r}")
         if not (tokens or self.hangup):
@@ -74,16 +79,37 @@ class Asking:
 
     def _examine(self, slot: str, token: int, state: State) -> list[f.Fact]:
         """Replace the worker that serves in a slot, and have it say what grew in it."""
-        number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
-        worker = state.roster.running_in(number)
+        worker = self._asked_for(slot, token, state)
         if worker is None:
-            self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
-            return []
-        if number >= state.places:
-            self._doors.reply((token,), EX_USAGE, shown.given_up(number))
             return []
         why = self._examinations.ask(worker, self._revisions.of(worker, state.revision), token)
         if why:
             self._doors.reply((token,), EX_USAGE, why)
             return []
         return [f.RecycleRequested(worker.id)]
+
+    def _witness(self, slot: str, token: int, state: State) -> list[f.Fact]:
+        """Replace the worker that serves in a slot, the lowest unless said, by one that samples what it allocates."""
+        serving = [each.id.slot for each in state.roster.running if each.id.slot < state.places]
+        worker = self._asked_for(slot or str(min(serving, default=0)), token, state)
+        if worker is None:
+            return []
+        # The witness will be of the configuration that is in effect.
+        why = no_witness(self._revisions[state.revision]) or self._witnesses.want(worker.id.slot)
+        if why:
+            self._doors.reply((token,), EX_USAGE, why)
+            return []
+        self._doors.reply((token,), 0, witness_told(worker.id.slot))
+        return [f.RecycleRequested(worker.id)]
+
+    def _asked_for(self, slot: str, token: int, state: State) -> Worker | None:
+        """The worker that serves in a slot; None where that is none to replace, which `token` is told."""
+        number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
+        worker = state.roster.running_in(number)
+        if worker is None:
+            self._doors.reply((token,), EX_USAGE, f"no worker serves in slot {slot!r}")
+            return None
+        if number >= state.places:
+            self._doors.reply((token,), EX_USAGE, shown.given_up(number))
+            return None
+        return worker

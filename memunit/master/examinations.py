@@ -17,6 +17,7 @@ from memunit.master.doors import Doors
 from memunit.master.examiners import Examiners, Told
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration
+from memunit.master.witnesses import Witnesses
 
 # So many reports that say the same, one after the other, and then only each EACH-th recycle is examined, or the first
 # one after AGAIN seconds.
@@ -40,6 +41,7 @@ class Examinations:
         doors: Doors,
         directory: str | None,
         examiners: Examiners,
+        witnesses: Witnesses,
         told: Collection[WorkerId] = (),
     ) -> None:
         """Reports are kept in `directory`, if there is one. Those in `told` were told to stop before this master."""
@@ -49,6 +51,7 @@ class Examinations:
         self._asked: dict[WorkerId, list[int]] = {}
         self._rate = _Rate()
         self._examiners = examiners
+        self._witnesses = witnesses
         self._told = frozenset(told)
         # That of the examiners: a program may be dear.
         self._their_rate = _Rate()
@@ -131,6 +134,7 @@ class Examinations:
         found = None if board is None or board.report is None else leak.decode(board.report)
         account, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
         seen = self._examiners.told(who)
+        profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
         if account is not None:
             found, text = account.leak, footprint.sentence(account, name)
             if seen is not None:
@@ -140,7 +144,11 @@ class Examinations:
             text = leak.sentence(found, name)
         else:
             text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
-        if found is not None or (board is not None and board.stage in (Stage.EXAMINING, Stage.GAVE_UP)):
+        if profile:
+            text = f"Worker {name} has ended." if found is None else text
+            text += f" It was a witness: its profile is {profile}"
+        gave_up = board is not None and board.stage in (Stage.EXAMINING, Stage.GAVE_UP)
+        if found is not None or profile or gave_up:
             known = ("MEMUNIT_SLOT", "MEMUNIT_GENERATION", "MEMUNIT_WORKER_PID")
             fields = {field: end.fields[field] for field in known}
             if found is not None:
@@ -149,6 +157,8 @@ class Examinations:
                     fields["MEMUNIT_LEAK_COMMAND"] = seen.line
                 if account is None:
                     self._rate.note(found)
+            if profile:
+                fields["MEMUNIT_LEAK_WITNESS"] = profile
             self._report.entry(Journal(kind=Message.EXAMINED, message=text, fields=fields))
         self._doors.reply(tokens, EX_UNAVAILABLE if found is None else 0, text)
 
@@ -207,3 +217,21 @@ class _Rate:
 
 def _since_ready(worker: Worker) -> float:
     return max(0.0, time.monotonic() - (worker.born if worker.ready_at is None else worker.ready_at))
+
+
+def no_witness(configuration: Configuration) -> str:
+    """Why no worker of this configuration can be a witness; "" if one can."""
+    if configuration.node:
+        return ""
+    return (
+        'only a worker of server = "node" can be a witness, for V8 samples its allocations. In a Python app, memray '
+        "does that (pip install memray); for a command, a profiler of its language"
+    )
+
+
+def witness_told(slot: int) -> str:
+    """What the person is told who has asked for one."""
+    return (
+        f"The worker of slot {slot} is being replaced by a witness, of which V8 samples the allocations. When the "
+        "witness ends, an entry names its profile; memunit examine ends it at once"
+    )

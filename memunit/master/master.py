@@ -60,6 +60,7 @@ from memunit.master.sensors import CGROUP
 from memunit.master.setting import Configuration, Setting
 from memunit.master.signals import Signals
 from memunit.master.startlog import LONGEST_HOLD, Record, inherited_record
+from memunit.master.witnesses import Witnesses
 
 
 class Master:
@@ -106,9 +107,18 @@ class Master:
         now = time.monotonic()
         self._state: State = self._begin(configuration, now)
         told = [each.id for each in self._state.workers.values() if each.stop_at is not None]
-        self._examinations = Examinations(self._report, self._doors, setting.state_directory, examiners, told)
+        self._witnesses = Witnesses(setting.state_directory)
+        self._examinations = Examinations(
+            self._report, self._doors, setting.state_directory, examiners, self._witnesses, told
+        )
         self._asking = Asking(
-            setting, self._signals, self._doors, self._examinations, self._revisions, self._report
+            setting,
+            self._signals,
+            self._doors,
+            self._examinations,
+            self._witnesses,
+            self._revisions,
+            self._report,
         )
         self._revisions.reserve([each.revision for each in self._state.workers.values()])
 
@@ -391,7 +401,8 @@ class Master:
         match action:
             case Spawn(who, revision):
                 worker, configuration = self._state.workers[who], self._revisions[revision]
-                self._facts += self._processes.spawn(action, worker, configuration)
+                profile = self._witnesses.path(*who) if configuration.node else ""
+                self._facts += self._processes.spawn(action, worker, configuration, profile)
             case Send(who, number):
                 if number is not Signal.KILL:
                     self._measuring.sensors.draining(who)

@@ -67,14 +67,18 @@ class Processes:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
         return min(self._zygotes.due, self._families.due, self._leftovers.due, self.programs.due)
 
-    def spawn(self, action: Spawn, worker: Worker, configuration: Configuration) -> list[f.Fact]:
-        """Start a worker, or ask its zygote for it."""
+    def spawn(
+        self, action: Spawn, worker: Worker, configuration: Configuration, profile: str = ""
+    ) -> list[f.Fact]:
+        """Start a worker, or ask its zygote for it; one with a `profile` is a witness, and leaves it there."""
         try:
             label = label_of(action)
             group = self._groups.place(action.id, label, limit=worker.limit, ceiling=worker.ceiling)
         except OSError as error:
             return [f.SpawnFailed(action.id, describe(error))]
         launch, own = launch_of(action, worker, configuration, self._at, group, self.belongings)
+        if profile:
+            own["MEMUNIT_WITNESS"] = profile
         if configuration.preload:
             start_timeout = configuration.policy.start_timeout
             self._zygotes.request(

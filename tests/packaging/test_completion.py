@@ -26,7 +26,20 @@ def test_they_are_what_the_commands_make() -> None:
 
 
 COMMANDS = {
-    *("run", "serve", "reload", "reexec", "check", "examine", "status", "why", "history", "leaks", "report"),
+    *(
+        "run",
+        "serve",
+        "reload",
+        "reexec",
+        "check",
+        "examine",
+        "witness",
+        "status",
+        "why",
+        "history",
+        "leaks",
+        "report",
+    ),
     *("new", "replay", "top", "recycle", "scale", "set", "stacks", "metrics"),
 }
 

@@ -11,6 +11,7 @@ const { Servers } = require('./servers.cjs');
 const { Siblings } = require('./siblings.cjs');
 const signals = require('./signals.cjs');
 const stopping = require('./stopping.cjs');
+const witness = require('./witness.cjs');
 
 const LOOK = 1000; // ms between looks at the servers
 // Sent to all of a unit by `systemctl kill -s HUP`; their default action would end or stop the worker.
@@ -22,6 +23,8 @@ function start(sockets) {
   const servers = new Servers();
   const watched = giving.take(process.env);
   if (watched) giving.watch(watched);
+  const profile = witness.take(process.env);
+  if (profile) witness.begin(profile);
   const siblings = new Siblings(cluster);
   const awaited = new Set(sockets);
 

@@ -1,0 +1,63 @@
+"""The profiles that witnesses leave: one worker of a slot, whose allocations are sampled for one life.
+
+Which file is whose follows from the worker's name and pid, so a master that has taken a worker over finds it too.
+"""
+
+import contextlib
+import os
+import stat
+
+FOLDER = "witness"
+MOST = 8
+"""Profiles that are kept."""
+_SUFFIX = ".heapprofile"
+
+
+class Witnesses:
+    """Those of one instance: the slots whose next worker is to be one, and the files of those that were."""
+
+    def __init__(self, directory: str | None) -> None:
+        """Profiles are kept in `directory`/witness."""
+        self._folder = None if directory is None else os.path.join(directory, FOLDER)
+        self._wanted: set[int] = set()
+
+    def want(self, slot: int) -> str:
+        """The next worker of this slot is to be a witness; why that can't be, or ""."""
+        if self._folder is None:
+            return "there is no state directory for the profile"
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        except OSError as error:
+            return f"{self._folder} can't be made: {error.strerror}"
+        self._wanted.add(slot)
+        return ""
+
+    def path(self, slot: int, generation: int) -> str:
+        """Where this worker, which is started now, has to leave its profile: its pid and a suffix follow. "" for one
+        that is no witness.
+        """
+        if slot not in self._wanted or self._folder is None:
+            return ""
+        self._wanted.discard(slot)
+        return os.path.join(self._folder, f"{slot}.{generation}-")
+
+    def found(self, slot: int, generation: int, pid: str) -> str:
+        """The profile of a worker that has ended, "" if there is none. The oldest beyond MOST are removed."""
+        if self._folder is None:
+            return ""
+        path = os.path.join(self._folder, f"{slot}.{generation}-{pid}{_SUFFIX}")
+        try:
+            # The app has the same user and may have put anything there.
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                return ""
+        except OSError:
+            return ""
+        self._rotate()
+        return path
+
+    def _rotate(self) -> None:
+        assert self._folder is not None
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            files = [each for each in entries if each.name.endswith(_SUFFIX)]
+            for each in sorted(files, key=lambda file: file.stat(follow_symlinks=False).st_mtime_ns)[:-MOST]:
+                os.unlink(each.path)
