@@ -12,7 +12,8 @@ from memunit.master.cgroup import Tree, Unavailable, claim
 from memunit.master.group import Counts, whose_bound
 
 PARTS = tuple(
-    f"{group}/cgroup.subtree_control" for group in ("payload", "payload/zygotes", "payload/workers")
+    f"{group}/cgroup.subtree_control"
+    for group in ("payload", "payload/zygotes", "payload/workers", "payload/programs")
 )
 MIB, GIB = 1 << 20, 1 << 30
 REMEDY = "say Delegate=memory in the unit"
