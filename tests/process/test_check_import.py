@@ -12,7 +12,7 @@ from memunit.core.exitcodes import EX_CONFIG
 
 ROOT = Path(__file__).parents[2]
 SERVE = "def serve(sockets, stopping): pass\n"
-KINDS = ("pipes", "connections", "threads", "processes", "descriptors for events", "something done")
+KINDS = ("pipes", "connections", "threads", "processes", "descriptors for events", "registered functions")
 LEAVING = """\
 import atexit, os, socket, subprocess, tempfile, threading
 from helper import opened, folder
@@ -78,13 +78,13 @@ def test_each_thing_in_the_way_with_the_line_that_made_it(shop: Path) -> None:
         "threads": "Thread-1 (wait) ({shop}/shop.py line 10)",
         "processes": "({shop}/shop.py line 14)",
         "descriptors for events": "epoll(7) ({shop}/third.py line 4)",
-        "something done": "atexit: builtins.print ({shop}/shop.py line 11)",
+        "registered functions": "atexit: builtins.print ({shop}/shop.py line 11)",
     }
     for kind, text in place.items():
         assert text.format(shop=shop) in lines[kind], (kind, lines)
     assert (
         f"(shop.work, a TemporaryDirectory, {shop}/shop.py line 8; {shop}/helper.py line 6)"
-        in lines["something done"]
+        in lines["registered functions"]
     )
     assert all("or say preload = false" in line for line in lines.values())
     assert "import   took " in done.stdout
