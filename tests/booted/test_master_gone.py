@@ -98,17 +98,17 @@ def test_a_stop_in_the_second_in_which_no_master_lives_leaves_nothing() -> None:
         instance.start()
         instance.settle()
         old = instance.workers()
+        held = Held(instance, 2)
+        kill_master(instance)
+        instance.journal.until(lambda entry: "Failed with result" in entry.get("MESSAGE", ""))
+        assert all(str(pid) in members(instance) for pid in old.values())
+        # A client starts the service again, and that cancels a stop which has not begun: until then there is none.
+        run("systemctl", "--no-block", "stop", instance.service)
+        instance.journal.until(lambda entry: entry.get("MESSAGE") == "told to stop", 2)
         with under_load(instance.load(clients=2, rate=20)):
-            held = Held(instance, 2)
-            kill_master(instance)
-            instance.journal.until(lambda entry: "Failed with result" in entry.get("MESSAGE", ""))
-            assert all(str(pid) in members(instance) for pid in old.values())
-            run("systemctl", "--no-block", "stop", instance.service)
-            instance.journal.until(lambda entry: entry.get("MESSAGE") == "told to stop", 2)
             held.answer()
             for pid in old.values():
                 wait_gone(pid, SECONDS)
-            # A client of the load may start the service again at any time, which cancels a stop.
             instance.start()
         instance.journal.until(kind(Message.LEFT_ENDED.id))
         assert instance.property("ActiveState") == "active"
