@@ -55,14 +55,15 @@ class Asking:
         """What clients have asked for: one reload a pass at most, whoever asked. `tokens` are of the interface."""
         facts: list[f.Fact] = []
         for token, command in self._doors.requests():
+            word, _, slot = command.partition(" ")
             if command == "reload":
                 tokens.append(token)
             elif command == "reexec" and self._at.sole:
                 self.reexecuter = token
-            elif command.partition(" ")[0] == "examine":
-                facts += self._examine(command.partition(" ")[2], token, state)
-            elif command.partition(" ")[0] == "witness":
-                facts += self._witness(command.partition(" ")[2], token, state)
+            elif word == "examine":
+                facts += self._examine(slot, token, state)
+            elif word == "witness":
+                facts += self._witness(slot, token, state)
             else:
                 self._doors.reply((token,), EX_USAGE, f"unknown request {command!r}")
         if not (tokens or self.hangup):

@@ -24,7 +24,8 @@ PAYLOAD = "payload"
 ZYGOTES = f"{PAYLOAD}/zygotes"
 WORKERS = f"{PAYLOAD}/workers"
 PROGRAMS = f"{PAYLOAD}/programs"
-_PARTS = (MASTER, PAYLOAD, ZYGOTES, WORKERS, PROGRAMS)
+_DIVIDED = (PAYLOAD, ZYGOTES, WORKERS, PROGRAMS)
+_PARTS = (MASTER, *_DIVIDED)
 _BOUNDS = ("memory.high", "memory.max")
 _LEAST = 1 << 20
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
@@ -169,13 +170,13 @@ class Tree:
         still there. Without `kill`, only the empty ones are removed, and those of programs: nobody waits for these.
         """
         left = []
-        programs = {entry.path for entry in os.scandir(self._programs)}
-        for entry in (*os.scandir(self._workers), *os.scandir(self._zygotes), *os.scandir(self._programs)):
-            if entry.is_dir(follow_symlinks=False) and entry.path not in kept:
-                if kill or entry.path in programs:
-                    kill_all(entry.path)
-                if not remove(entry.path):
-                    left.append(entry.path)
+        for folder in (self._workers, self._zygotes, self._programs):
+            for entry in os.scandir(folder):
+                if entry.is_dir(follow_symlinks=False) and entry.path not in kept:
+                    if kill or folder == self._programs:
+                        kill_all(entry.path)
+                    if not remove(entry.path):
+                        left.append(entry.path)
         return left
 
 
@@ -198,7 +199,7 @@ def claim(remedy: str, kept: Callable[[int], int], proc: str = "/proc", mount: s
         if own == tree:
             # A group with processes of its own can't hand controllers down.
             write(f"{tree}/{MASTER}/cgroup.procs", str(os.getpid()))
-        for each in (tree, *(f"{tree}/{name}" for name in (PAYLOAD, ZYGOTES, WORKERS, PROGRAMS))):
+        for each in (tree, *(f"{tree}/{name}" for name in _DIVIDED)):
             write(f"{each}/cgroup.subtree_control", "+memory")
     except OSError as error:
         if lock is not None:

@@ -151,9 +151,8 @@ class Groups(Generic[Name]):
         """Neither the zygote nor a worker of its is left: what the app's import has started is killed."""
         path = self._zygotes.pop(identity, None)
         self._importing.discard(identity)
-        if path is not None and not remove(path):
-            kill(path)
-            self._await_empty(path)
+        if path is not None:
+            self._clear_out(path)
 
     def place_program(self, identity: Hashable, label: str, memory: int) -> str:
         """Make the group of a program that examines a worker, with a bound; the file by which it moves there, or "".
@@ -176,9 +175,7 @@ class Groups(Generic[Name]):
         if path is None:
             return False
         starved = oom_kills(path) > 0
-        if not remove(path):
-            kill(path)
-            self._await_empty(path)
+        self._clear_out(path)
         return starved
 
     def items(self) -> Iterable[tuple[Name, Group]]:
@@ -258,6 +255,12 @@ class Groups(Generic[Name]):
         self.listen_at = math.inf
         self._groups.clear()
         self._emptying.clear()
+
+    def _clear_out(self, path: str) -> None:
+        """Remove it, if need be once what is left in it is killed."""
+        if not remove(path):
+            kill(path)
+            self._await_empty(path)
 
     def _await_empty(self, path: str) -> None:
         """Its cgroup.events says populated 0 when the last process is gone: it may be in an uninterruptible sleep."""

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from memunit.master.groups import Groups
 from memunit.master.registry import Registry
-from memunit.master.spawn import Child, End, Launch
+from memunit.master.spawn import Child, End, Launch, describe
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -73,7 +73,7 @@ class Programs(Generic[Name]):
     def begin(self, worker: Name, label: str, launch: Launch, *, seconds: float, memory: int) -> None:
         """Start what `launch` says, and kill it after so many `seconds` or past so many bytes of `memory`.
 
-        One that can't be started is over at once.
+        A program that can't be started is over at once.
         """
         now = time.monotonic()
         run = self._runs[worker] = Run(reader=-1, began=now, until=now + seconds)
@@ -90,7 +90,7 @@ class Programs(Generic[Name]):
                 os.close(writer)
         except OSError as error:
             self._groups.retire_program(identity)
-            run.failure = _described(error)
+            run.failure = describe(error)
             self._finish(run)
             return
         self._registry.add(identity, child, await_exec=False)
@@ -128,7 +128,7 @@ class Programs(Generic[Name]):
         self._take(run)
         run.code, run.status = end.code, end.status
         if failure is not None:
-            run.failure = _described(failure)
+            run.failure = describe(failure)
         elif starved:
             run.killed = "memory"
         self._finish(run)
@@ -173,8 +173,3 @@ class Programs(Generic[Name]):
                 self._epoll.unregister(run.reader)
             os.close(run.reader)
             run.reader = -1
-
-
-def _described(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text

@@ -4,7 +4,7 @@ import math
 import signal
 from dataclasses import dataclass
 
-from memunit.master.spawn import End
+from memunit.master.spawn import End, describe
 
 RUBBISH = "the zygote has sent what is no message of its"
 
@@ -50,7 +50,7 @@ class Course:
         if self.last_words and not self.ready:
             return f"the zygote has failed: {self.last_words}"
         if failure is not None:
-            return f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure.strerror)
+            return describe(failure)
         how = f"exited with status {end.status}"
         if end.code != "exited" and starved:
             how = "was killed by the OOM killer, because memory ran out"
