@@ -22,8 +22,9 @@ from memunit.core.actions import (
     Spawn,
 )
 from memunit.core.adoption import adopted
-from memunit.core.handover import Handover, LeftWorker
-from memunit.core.model import Gate, Headroom, Phase, Policy, Worker, WorkerId
+from memunit.core.handover import Handover
+from memunit.core.left import left_of
+from memunit.core.model import Gate, Headroom, Phase, Policy, WorkerId
 from tests.exploration.kernel import State, initial, step
 
 M = 1 << 20
@@ -73,7 +74,10 @@ class _Process:
 
 def taken_over(left: State, first: State, now: float) -> State:
     """The state of a successor, which begins with `first`, with the workers of a master that was killed."""
-    workers = tuple(map(_left, left.workers.values()))
+    workers = tuple(
+        left_of(each, pid=each.pid, start=1, whole=False, line=None, zygote=None)
+        for each in left.workers.values()
+    )
     generations = tuple(slot.next_generation for slot in left.slots)
     handover = Handover(
         master=2,
@@ -84,27 +88,6 @@ def taken_over(left: State, first: State, now: float) -> State:
         workers=workers,
     )
     return adopted(first, handover, now=now, afresh=True)
-
-
-def _left(worker: Worker) -> LeftWorker:
-    return LeftWorker(
-        slot=worker.id.slot,
-        generation=worker.id.generation,
-        pid=worker.pid,
-        start=1,
-        revision=worker.revision,
-        phase=worker.phase.value,
-        born=worker.born,
-        ready_at=worker.ready_at,
-        deadline=worker.deadline,
-        stop_at=worker.stop_at,
-        reason=worker.reason or "",
-        wants=worker.wants or "",
-        watchdog=worker.watchdog,
-        grace=worker.grace,
-        limit=worker.limit,
-        ceiling=worker.ceiling,
-    )
 
 
 Watch = Callable[[float, list[f.Fact], "tuple[Action, ...]"], None]
