@@ -12,6 +12,7 @@ import argparse
 import importlib
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -360,15 +361,25 @@ def files() -> dict[Path, str]:
     }
 
 
+def renew(made: dict[Path, str], program: str, left: Collection[Path] = ()) -> int:
+    """Write what a program of packaging/lib has made, and remove what is left of before; with --check only say so.
+
+    Returns the exit status: 1 if --check has found anything.
+    """
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    for path in (*stale, *left):
+        if "--check" in sys.argv:
+            print(f"{path.relative_to(ROOT)} is not what python3 packaging/lib/{program} makes")
+        elif path in made:
+            path.write_text(made[path])
+        else:
+            path.unlink()
+    return 1 if (stale or left) and "--check" in sys.argv else 0
+
+
 def entry() -> int:
     """Entry point."""
-    stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
-    for path, text in stale.items():
-        if "--check" in sys.argv:
-            print(f"{path.relative_to(ROOT)} is not what python3 packaging/lib/completions.py makes")
-        else:
-            path.write_text(text)
-    return 1 if stale and "--check" in sys.argv else 0
+    return renew(files(), "completions.py")
 
 
 if __name__ == "__main__":

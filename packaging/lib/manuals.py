@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from completions import Option, commands  # noqa: E402
+from completions import Option, commands, renew  # noqa: E402
 
 from memunit.cli import flags, main  # noqa: E402
 
@@ -160,16 +160,7 @@ def files() -> dict[Path, str]:
 def entry() -> int:
     """Entry point."""
     made = files()
-    left = {path: "" for path in PLACE.glob("memunit-*.1") if path not in made}
-    stale = {path: text for path, text in made.items() if not path.exists() or path.read_text() != text}
-    for path, text in {**stale, **left}.items():
-        if "--check" in sys.argv:
-            print(f"{path.relative_to(ROOT)} is not what python3 packaging/lib/manuals.py makes")
-        elif text:
-            path.write_text(text)
-        else:
-            path.unlink()
-    return 1 if (stale or left) and "--check" in sys.argv else 0
+    return renew(made, "manuals.py", [path for path in PLACE.glob("memunit-*.1") if path not in made])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def built(program: str, out: Path, seconds: float) -> list[Path]:
     )
     assert done.returncode == 0, done.stderr
     return [Path(line) for line in done.stdout.splitlines() if line.startswith(f"{out}/")]
+
+
+def finds_nothing_stale(program: str) -> None:
+    """What this program of packaging/lib makes is what the tree has."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "packaging/lib" / program, "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.fixture(scope="session")

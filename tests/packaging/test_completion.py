@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.packaging.conftest import finds_nothing_stale
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "packaging/completion"
 
 
 def test_they_are_what_the_commands_make() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "packaging/lib/completions.py", "--check"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    finds_nothing_stale("completions.py")
 
 
 COMMANDS = {

@@ -17,6 +17,7 @@ from memunit.core.reserved import RESERVED_VARIABLES
 from memunit.core.schema import KEYS, TABLES
 from memunit.master import afresh, child
 from memunit.worker import options
+from tests.packaging.conftest import finds_nothing_stale
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "packaging/man").iterdir())
@@ -51,14 +52,7 @@ def test_there_is_a_page_for_the_program_each_command_the_file_and_the_units() -
 
 
 def test_the_pages_of_the_commands_are_what_their_sources_make() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "packaging/lib/manuals.py", "--check"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    finds_nothing_stale("manuals.py")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

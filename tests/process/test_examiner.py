@@ -65,6 +65,17 @@ def asked(unit: Unit) -> subprocess.Popen[str]:
     )
 
 
+def under_way(unit: Unit, tmp_path: Path) -> tuple[Service, int, subprocess.Popen[str], int]:
+    """A master, the worker that is being examined, `memunit examine`, and the program, which is held."""
+    held = Held(tmp_path)
+    service = begin(unit, tmp_path, held.script, examine={"time": "10min"})
+    old = service.serving()[0]
+    command = asked(unit)
+    program = held.pid()
+    service.entry("stopped", pid=old)
+    return service, old, command, program
+
+
 def test_what_it_writes_is_in_the_entry_and_in_the_report(unit: Unit, tmp_path: Path) -> None:
     """It sees the worker while that serves, and knows what it is about; unprintable text is data."""
     script = (
@@ -175,12 +186,7 @@ def test_a_stop_does_not_wait_for_it(unit: Unit, tmp_path: Path) -> None:
 
 
 def test_none_outlives_a_master_that_executes_itself_anew(unit: Unit, tmp_path: Path) -> None:
-    held = Held(tmp_path)
-    service = begin(unit, tmp_path, held.script, examine={"time": "10min"})
-    old = service.serving()[0]
-    command = asked(unit)
-    program = held.pid()
-    service.entry("stopped", pid=old)
+    service, old, command, program = under_way(unit, tmp_path)
     anew = subprocess.Popen(
         [*MEMUNIT, "reexec", unit.name],
         env=unit.environment,
@@ -197,12 +203,7 @@ def test_none_outlives_a_master_that_executes_itself_anew(unit: Unit, tmp_path: 
 
 
 def test_none_outlives_a_master_that_is_killed(unit: Unit, tmp_path: Path) -> None:
-    held = Held(tmp_path)
-    first = begin(unit, tmp_path, held.script, examine={"time": "10min"})
-    old = first.serving()[0]
-    command = asked(unit)
-    program = held.pid()
-    first.entry("stopped", pid=old)
+    first, old, command, program = under_way(unit, tmp_path)
     first.pass_by()
     first.send(signal.SIGKILL)
     assert first.exit_code() == -signal.SIGKILL
@@ -214,12 +215,7 @@ def test_none_outlives_a_master_that_is_killed(unit: Unit, tmp_path: Path) -> No
 
 
 def test_a_worker_that_ends_meanwhile_ends_it_too(unit: Unit, tmp_path: Path) -> None:
-    held = Held(tmp_path)
-    service = begin(unit, tmp_path, held.script, examine={"time": "10min"})
-    old = service.serving()[0]
-    command = asked(unit)
-    program = held.pid()
-    service.entry("stopped", pid=old)
+    service, old, command, program = under_way(unit, tmp_path)
     os.kill(old, signal.SIGKILL)
     assert "examine.command was killed, for the worker had ended before it." in finished(command, service)[1]
     wait_gone(program)
