@@ -14,8 +14,8 @@ from memunit.master.filenames import directory_of
 
 _PROGRAM = "memunit witness"
 _DESCRIPTION = """\
-Replace the worker in a slot by a witness: a worker whose allocations Node samples until its end. What is still alive
-then is in a file, which the entry of its end names. Each other worker, and the next one of the slot, is as before."""
+Replace the worker in a slot by a witness. Node samples the allocations of a witness until the witness ends, and then
+writes a profile of the memory that is still in use. A journal entry names the file. No other worker is a witness."""
 _EPILOG = """\
 examples:
   memunit witness shop      a witness in the lowest slot

@@ -239,8 +239,8 @@ def squeezed(bound: int) -> str:
     return (
         f"MemoryHigh= of the unit, or of its slice, is less than the memory in use: only {format_size(bound)} is "
         "left for the workers. The kernel slows the workers down. If they hold more than MemoryHigh= allows, the "
-        "kernel "
-        "slows memunit down too, until systemd's watchdog ends the service: raise MemoryHigh=, or restart the service"
+        "kernel slows memunit down too, until systemd's watchdog ends the service: raise MemoryHigh=, or restart the "
+        "service"
     )
 
 

@@ -35,7 +35,7 @@ Outcome = Forked[WorkerId] | Refused[WorkerId] | Apart[WorkerId]
 
 
 class Zygotes:
-    """Each is in `registry` while it is there, and stays known here until the last worker of its has ended."""
+    """Each is in `registry` while it is there, and stays known here until its last worker has ended."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class Zygotes:
         return replace(others, nursery=self._nursery.kept(), asked=asked, gone=tuple(gone))
 
     def close(self) -> None:
-        """Let go of all. One that has something to do once its workers have gone, and does it now, has time for it."""
+        """Let go of all zygotes. One whose workers have gone may first run its finalizers, for PATIENCE seconds."""
         self._nursery.keep(())
         if not self._serving():
             for each in self._registry.await_ends(self._nursery.lingering, PATIENCE):

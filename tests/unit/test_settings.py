@@ -162,7 +162,7 @@ def test_a_whole_file() -> None:
 def test_the_whole_file_has_every_key() -> None:
     document = tomllib.loads(WHOLE)
     said = {f"{table}.{name}" for table, content in document.items() for name in content}
-    # What is for a command or Node alone.
+    # Keys that only a command or a Node program may have.
     assert said == set(BY_PATH) - {"app.command", "app.node", "examine.command"}
 
 
