@@ -1,8 +1,12 @@
-"""What came of the program that examine.command names, in words: its output is data, made printable and short."""
+"""The program that examine.command names: whether a worker can wait for it, and what came of it, in words.
+
+Its output is data, made printable and short.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
+from memunit.core.model import Worker
 from memunit.core.quantity import format_size, format_time
 from memunit.core.wording import how
 
@@ -12,6 +16,8 @@ _LONGEST = 400
 _MOST_LINES = 200
 # SIGPIPE, where more was written than is read: head(1) ends a program so too. Of a shell's child, its exit status.
 _CUT_OFF = (13, 128 + 13)
+# A worker whose signal waits may grow so many times as fast as it has.
+_FASTER = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,13 @@ class Outcome:
     """Why it could not be started; "" if it was."""
     killed: str = ""
     """What it was killed for: "time", "memory", "worker" (which has ended), "stop" (the master stops); "" if not."""
+
+
+def may_wait(worker: Worker, seconds: float) -> bool:
+    """Whether the worker's signal to stop can wait so long: it would not reach its ceiling meanwhile."""
+    if worker.ceiling is None or worker.memory is None:
+        return True
+    return worker.memory + _FASTER * max(worker.steady_pace, worker.growth) * seconds < worker.ceiling
 
 
 def first_line(outcome: Outcome) -> str:

@@ -15,10 +15,6 @@ from memunit.master.programs import Programs
 from memunit.master.setting import Configuration, Setting
 from memunit.master.spawn import Launch
 
-# A worker that grows so many times as fast as it has would reach its ceiling while its signal waits.
-_FASTER = 2
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a program has found."""
@@ -62,7 +58,7 @@ class Examiners:
         )
         self._bounds[worker.id] = seconds, memory
         self._programs.begin(worker.id, label, launch, seconds=seconds, memory=memory)
-        waits = self._programs.runs(worker.id) and worker.heir is not None and not _runs_out(worker, seconds)
+        waits = self._programs.runs(worker.id) and worker.heir is not None and program.may_wait(worker, seconds)
         if waits:
             self._waiting.add(worker.id)
         return waits
@@ -100,9 +96,3 @@ class Examiners:
             line=program.first_line(outcome),
             details=program.details(outcome, time=time, memory=memory),
         )
-
-
-def _runs_out(worker: Worker, seconds: float) -> bool:
-    if worker.ceiling is None or worker.memory is None:
-        return False
-    return worker.memory + _FASTER * max(worker.steady_pace, worker.growth) * seconds >= worker.ceiling

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memunit.core.program import Outcome, clause, details, first_line
+from memunit.core.model import Phase, Worker, WorkerId
+from memunit.core.program import Outcome, clause, details, first_line, may_wait
 
 
 def told(**facts: object) -> str:
@@ -48,3 +49,36 @@ def test_its_output_is_bounded_and_printable() -> None:
     assert all(line.isprintable() and len(line) <= 400 for line in kept["output"])
     assert kept["cut"]
     assert not details(Outcome(code="exited", output=b"a"), time=2.0, memory=1)["cut"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "seconds", "wanted"),
+    [
+        ({"ceiling": None, "steady_pace": 1e9}, 60.0, True),
+        ({"memory": None, "steady_pace": 1e9}, 60.0, True),
+        ({}, 600.0, True),
+        ({"growth": 0.4}, 60.0, True),
+        ({"growth": 0.5}, 60.0, False),
+        ({"steady_pace": 0.5}, 60.0, False),
+        ({"steady_pace": 30.0}, 0.5, True),
+        # Past its ceiling already.
+        ({"memory": 100}, 0.0, False),
+    ],
+)
+def test_the_signal_waits_unless_the_worker_would_reach_its_ceiling(
+    facts: dict[str, float | None], seconds: float, wanted: bool
+) -> None:
+    """At twice its pace: 40 of 100 bytes, and 60 seconds for the rest."""
+    worker = Worker(
+        id=WorkerId(0, 1),
+        revision=1,
+        phase=Phase.RUNNING,
+        born=0.0,
+        since=0.0,
+        deadline=1.0,
+        yields_at=1.0,
+        limit=None,
+    )
+    for name, value in {"ceiling": 100, "memory": 40, **facts}.items():
+        setattr(worker, name, value)
+    assert may_wait(worker, seconds) is wanted

@@ -81,6 +81,8 @@ def main() -> None:
     server = HTTPServer(("127.0.0.1", 0), _Handler, bind_and_activate=False)
     server.socket.close()
     server.socket = socket.socket(fileno=3)
+    # Where a sibling takes the connection that select(2) told of, accept(2) would wait, and no shutdown() ends that.
+    server.socket.setblocking(False)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
