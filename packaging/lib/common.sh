@@ -30,7 +30,7 @@ need_packages() {
     if ! {
         { [ -n "$lists_are_fresh" ] || as_root apt-get -q -o Acquire::Retries=3 update; } &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 \
-                -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold \
+                -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold \
                 install --no-install-recommends "${missing[@]}"
     } >"$log" 2>&1 </dev/null; then
         tail -n 30 "$log" >&2
