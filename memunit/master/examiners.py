@@ -15,6 +15,7 @@ from memunit.master.programs import Programs
 from memunit.master.setting import Configuration, Setting
 from memunit.master.spawn import Launch
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a program has found."""
@@ -58,7 +59,9 @@ class Examiners:
         )
         self._bounds[worker.id] = seconds, memory
         self._programs.begin(worker.id, label, launch, seconds=seconds, memory=memory)
-        waits = self._programs.runs(worker.id) and worker.heir is not None and program.may_wait(worker, seconds)
+        waits = (
+            self._programs.runs(worker.id) and worker.heir is not None and program.may_wait(worker, seconds)
+        )
         if waits:
             self._waiting.add(worker.id)
         return waits
