@@ -9,6 +9,7 @@ from memunit.account.lives import Account, Life
 from memunit.account.text import duration
 from memunit.account.units import Unit
 from memunit.core.problems import Problem
+from memunit.core.quantity import QuantityError, parse_size
 from memunit.core.settings import Settings
 
 HOUR = 3600.0
@@ -54,10 +55,35 @@ class Facts:
         """The instance's."""
         return self.unit.instance
 
+    @property
+    def limit(self) -> int | None:
+        """The limit in force, in bytes: of `memunit set` or of the file; None for none."""
+        return in_force(self.unit, self.settings)[0]
+
+    @property
+    def ceiling(self) -> int | None:
+        """The ceiling in force, like `limit`."""
+        return in_force(self.unit, self.settings)[1]
+
     def ago(self, at: float) -> str:
         """ "4 min ago"."""
         seconds = max(0.0, self.now - at)
         return f"{seconds:.0f} s ago" if seconds < 99.5 else f"{duration(seconds)} ago"
+
+
+def in_force(unit: Unit, settings: Settings | None) -> tuple[int | None, int | None]:
+    """(limit, ceiling) in bytes, None for none: set by a person until the next reload, else as the file says."""
+    bounds = (settings.memory.limit, settings.memory.ceiling) if settings else (None, None)
+    return _changed(unit, "memory.limit", bounds[0]), _changed(unit, "memory.ceiling", bounds[1])
+
+
+def _changed(unit: Unit, setting: str, of_file: int | None) -> int | None:
+    said = unit.changed.get(setting)
+    try:
+        return of_file if said is None else parse_size(said)
+    except QuantityError:
+        # A service may send systemd any status.
+        return of_file
 
 
 def how_signal(number: int) -> str:

@@ -80,6 +80,13 @@ class Unit:
         return int(found[4]), int(found[3])
 
     @property
+    def changed(self) -> dict[str, str]:
+        """The settings that a person has changed until the next reload, as the master's status tells them."""
+        said = self.status.partition("; ")[0].rpartition(", until the next reload ")[2]
+        pairs = [each.partition(" = ") for each in said.split(", ")]
+        return {path: value for path, equals, value in pairs if equals} if self.runs else {}
+
+    @property
     def trouble(self) -> str:
         """What the master's status tells of what is wrong: all that stands after its first semicolon."""
         return self.status.partition("; ")[2] if self.runs else ""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memunit.account import series
-from memunit.account.facts import DAY
+from memunit.account.facts import DAY, in_force
 from memunit.account.lives import PLANNED, Account, build, middle, quantile
 from memunit.account.text import clean, duration, plural
 from memunit.account.units import Unit, workers
@@ -54,18 +54,18 @@ def main(arguments: Sequence[str]) -> int:
     now = time.time()
     begin = since(chosen.since, now, _PROGRAM)
     try:
-        account, settings = gathered(instance, chosen.journal, begin, now)
+        account, settings, unit = gathered(instance, chosen.journal, begin, now)
     except Failed as failed:
         return failed.tell()
     if chosen.json:
-        return emit(as_json(as_values(account, settings)))
-    return emit(_drawn(account, settings, terminal()))
+        return emit(as_json(as_values(account, *bounds(account, settings, unit))))
+    return emit(_drawn(account, *bounds(account, settings, unit), terminal()))
 
 
 def gathered(
     instance: str, place: str | None, begin: float | None, now: float
-) -> tuple[Account, Settings | None]:
-    """The account of an instance from `begin` on (the last day if None), and its settings. Raises Failed.
+) -> tuple[Account, Settings | None, Unit]:
+    """The account of an instance from `begin` on (the last day if None), its settings and its unit. Raises Failed.
 
     In a journal of elsewhere, time ends with its last entry; what runs now adds what it holds now.
     """
@@ -80,7 +80,13 @@ def gathered(
     account.lives = [life for life in account.lives if life.ended is None or life.ended >= account.since]
     if place is None:
         _add_what_runs(account, unit, now)
-    return account, settings_of(instance)[1]
+    return account, settings_of(instance)[1], Unit(instance) if place else unit
+
+
+def bounds(account: Account, settings: Settings | None, unit: Unit) -> tuple[int | None, int | None]:
+    """(limit, ceiling) in bytes: those in force, or those of the newest entries that say them."""
+    told, now = series.bounds(account.lives), in_force(unit, settings)
+    return now[0] or told[0], now[1] or told[1]
 
 
 def _add_what_runs(account: Account, unit: Unit, now: float) -> None:
@@ -89,15 +95,14 @@ def _add_what_runs(account: Account, unit: Unit, now: float) -> None:
             worker.life.samples.append((now, worker.memory))
 
 
-def as_values(account: Account, settings: Settings | None) -> dict[str, Any]:
+def as_values(account: Account, limit: int | None, ceiling: int | None) -> dict[str, Any]:
     """All of it for a program. Times are seconds since 1970, sizes bytes."""
-    memory = settings.memory if settings else None
     return {
         "instance": account.instance,
         "since": account.since,
         "until": account.until,
-        "memory_limit_bytes": memory.limit if memory else None,
-        "memory_ceiling_bytes": memory.ceiling if memory else None,
+        "memory_limit_bytes": limit,
+        "memory_ceiling_bytes": ceiling,
         "ended": account.counts(account.since),
         "drain_seconds": _drains(account),
         "lives": [
@@ -123,7 +128,7 @@ def _drains(account: Account) -> dict[str, float | int] | None:
     }
 
 
-def _drawn(account: Account, settings: Settings | None, at: Terminal) -> str:
+def _drawn(account: Account, limit: int | None, ceiling: int | None, at: Terminal) -> str:
     span = account.until - account.since
     times = [time.strftime("%Y-%m-%d %H:%M", time.localtime(each)) for each in (account.since, account.until)]
     if times[0][:10] == times[1][:10]:
@@ -136,7 +141,7 @@ def _drawn(account: Account, settings: Settings | None, at: Terminal) -> str:
     chart = _Chart(at)
     lines += _causes(account, chart)
     lines += _axis(account, chart)
-    lines += _memory(account, settings, chart)
+    lines += _memory(account, limit, ceiling, chart)
     lines += _stops(account, chart)
     return "\n".join(lines) + "\n"
 
@@ -188,19 +193,16 @@ def _axis(account: Account, chart: _Chart) -> list[str]:
     return [chart.at.paint(f"{chart.indent}{''.join(row)}".rstrip(), "dim"), ""]
 
 
-def _memory(account: Account, settings: Settings | None, chart: _Chart) -> list[str]:
+def _memory(account: Account, limit: int | None, ceiling: int | None, chart: _Chart) -> list[str]:
     rows = series.by_slot(account, chart.count)
     if not rows:
         return []
     at = chart.at
-    limit, ceiling = series.bounds(account.lives)
-    if settings is not None:
-        limit, ceiling = settings.memory.limit or limit, settings.memory.ceiling or ceiling
     most = max([limit or 0, *(max(row) for row in rows.values())])
-    bounds = [
+    named = [
         f"{name} {format_size(value)}" for name, value in (("limit", limit), ("ceiling", ceiling)) if value
     ]
-    told = f" ({', '.join(bounds)})" if bounds else ""
+    told = f" ({', '.join(named)})" if named else ""
     lines = [fold(f"Memory of each slot, up to {format_size(int(most))}{told}", at, style="bold")]
     for slot, row in list(rows.items())[:_MOST_SLOTS]:
         # All on one scale: the last character stands for what is said in the title.

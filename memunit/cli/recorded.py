@@ -97,14 +97,25 @@ def _table(facts: Sequence[Facts], at: Terminal, *, blind: bool) -> str:
         rows.append(
             [
                 Cell(each.name, "bold"),
-                Cell(f"{counted[0]}/{counted[1]}" if counted else "-", style),
+                Cell(f"{counted[0]}/{counted[1]}{_mark(each, 'workers.count')}" if counted else "-", style),
                 Cell(serving, style),
                 Cell(_most(each, at)),
                 Cell("?" if blind else _hour(each)),
                 Cell(short, RANK_STYLES[worst.rank]),
             ]
         )
-    return render(_COLUMNS, rows, at)
+    return render(_COLUMNS, rows, at) + "".join(_by_hand(each, at) for each in facts if each.unit.changed)
+
+
+def _mark(facts: Facts, setting: str) -> str:
+    """Behind a value that is not the file's; _by_hand() says what it means."""
+    return "*" if setting in facts.unit.changed else ""
+
+
+def _by_hand(facts: Facts, at: Terminal) -> str:
+    said = ", ".join(f"{path} = {value}" for path, value in facts.unit.changed.items())
+    text = clean(f"* {facts.name}: set by hand until the next reload: {said}", 400)
+    return fold(text, at, hang="  ", style="dim") + "\n"
 
 
 def _short(finding: Finding) -> str:
@@ -134,10 +145,10 @@ def _most(facts: Facts, at: Terminal) -> str:
     held = [each.memory for each in workers(facts.unit, facts.account.lives) if each.memory is not None]
     if not held:
         return "-"
-    limit = facts.settings.memory.limit if facts.settings else None
+    limit, mark = facts.limit, _mark(facts, "memory.limit")
     if limit is None:
-        return format_size(max(held))
-    return f"{bar(max(held) / limit, _BAR, at)} {format_size(max(held))}/{format_size(limit)}"
+        return format_size(max(held)) + mark
+    return f"{bar(max(held) / limit, _BAR, at)} {format_size(max(held))}/{format_size(limit)}{mark}"
 
 
 def _hour(facts: Facts) -> str:
@@ -166,15 +177,14 @@ def _one(facts: Facts, at: Terminal, *, blind: bool) -> str:
     )
     if unit.status:
         text += fold(f"  {clean(unit.status, 400)}", at) + "\n"
-    memory = facts.settings.memory if facts.settings else None
     there = workers(unit, facts.account.lives)
     if there:
         rows = [_worker(each, facts, at) for each in there]
         columns = [
             column
             for column in _WORKERS
-            if memory is None or (column.title != "OF LIMIT" or memory.limit is not None)
-            if memory is None or (column.title != "CEILING" or memory.ceiling is not None)
+            if facts.settings is None or column.title != "OF LIMIT" or facts.limit is not None
+            if facts.settings is None or column.title != "CEILING" or facts.ceiling is not None
         ]
         kept = [_WORKERS.index(column) for column in columns]
         text += "\n" + render(columns, [[row[n] for n in kept] for row in rows], at)
@@ -207,8 +217,10 @@ def _headline(facts: Facts, serving: str) -> str:
 
 def _worker(worker: Worker, facts: Facts, at: Terminal) -> list[Cell]:
     life = worker.life
-    memory = facts.settings.memory if facts.settings else None
-    limit = (life.limit if life and life.limit else None) or (memory.limit if memory else None)
+    limit = facts.limit
+    if life and life.limit and not _mark(facts, "memory.limit"):
+        # Its own, which is a little less.
+        limit = life.limit
     phase = worker.phase
     age = duration(facts.now - worker.since) if worker.since is not None else "?"
     share = worker.memory / limit if worker.memory is not None and limit else None
@@ -219,7 +231,7 @@ def _worker(worker: Worker, facts: Facts, at: Terminal) -> list[Cell]:
         Cell(age),
         Cell("?" if worker.memory is None else format_size(worker.memory)),
         Cell("" if share is None else f"{bar(share, _BAR, at)} {share:.0%} of {format_size(limit)}"),
-        Cell(format_size(memory.ceiling) if memory and memory.ceiling else ""),
+        Cell(format_size(facts.ceiling) if facts.ceiling else ""),
     ]
 
 
@@ -236,7 +248,6 @@ def _last_ends(facts: Facts) -> list[str]:
 
 def _json(facts: Facts, *, blind: bool) -> dict[str, Any]:
     unit, counted = facts.unit, facts.unit.counted
-    memory = facts.settings.memory if facts.settings else None
     found = diagnose(facts)
     return {
         "instance": facts.name,
@@ -252,8 +263,9 @@ def _json(facts: Facts, *, blind: bool) -> dict[str, Any]:
         "master_answers": not facts.silent,
         "listening": unit.listening,
         "since": unit.since or None,
-        "memory_limit_bytes": memory.limit if memory else None,
-        "memory_ceiling_bytes": memory.ceiling if memory else None,
+        "memory_limit_bytes": facts.limit,
+        "memory_ceiling_bytes": facts.ceiling,
+        "changed": unit.changed,
         "workers": [
             {
                 "slot": each.slot,

@@ -13,13 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from memunit import __version__
-from memunit.account import series
 from memunit.account.facts import Facts
 from memunit.account.findings import diagnose
 from memunit.account.page import page
-from memunit.account.units import Unit, units
 from memunit.cli.failing import Failed, instance_named, say
-from memunit.cli.history import as_values, gathered
+from memunit.cli.history import as_values, bounds, gathered
 from memunit.cli.reading import reader, settings_of, since
 from memunit.cli.terminal import as_json, emit
 from memunit.cli.usage import Parser, fail
@@ -62,15 +60,12 @@ def main(arguments: Sequence[str]) -> int:
     now = time.time()
     begin = since(chosen.since, now, _PROGRAM)
     try:
-        account, settings = gathered(instance, chosen.journal, begin, now)
+        account, settings, unit = gathered(instance, chosen.journal, begin, now)
     except Failed as failed:
         return failed.tell()
+    limit, ceiling = bounds(account, settings, unit)
     if chosen.json:
-        return _write(as_json(as_values(account, settings)), output)
-    limit, ceiling = series.bounds(account.lives)
-    if settings is not None:
-        limit, ceiling = settings.memory.limit or limit, settings.memory.ceiling or ceiling
-    unit = Unit(instance) if chosen.journal else units([instance]).get(instance) or Unit(instance)
+        return _write(as_json(as_values(account, limit, ceiling)), output)
     file, read, problems = settings_of(instance)
     facts = Facts(unit, account, account.until, file, read, () if chosen.journal else problems)
     text = page(

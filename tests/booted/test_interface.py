@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ def test_each_command_asks_the_master_of_a_unit() -> None:
                 "until the next reload workers.count = 3, memory.limit = 200M, memory.ceiling = 400M"
                 in account
             )
+            # The table has the limit in force, and says that it is not the file's.
+            table = memunit("status")
+            assert re.search(r"^asked +3/3\* .*/200M\* ", table, re.M), table
+            said = "workers.count = 3, memory.limit = 200M, memory.ceiling = 400M"
+            assert f"* asked: set by hand until the next reload: {said}\n" in table
             # The kernel keeps the ceiling, of the workers that were there and of the new one.
             groups = Path(f"/sys/fs/cgroup{instance.property('ControlGroup')}/{WORKERS}")
             bounds = [(each / "memory.max").read_text().strip() for each in groups.iterdir() if each.is_dir()]

@@ -70,7 +70,14 @@ UNITS = st.builds(
     active=st.sampled_from(["active", "activating", "deactivating", "reloading", "failed", "inactive", ""]),
     sub=st.sampled_from(["running", "auto-restart", "dead"]),
     status=TEXT
-    | st.sampled_from(["2/2 workers", "0/2 workers; \x1b[2J", "1/3 workers, 4M at most; worker 1 exited"]),
+    | st.sampled_from(
+        [
+            "2/2 workers",
+            "0/2 workers; \x1b[2J",
+            "1/3 workers, 4M at most; worker 1 exited",
+            "2/2 workers, until the next reload memory.limit = \x9b\u202e5M, memory.ceiling = 9E9E, x = ",
+        ]
+    ),
     pid=st.sampled_from([0, 999_999_999]),
     exit_code=st.integers(0, 3),
     exit_status=st.integers(0, 300),
@@ -109,7 +116,7 @@ def test_anything_can_be_told(
         recorded._table([facts], at, blind=False),
         recorded._one(facts, at, blind=False),
         why._trouble(facts, found, [clean(line) for line in gist([each.message for each in entries])], at)[0],
-        history._drawn(account, said, at),  # type: ignore[arg-type]
+        history._drawn(account, *history.bounds(account, said, unit), at),  # type: ignore[arg-type]
         *(why._end(facts, life, [], at)[0] for life in account.lives[:3]),
     ]
     for text in texts:
@@ -120,7 +127,7 @@ def test_anything_can_be_told(
     assert all(row.isprintable() for row in made.split("\n"))
     assert "<script" not in made
     assert recorded._json(facts, blind=False)["instance"] == "shop"
-    assert history.as_values(account, said)["instance"] == "shop"  # type: ignore[arg-type]
+    assert history.as_values(account, facts.limit, facts.ceiling)["instance"] == "shop"
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

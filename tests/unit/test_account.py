@@ -23,6 +23,8 @@ from memunit.account.lives import Account, build, quantile
 from memunit.account.page import page
 from memunit.account.text import clean, duration, lines
 from memunit.account.units import Unit
+from memunit.cli import recorded
+from memunit.cli.terminal import Terminal
 from memunit.core.messages import END_BY_CAUSE, Message
 from memunit.core.model import Cause
 from memunit.core.problems import Problem
@@ -484,6 +486,46 @@ def test_no_finding_carries_what_a_terminal_acts_on() -> None:
 def test_the_sentence_of_the_master_is_read(status: str, counted: tuple[int, int] | None) -> None:
     assert Unit("shop", known=True, pid=1, status=status).counted == counted
     assert Unit("shop", known=True, pid=0, status=status).counted is None
+
+
+@pytest.mark.parametrize(
+    ("said", "limit", "shown"),
+    [
+        ("", 100 << 20, "/100M  "),
+        (", until the next reload memory.limit = 150M, workers.count = 3", 150 << 20, "/150M*  "),
+        (
+            ", gave back 5M once, until the next reload workers.max_age = 1h, memory.limit = 150M",
+            150 << 20,
+            "/150M*  ",
+        ),
+        (", until the next reload memory.limit = infinity", None, "M*  "),
+        (", until the next reload memory.limit = much", 100 << 20, "/100M*  "),
+        ("; worker 0: , until the next reload memory.limit = 150M", 100 << 20, "/100M  "),
+    ],
+)
+def test_the_table_has_the_limit_in_force_and_marks_it(said: str, limit: int | None, shown: str) -> None:
+    """It had the file's, whatever a person had set."""
+    # This process is the worker: what it holds is shown.
+    started = [entry(NOW - 60, "WORKER_STARTING", **worker(pid=os.getpid()))]
+    known = facts(started, f"2/2 workers{said}", pid=os.getppid())
+    assert (known.limit, known.ceiling) == (limit, 200 << 20)
+    table = recorded._table([known], Terminal(132), blind=False)
+    assert shown in table
+    for path, value in known.unit.changed.items():
+        assert f"{path} = {value}" in table.partition("\n* shop: set by hand until the next reload: ")[2]
+    assert ("2/2*" in table) == ("workers.count" in said)
+
+
+def test_the_master_tells_what_a_person_has_set() -> None:
+    from memunit.core.model import Policy
+    from memunit.core.state import initial
+    from memunit.core.status import sentence
+
+    state = initial(Policy(count=2, limit=150 << 20), now=0.0)
+    state.settings = {"memory.limit": "150M", "workers.count": "2"}
+    told = Unit("shop", known=True, pid=1, status=sentence(state, 0.0))
+    assert told.changed == {"memory.limit": "150M", "workers.count": "2"}
+    assert replace(told, pid=0).changed == {}
 
 
 def test_the_sentence_that_is_read_is_the_one_that_is_written() -> None:
