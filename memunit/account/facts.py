@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memunit.account.lives import Account, Life
-from memunit.account.text import duration
+from memunit.account.text import clean, duration
 from memunit.account.units import Unit
 from memunit.core.problems import Problem
 from memunit.core.quantity import QuantityError, parse_size
@@ -15,8 +15,8 @@ from memunit.core.settings import Settings
 HOUR = 3600.0
 DAY = 86400.0
 WEEK = 7 * DAY
-# Of an entry's own message, for a sentence.
-KEPT = 300
+# Of an entry's own message, for a sentence: memunit's longest are whole.
+KEPT = 500
 
 
 @dataclass(slots=True)
@@ -84,6 +84,12 @@ def _changed(unit: Unit, setting: str, of_file: int | None) -> int | None:
     except QuantityError:
         # A service may send systemd any status.
         return of_file
+
+
+def sentence(message: str) -> str:
+    """An entry's message, as a sentence among others."""
+    text = clean(message, KEPT)
+    return text if text.endswith(".") else f"{text}."
 
 
 def how_signal(number: int) -> str:

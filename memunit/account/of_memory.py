@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 
-from memunit.account.facts import DAY, HOUR, KEPT, Facts, Finding, check, size_of
+from memunit.account.facts import DAY, HOUR, Facts, Finding, check, sentence, size_of
 from memunit.account.lives import Life, middle
-from memunit.account.text import clean, duration, plural
+from memunit.account.text import duration, plural
 from memunit.core.quantity import format_size
 
 # A leak that costs a recycle more often than this is worth a person's time; one a day is what memunit is for.
@@ -31,7 +31,7 @@ def baseline(facts: Facts) -> Finding | None:
         note.at,
         f"{short}, {facts.ago(note.at)}",
         [
-            clean(note.message, KEPT) + ".",
+            sentence(note.message),
             "A new worker is no smaller than the old one: a recycle costs time here, and frees no memory.",
         ],
         [
@@ -61,7 +61,7 @@ def leak(facts: Facts) -> Finding | None:
     many = len(lives) > 1
     rate = f"{len(lives)} recycles, one every {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
     told = [
-        clean(last.message, KEPT) + ".",
+        sentence(last.message),
         f"Workers reach their limit{size} after {duration(lived)} (median): {rate}.",
     ]
     if growth:
@@ -102,7 +102,7 @@ def unmeasured(facts: Facts) -> Finding | None:
         2,
         note.at,
         "the memory of the workers can't be measured: no limit is in effect",
-        [clean(note.message, KEPT) + "."],
+        [sentence(note.message)],
         [
             f"systemctl cat memunit@{facts.name} shows the drop-in that hides /proc (ProcSubset=pid); remove it"
         ],

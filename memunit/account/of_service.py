@@ -1,7 +1,7 @@
 """What is wrong with the service as a whole: it does not run, does not answer, or nothing becomes ready."""
 
 from memunit.account.entries import Entry
-from memunit.account.facts import HOUR, KEPT, Facts, Finding, check, how_signal
+from memunit.account.facts import HOUR, KEPT, Facts, Finding, check, how_signal, sentence
 from memunit.account.lives import Life
 from memunit.account.text import clean, plural
 from memunit.account.units import Unit
@@ -130,7 +130,7 @@ def master(facts: Facts) -> Finding | None:
         "memunit's master has failed, and goes on"
         if failed
         else "the master was killed; its workers were taken over",
-        [f"{clean(note.message, KEPT).rstrip('.')}.", "No worker ended because of that."],
+        [sentence(note.message), "No worker ended because of that."],
         steps,
         None,
         note.at,

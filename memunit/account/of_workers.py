@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from memunit.account.facts import DAY, HOUR, KEPT, Facts, Finding, check, how_signal, size_of
+from memunit.account.facts import DAY, HOUR, Facts, Finding, check, how_signal, sentence, size_of
 from memunit.account.lives import Life, middle
 from memunit.account.text import clean, duration
 from memunit.core.quantity import format_size, format_time
@@ -48,7 +48,7 @@ def crashes(facts: Facts) -> Finding | None:
         last.ended or facts.now,
         f"{'crash loop' if loop else 'crashed'}: {how} after {duration(early)}; {_times(facts, lives)}",
         [
-            clean(last.message, KEPT) + ".",
+            sentence(last.message),
             f"Workers crashed: {_times(facts, lives)}. They lived {duration(early)} (median).",
             "Their requests in work are lost. Each worker is replaced, after a pause that grows while the crashes "
             "go on.",
@@ -89,7 +89,7 @@ def ceiling(facts: Facts) -> Finding | None:
         last.ended or facts.now,
         f"killed at its ceiling{size}: {_times(facts, lives)}",
         [
-            clean(last.message, KEPT) + ".",
+            sentence(last.message),
             f"Workers were killed at the ceiling{size}: {_times(facts, lives)}.",
             f"{lived}It grew too fast to be replaced at its limit. Its requests in work are lost; other workers lost "
             "none.",
@@ -113,7 +113,7 @@ def watchdog(facts: Facts) -> Finding | None:
         last.ended or facts.now,
         f"hangs: silent{bound}, then aborted; {_times(facts, lives)}",
         [
-            clean(last.message, KEPT) + ".",
+            sentence(last.message),
             f"Workers sent no watchdog ping{bound}, and were ended: {_times(facts, lives)}. Their requests in work "
             "are lost.",
         ],
@@ -151,7 +151,7 @@ def grace(facts: Facts) -> Finding | None:
         last.ended or facts.now,
         f"slow to stop: {'killed after' if killed else 'used up'} its grace{size}; {_times(facts, lives)}",
         [
-            clean(last.message, KEPT) + ".",
+            sentence(last.message),
             f"Workers had not finished within their grace{size}, and {how}: {_times(facts, lives)}; the last was being "
             f"stopped for {clean(why, 30)}. Their requests in work were cut off.",
             *([said] if said else []),
@@ -199,7 +199,7 @@ def never_ready(facts: Facts) -> Finding | None:
         last.ended or facts.now,
         f"{'is not ready in time' if timeout else 'fails to start'}: {_times(facts, lives)}",
         [
-            clean(last.message, KEPT) + ".",
+            sentence(last.message),
             f"Workers that did not become ready: {_times(facts, lives)}. Workers that serve go on serving.",
         ],
         steps,
@@ -224,7 +224,7 @@ def reload(facts: Facts) -> Finding | None:
         failed.at,
         f"the last reload failed, {facts.ago(failed.at)}: the old code serves",
         [
-            clean(failed.message, KEPT) + ".",
+            sentence(failed.message),
             f"The reload was {facts.ago(failed.at)}. No request was lost, but the workers still run the old code.",
         ],
         [f"mend what the message names, then {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],

@@ -21,21 +21,27 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0 .4em; }
 p, li { max-width: 50em; } .dim { color: var(--dim); }
-.grid { display: grid; gap: 6px 12px; } svg { width: 100%; height: auto; display: block; }
+.grid { display: grid; gap: 6px 12px; } svg { width: 100%; height: auto; display: block; direction: ltr; }
+.scroll { overflow-x: auto; direction: rtl; } .scroll svg { min-width: 860px; }
 .axis { stroke: var(--dim); } .tick { stroke: var(--line); stroke-width: .5; }
-svg text { font: 10px system-ui, sans-serif; fill: var(--dim); }
-svg .scale, svg .limit-name, svg .ceiling-name { text-anchor: end; } svg .time { text-anchor: middle; }
+svg text { font: 10px system-ui, sans-serif; fill: var(--dim);
+  paint-order: stroke; stroke: var(--back); stroke-width: 3px; stroke-linejoin: round; }
+svg .scale, svg .name { text-anchor: end; } svg .time { text-anchor: middle; }
 svg .title { font-weight: 600; fill: var(--ink); }
 .memory { fill: none; stroke: var(--mem); stroke-width: 1.4; stroke-linejoin: round; }
-.limit { stroke: #d99a1c; stroke-dasharray: 5 3; } .ceiling { stroke: #d43b3b; stroke-dasharray: 5 3; }
+.limit { stroke: #bf8510; stroke-dasharray: 5 3; } .ceiling { stroke: #d43b3b; stroke-dasharray: 5 3; }
 .legend span { display: inline-block; margin-right: 1.2em; white-space: nowrap; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .35em; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9em; width: 100%; }
 th, td { text-align: left; padding: .25em .8em .25em 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td:first-child { white-space: nowrap; }
-td.n, th.n { text-align: right; white-space: nowrap; } td.m { overflow-wrap: anywhere; }
+td:first-child, .ends td:nth-child(4), .ends td span { white-space: nowrap; }
+td.n, th.n { text-align: right; white-space: nowrap; } td.h, td.m { overflow-wrap: anywhere; }
+td.m { min-width: 24em; } td.h:not(:empty) { min-width: 9em; }
 .finding { border-left: 4px solid var(--line); padding: .1em 0 .1em 1em; margin: 1em 0; }
-.rank0, .rank1 { border-color: #d43b3b; } .rank2 { border-color: #d99a1c; } .rank4 { border-color: #5b8c5a; }
+.rank0, .rank1 { border-color: #d43b3b; } .rank2 { border-color: #bf8510; } .rank4 { border-color: #5b8c5a; }
+@media (max-width: 640px) { td:first-child { white-space: normal; } td.m, td.h:not(:empty) { min-width: 0; }
+  .leaks tr > :nth-child(n+3):nth-child(-n+6), .ends tr > :nth-child(2), .ends tr > :nth-child(3),
+  .ends tr > :nth-child(n+5):nth-child(-n+7) { display: none; } }
 """
 
 
@@ -47,9 +53,11 @@ def page(
     ceiling: int | None,
     grace: float | None,
     version: str,
+    status: str = "",
 ) -> str:
-    """The whole page, as text of HTML."""
+    """The whole page, as text of HTML. `status` is what the instance says of itself now."""
     since, until = _stamp(account.since), _stamp(account.until)
+    zone = time.strftime("%Z", time.localtime(account.until))
     span = duration(account.until - account.since)
     head = f"memunit: {text(account.instance)}"
     return "\n".join(
@@ -61,7 +69,8 @@ def page(
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{head}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{head}</h1>",
-            f'<p class="dim">{since} to {until} ({span}), from the journal; memunit {text(version)}</p>',
+            f'<p class="dim">{since} to {until} {text(zone)} ({span}), from the journal; memunit {text(version)}</p>',
+            *([f"<p>Its status: {text(status)}</p>"] if status else []),
             *_findings(findings),
             *_memory(account, limit, ceiling),
             *_causes(account),
@@ -77,10 +86,12 @@ def page(
 def _findings(findings: Sequence[Finding]) -> list[str]:
     parts = ["<h2>At the end of this time</h2>"]
     for each in findings:
-        steps = "".join(f"<li>{text(step)}</li>" for step in each.steps)
+        # Who is told to make this page has it.
+        steps = [step for step in each.steps if not step.startswith("memunit report ")]
+        listed = "".join(f"<li>{text(step)}</li>" for step in steps)
         told = "".join(f"<p>{text(line)}</p>" for line in each.text)
         short = f"<p><strong>{text(each.short)}</strong></p>" if each.short else ""
-        parts.append(f'<div class="finding rank{int(each.rank)}">{short}{told}<ul>{steps}</ul></div>')
+        parts.append(f'<div class="finding rank{int(each.rank)}">{short}{told}<ul>{listed}</ul></div>')
     return parts
 
 
@@ -98,8 +109,7 @@ def _memory(account: Account, limit: int | None, ceiling: int | None) -> list[st
         size for lives in slots.values() for life in lives for _, size in series.points(life, account.until)
     ]
     most = max([limit or 0, ceiling or 0, *seen]) * 1.08
-    columns = 1 if len(slots) <= 4 else 2 if len(slots) <= 16 else 4
-    size = (_WIDTH // columns, {1: 190, 2: 130, 4: 84}[columns])
+    size = (_WIDTH, 190) if len(slots) <= 4 else (365, 120) if len(slots) <= 15 else (271, 84)
     parts.append(
         '<p class="dim">Each slot has a picture, and each worker a line. The line ends at the memory that the '
         "journal has "
@@ -109,7 +119,12 @@ def _memory(account: Account, limit: int | None, ceiling: int | None) -> list[st
     )
     if len(account.lives) > len(drawn):
         parts.append(f'<p class="dim">The last {len(drawn)} of {len(account.lives)} workers are drawn.</p>')
-    parts.append(f'<div class="grid" style="grid-template-columns: repeat({columns}, minmax(0, 1fr))">')
+    if size[0] == _WIDTH:
+        parts.append('<div class="scroll">')
+    else:
+        # As many beside each other as can be read.
+        columns = f"repeat(auto-fill, minmax(min(100%, {size[0]}px), 1fr))"
+        parts.append(f'<div class="grid" style="grid-template-columns: {columns}">')
     parts += [
         svg.memory(account, slot, lives, most=most, limit=limit, ceiling=ceiling, size=size)
         for slot, lives in sorted(slots.items())
@@ -135,7 +150,9 @@ def _causes(account: Account) -> list[str]:
     if not counts:
         return [*parts, '<p class="dim">No worker has ended in this time.</p>']
     told = ", ".join(f"{count} {text(cause)}" for cause, count in counts.items())
-    return [*parts, f"<p>{told}.</p>", svg.causes(account, (_WIDTH, 190)), _legend(set(counts))]
+    bar = duration((account.until - account.since) / svg.BARS)
+    drawn = _scrolled(svg.causes(account, (_WIDTH, 190)))
+    return [*parts, f"<p>{told}. A bar is {bar}.</p>", drawn, _legend(set(counts))]
 
 
 def _drains(account: Account, grace: float | None) -> list[str]:
@@ -147,7 +164,12 @@ def _drains(account: Account, grace: float | None) -> list[str]:
         f"{plural(len(values), 'stop')}: median {duration(middle(values))}, nine of ten within "
         f"{duration(quantile(values, 0.9))}, longest {duration(max(values))}."
     )
-    return [*parts, f"<p>{told}</p>", svg.drains(account, grace, (_WIDTH, 190))]
+    return [*parts, f"<p>{told}</p>", _scrolled(svg.drains(account, grace, (_WIDTH, 190)))]
+
+
+def _scrolled(picture: str) -> str:
+    """A picture that a narrow window shows from its end: what is newest."""
+    return f'<div class="scroll">{picture}</div>'
 
 
 def _leaks(account: Account) -> list[str]:
@@ -156,15 +178,16 @@ def _leaks(account: Account) -> list[str]:
         return []
     parts = ["<h2>What grows</h2>", f"<p>{plural(len(found), 'worker')} examined at the end.</p>"]
     head = "<th>Verdict</th><th>Holder</th><th class=n>A worker</th><th class=n>An hour</th><th class=n>Found in</th>"
-    parts.append(f'<div class="wide"><table><tr>{head}<th>Route</th><th>Example</th></tr>')
+    parts.append(f'<div class="wide"><table class="leaks"><tr>{head}<th>Route</th><th>Example</th></tr>')
     for leak in leaks.merged(found):
-        hour = "" if leak.per_hour is None else format_size(leak.per_hour)
-        numbers = [format_size(leak.size), hour, f"{len(leak.found)} of {leak.workers}"]
+        hour = "" if not leak.per_hour else format_size(leak.per_hour)
+        numbers = [format_size(leak.size) if leak.size else "", hour, f"{len(leak.found)} of {leak.workers}"]
+        verdict = leak.kind if leak.kind == leak.verdict else f"{leak.kind}: {leak.verdict}"
         name = leak.holder + (f" ({leak.type})" if leak.type else "")
         parts.append(
-            f"<tr><td>{text(leak.kind)}: {text(leak.verdict)}</td><td class=m>{text(name)}</td>"
+            f"<tr><td>{text(verdict)}</td><td class=h>{text(name)}</td>"
             + "".join(f"<td class=n>{text(each)}</td>" for each in numbers)
-            + f"<td class=m>{text(leak.by)}</td><td class=m>{text(leak.example.message)}</td></tr>"
+            + f"<td class=h>{text(leak.by)}</td><td class=m>{text(leak.example.message)}</td></tr>"
         )
     return [*parts, "</table></div>"]
 
@@ -176,7 +199,9 @@ def _table(account: Account) -> list[str]:
     some = ended[-_MOST_ROWS:]
     parts = [f"<h2>{'The last ' if len(some) < len(ended) else ''}{plural(len(some), 'end')}</h2>"]
     head = "<th>When</th><th>Worker</th><th class=n>Pid</th><th>Cause</th><th class=n>Lived</th><th class=n>Held</th>"
-    parts.append(f'<div class="wide"><table><tr>{head}<th class=n>To stop</th><th>Message</th></tr>')
+    parts.append(
+        f'<div class="wide"><table class="ends"><tr>{head}<th class=n>To stop</th><th>Message</th></tr>'
+    )
     for life in reversed(some):
         numbers = [
             duration(life.uptime) if life.uptime is not None else "",
@@ -185,11 +210,17 @@ def _table(account: Account) -> list[str]:
         ]
         cells = [f"<td class=n>{text(each)}</td>" for each in numbers]
         parts.append(
-            f"<tr><td>{_stamp(life.ended or 0.0)}</td><td>{text(life.name)}</td><td class=n>{int(life.pid)}</td>"
+            f"<tr><td>{_in_two(life.ended or 0.0)}</td><td>{text(life.name)}</td><td class=n>{int(life.pid)}</td>"
             f'<td><i style="color: {svg.colour(life.cause)}">&#9679;</i> {text(life.cause)}</td>{"".join(cells)}'
             f"<td class=m>{text(life.message)}</td></tr>"
         )
     return [*parts, "</table></div>"]
+
+
+def _in_two(at: float) -> str:
+    """A time that breaks between date and time of day alone."""
+    date, clock = _stamp(at).split()
+    return f"<span>{date}</span> <span>{clock}</span>"
 
 
 def _stamp(at: float) -> str:

@@ -8,25 +8,29 @@ from memunit.account.lives import Account, Life
 from memunit.account.text import clean, duration
 from memunit.core.quantity import format_size
 
+# Each stands out from a white page and from a dark one.
 COLOURS = {
-    "memory-limit": "#d99a1c",
+    "memory-limit": "#bf8510",
     "memory-ceiling": "#d43b3b",
     "watchdog": "#a03bd4",
     "crash-exit": "#e0662f",
-    "crash-signal": "#b3123f",
-    "start-failed": "#7d5a3c",
+    "crash-signal": "#d3275c",
+    "start-failed": "#8f6b4d",
     "start-timeout": "#a58a6f",
     "grace-expired": "#d43b9a",
-    "pressure": "#b5a11c",
+    "pressure": "#a0921a",
     "max-age": "#4f8a8b",
     "requested": "#5b8c5a",
     "adopted": "#8a6fc1",
     "reload": "#3b7dd4",
     "scale-down": "#7f8fa6",
-    "stop": "#9aa0a6",
+    "stop": "#8b9198",
 }
+BARS = 60
 _OTHER = "#6b7280"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 16, 20
+# The width of one in the page's type, at most.
+_LETTER = 7
 
 
 def text(words: str) -> str:
@@ -49,6 +53,7 @@ class Frame:
         self.width, self.height = width, height
         self._label = label
         self.parts: list[str] = []
+        self._names: list[str] = []
 
     def x(self, at: float) -> float:
         """Of a time; what is outside stands at the edge."""
@@ -65,7 +70,10 @@ class Frame:
         y = self.y(value)
         self.parts.append(
             f'<line class="{kind}" x1="{_LEFT}" x2="{self.width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="{kind}-name" x="{self.width - _RIGHT}" y="{y - 3:.1f}">{text(name)}</text>'
+        )
+        # Above what is drawn later.
+        self._names.append(
+            f'<text class="name" x="{self.width - _RIGHT}" y="{y - 3:.1f}">{text(name)}</text>'
         )
 
     def line(self, known: Sequence[tuple[float, float]], kind: str) -> None:
@@ -102,14 +110,14 @@ class Frame:
         for tick in series.ticks(self._since, self._until, max(2, (self.width - _LEFT) // 90)):
             x = self.x(tick)
             axes.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{base}"/>')
-            axes.append(
-                f'<text class="time" x="{x:.1f}" y="{base + 13}">{text(series.clock(tick, self._span))}</text>'
-            )
+            label = series.clock(tick, self._span)
+            middle = min(x, self.width - len(label) * _LETTER / 2)
+            axes.append(f'<text class="time" x="{middle:.1f}" y="{base + 13}">{text(label)}</text>')
         if title:
             axes.append(f'<text class="title" x="{_LEFT + 4}" y="12">{text(title)}</text>')
         return (
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{text(name)}">'
-            f"{''.join(axes)}{''.join(self.parts)}</svg>"
+            f"{''.join(axes)}{''.join(self.parts)}{''.join(self._names)}</svg>"
         )
 
 
@@ -124,11 +132,11 @@ def memory(
     size: tuple[int, int],
 ) -> str:
     """The workers of one slot, one after the other: each its line, and the cause of its end as a mark."""
-    frame = Frame(account, most, *size, format_size(int(most)))
+    frame, named = Frame(account, most, *size, format_size(int(most))), size[1] > 100
     if limit:
-        frame.level(limit, "limit", f"limit {format_size(limit)}" if size[1] > 100 else "")
+        frame.level(limit, "limit", f"limit {format_size(limit)}" if named else "")
     if ceiling:
-        frame.level(ceiling, "ceiling", f"ceiling {format_size(ceiling)}" if size[1] > 100 else "")
+        frame.level(ceiling, "ceiling", f"ceiling {format_size(ceiling)}" if named else "")
     for life in lives:
         known = series.points(life, account.until)
         if not known or known[-1][0] < account.since:
@@ -141,7 +149,7 @@ def memory(
     return frame.done(f"memory of slot {slot}", f"slot {slot}")
 
 
-def causes(account: Account, size: tuple[int, int], count: int = 60) -> str:
+def causes(account: Account, size: tuple[int, int], count: int = BARS) -> str:
     """How many ended, stacked by cause."""
     # The stop of the service is no recycle.
     rows = {cause: row for cause, row in series.by_cause(account, count).items() if cause != "stop"}

@@ -65,7 +65,9 @@ def main(arguments: Sequence[str]) -> int:
 def gathered(
     instance: str, place: str | None, begin: float | None, now: float
 ) -> tuple[Account, Settings | None, Unit]:
-    """The account of an instance from `begin` on (the last day if None), its settings and its unit. Raises Failed.
+    """The account of an instance from `begin` on, its settings and its unit. Raises Failed.
+
+    If `begin` is None: from the first entry on, or the last day. Of a service of five minutes, a day is a blank.
 
     In a journal of elsewhere, time ends with its last entry; what runs now adds what it holds now.
     """
@@ -74,7 +76,7 @@ def gathered(
     # A worker that ends in this time began before: its start is wanted too.
     entries = read(place, instance, max(0.0, wanted - DAY))
     until = entries[-1].at if place and entries else now
-    if place and begin is None:
+    if begin is None:
         wanted = max(entries[0].at, until - DAY) if entries else until - DAY
     account = build(instance, entries, min(wanted, until - 1), until)
     account.lives = [life for life in account.lives if life.ended is None or life.ended >= account.since]

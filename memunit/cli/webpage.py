@@ -75,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         ceiling=ceiling,
         grace=settings.stop.grace if settings else None,
         version=__version__,
+        status=unit.status or (f"{unit.active} ({unit.sub})" if unit.known else ""),
     )
     return _write(text, output)
 

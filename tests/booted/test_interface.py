@@ -62,7 +62,12 @@ def test_each_command_asks_the_master_of_a_unit() -> None:
             table = memunit("status")
             assert re.search(r"^asked +3/3\* .*/200M\* ", table, re.M), table
             said = "workers.count = 3, memory.limit = 200M, memory.ceiling = 400M"
-            assert f"* asked: set by hand until the next reload: {said}\n" in table
+            assert f"* asked: set by hand until the next reload: {said}" in " ".join(table.split())
+            # Of an instance that has just begun, the time is drawn since then, and not a day.
+            told = json.loads(memunit("history", "--json", "asked"))
+            assert told["until"] - told["since"] < 3600
+            assert told["memory_limit_bytes"] == 200 << 20
+            assert "Its status: 3/3 workers, " in memunit("report", "asked")
             # The kernel keeps the ceiling, of the workers that were there and of the new one.
             groups = Path(f"/sys/fs/cgroup{instance.property('ControlGroup')}/{WORKERS}")
             bounds = [(each / "memory.max").read_text().strip() for each in groups.iterdir() if each.is_dir()]

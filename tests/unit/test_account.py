@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import html
 import os
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -638,44 +635,3 @@ def test_an_account_of_no_time_at_all() -> None:
     account = build("shop", [], NOW, NOW)
     assert series.by_cause(account, 5) == {}
     assert "<svg" not in page(account, [], limit=None, ceiling=None, grace=None, version="1")
-
-
-# -- the page ------------------------------------------------------------------------------------------------------
-
-
-def parsed(text: str) -> ElementTree.Element:
-    """The page is well-formed: an entry that broke out of its place would break this."""
-    inner = text.partition("<body>")[2].partition("</body>")[0]
-    inner = re.sub(r"<(td|th) class=(\w)>", r'<\1 class="\2">', inner)
-    return ElementTree.fromstring(f"<body>{inner.replace('&#9679;', '*')}</body>")
-
-
-@pytest.mark.parametrize("slots", [1, 2, 16, 64])
-def test_the_page_draws_each_worker(slots: int) -> None:
-    account = leaking(slots)
-    text = page(account, diagnose(facts([])), limit=98 << 20, ceiling=200 << 20, grace=5.0, version="1")
-    tree = parsed(text)
-    assert len(tree.findall(".//path")) == 5 * slots
-    assert (
-        len([each for each in tree.iter("svg") if each.get("aria-label", "").startswith("memory of slot")])
-        == slots
-    )
-    for figure in re.findall(r' (?:x|y|cx|cy|x1|x2|y1|y2|width|height)="([^"]*)"', text):
-        float(figure)
-    assert "nan" not in text
-    assert "inf" not in re.sub(r"[a-z]*inf[a-z]+", "", text)
-
-
-def test_nothing_foreign_acts_on_the_page() -> None:
-    entries = [replace(each, message=EVIL) for cause in END_BY_CAUSE for each in life(NOW - 9, cause)]
-    entries += life(NOW - 8, "crash-exit", pid=7, MEMUNIT_WORKER_STATUS=EVIL, MEMUNIT_DRAIN_USEC=5)
-    account = build("shop", entries, NOW - 600, NOW)
-    for each in account.lives:
-        each.cause = EVIL
-    text = page(account, diagnose(facts(entries, EVIL)), limit=None, ceiling=None, grace=None, version=EVIL)
-    assert "<script" not in text
-    assert all(line.isprintable() for line in text.split("\n"))
-    assert "Content-Security-Policy" in text
-    tree = parsed(text)
-    assert not [each.tag for each in tree.iter() if each.tag in ("script", "img", "a", "iframe", "object")]
-    assert html.escape("<script>") in text
