@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 from memunit.account.facts import DAY, HOUR, Facts, Finding, check, sentence, size_of
+from memunit.account.leaks import Leak, examined, merged
 from memunit.account.lives import Life, middle
 from memunit.account.text import duration, plural
 from memunit.core.quantity import format_size
@@ -69,24 +70,36 @@ def leak(facts: Facts) -> Finding | None:
     told.append(
         f"No request is lost by a recycle: each worker finishes what it has, in {duration(drain)} (median)."
     )
-    steps = []
+    grows = next(iter(merged(examined(facts.account))), None)
+    if grows is not None and grows.example.message:
+        told.append(sentence(grows.example.message))
+    steps = [_search(facts, grows)]
     if often and limit:
         steps.append(
             f'if that is too often, set limit = "{size_of(limit * 2)}" in [memory] of {facts.file}; '
             f"{check(facts.name)} checks whether memory has room, and systemctl reload memunit@{facts.name} applies "
             "the change"
         )
-    steps += [
-        "find what the app keeps: caches without a bound, lists at module level, handlers that are added with each "
-        "request; tracemalloc shows the lines that allocate it",
-        f"memunit report {facts.name} -o report.html draws each worker's memory over time",
-    ]
+    steps.append(f"memunit report {facts.name} -o report.html draws each worker's memory over time")
     short = f"leaks: {len(recent)} recycles at the limit{size} in the last hour"
     if often:
         short += f", one every {duration(apart)}"
     if len(recent) < 2:
         short = f"leaks slowly: {plural(len(lives), 'recycle')} at the limit{size} in a day"
     return Finding("leak", 2 if often else 3, times[-1], short, told, steps, last)
+
+
+def _search(facts: Facts, grows: Leak | None) -> str:
+    """How to come from the recycles to the code."""
+    if grows is not None:
+        many = f"{len(grows.found)} of {plural(grows.workers, 'examined worker')}"
+        return f"memunit leaks {facts.name} ranks what grows, with the lines of code; the above was in {many}"
+    if facts.settings is not None and not facts.settings.examine.time:
+        return (
+            f"set time in [examine] of {facts.file} to more than 0, and systemctl reload memunit@{facts.name}: then "
+            "each recycle says what grew"
+        )
+    return f"memunit examine {facts.name} 0 replaces the worker of slot 0 now, and says what grew in it"
 
 
 def unmeasured(facts: Facts) -> Finding | None:

@@ -5,10 +5,8 @@ may not be read.
 """
 
 import json
-import os
-import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,12 @@ from memunit.account.lives import build
 from memunit.account.text import plural
 from memunit.cli.failing import Failed, instance_named
 from memunit.cli.files import instance_path
-from memunit.cli.reading import begins, known, read, reader, since
+from memunit.cli.places import Place, contents, place_of
+from memunit.cli.reading import begins, known, read, reader, settings_of, since
 from memunit.cli.tables import fold
 from memunit.cli.terminal import Terminal, as_json, emit, terminal
 from memunit.cli.usage import Parser
 from memunit.core.quantity import format_size
-from memunit.master.filenames import opened
 
 _PROGRAM = "memunit leaks"
 _DESCRIPTION = """\
@@ -38,7 +36,6 @@ examples:
   memunit leaks shop --json | jq '.leaks[] | select(.kind == "leak") | .holder'
 
 exit codes: 0 answered, 64 wrong command line, 69 no such instance or no journal, 77 may not read the journal"""
-_LARGEST = 1 << 20
 _MOST_FILES = 1000
 # Of each instance, with what the unit calls StateDirectory=.
 _STATE = Path("/var/lib/memunit")
@@ -67,9 +64,21 @@ def main(arguments: Sequence[str]) -> int:
     files = () if chosen.journal else kept(_STATE / instance / "leaks", wanted)
     found = together(examined(build(instance, entries, wanted, now)), files)
     leaks = merged(found)
+    # A journal of elsewhere is of another machine's code.
+    folders = () if chosen.journal else _folders(instance)
+    places = {leak.holder: place for leak in leaks if (place := place_of(leak.holder, folders)) is not None}
     if chosen.json:
-        return emit(as_json(_as_values(instance, wanted, found, leaks)))
-    return emit(_told(instance, found, leaks, terminal()))
+        return emit(as_json(_as_values(instance, wanted, found, leaks, places)))
+    return emit(_told(instance, found, leaks, places, terminal()))
+
+
+def _folders(instance: str) -> Sequence[str]:
+    """Where the app's own modules are, as far as its file says it."""
+    _, settings, _ = settings_of(instance)
+    if settings is None or settings.app.directory is None:
+        return ()
+    more = settings.app.environment.get("PYTHONPATH", "").split(":")
+    return [settings.app.directory, *(each for each in more if each.startswith("/"))]
 
 
 def kept(folder: Path, begin: float) -> Iterator[list[Examined]]:
@@ -83,19 +92,20 @@ def kept(folder: Path, begin: float) -> Iterator[list[Examined]]:
         return
     for each in files:
         try:
-            found = of_file(json.loads(_read(each)))
+            found = of_file(json.loads(contents(each)))
         except (OSError, ValueError, RecursionError):
             continue
         if found and found[0].at >= begin:
             yield found
 
 
-def _read(path: Path) -> bytes:
-    with open(path, "rb", opener=opened) as file:
-        return file.read(_LARGEST) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
-
-
-def _told(instance: str, found: Sequence[Examined], leaks: Sequence[Leak], at: Terminal) -> str:
+def _told(
+    instance: str,
+    found: Sequence[Examined],
+    leaks: Sequence[Leak],
+    places: Mapping[str, Place],
+    at: Terminal,
+) -> str:
     if not found:
         text = (
             f"{instance}: no worker was examined in this time. Workers are examined when they are replaced for their "
@@ -108,6 +118,8 @@ def _told(instance: str, found: Sequence[Examined], leaks: Sequence[Leak], at: T
     lines = [fold(head, at, style="bold")]
     for place, leak in enumerate(leaks, 1):
         lines += ["", fold(f"{place}. {in_words(leak)}", at, hang="   ")]
+        if leak.holder in places:
+            lines.append(fold(f"   {places[leak.holder]}", at, hang="   "))
         if leak.example.message:
             lines.append(fold(f"   {leak.example.message}", at, hang="   ", style="dim"))
     return "\n".join(lines) + "\n"
@@ -131,7 +143,11 @@ def in_words(leak: Leak) -> str:
 
 
 def _as_values(
-    instance: str, begin: float, found: Sequence[Examined], leaks: Sequence[Leak]
+    instance: str,
+    begin: float,
+    found: Sequence[Examined],
+    leaks: Sequence[Leak],
+    places: Mapping[str, Place],
 ) -> dict[str, Any]:
     """All of it for a program. Times are seconds since 1970, sizes bytes."""
     return {
@@ -144,6 +160,7 @@ def _as_values(
                 "verdict": leak.verdict,
                 "holder": leak.holder or None,
                 "type": leak.type or None,
+                "place": _of_place(places.get(leak.holder)),
                 "bytes": leak.size,
                 "bytes_per_hour": leak.per_hour,
                 "workers": len(leak.found),
@@ -161,3 +178,7 @@ def _as_values(
             for leak in leaks
         ],
     }
+
+
+def _of_place(place: Place | None) -> dict[str, Any] | None:
+    return None if place is None else {"file": place.path, "line": place.line, "adds": list(place.adds)}

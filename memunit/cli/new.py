@@ -48,6 +48,9 @@ _TABLES = {
     "memory": "The bounds of each worker's memory",
     "http": "The bounds for clients of an ASGI or WSGI worker",
     "stop": "The stop of a worker",
+    "examine": "The search for what grew, in a worker that is replaced for its memory: memunit leaks {name}",
+    "recorder": "The flight recorder, for memunit replay {name}",
+    "interface": "The master's interface, which memunit status and memunit top call",
     "service": "For memunit@{name}.service. After a change: systemctl daemon-reload, and restart that unit",
 }
 _EXAMPLES = {
@@ -64,6 +67,7 @@ _EXAMPLES = {
     "socket.mode": '"0660"',
     "socket.user": '"root"',
     "socket.group": '"www-data"',
+    "examine.command": '["/usr/local/bin/heap-summary", "--top", "20"]',
     "interface.read_group": '"oncall"',
     "service.user": '"shop"',
     "service.group": '"shop"',

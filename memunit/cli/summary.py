@@ -48,10 +48,19 @@ def summary(settings: Settings, path: Path, budget: Budget, listen: list[str]) -
         f"  memory   {bounds}",
         *([f"  http     {requests}"] if own else []),
         f"  stop     {settings.stop.signal}, grace {format_time(settings.stop.grace)}",
+        f"  examine  {_examination(settings)}",
         f"  recorder {format_size(settings.recorder.size) if settings.recorder.size else 'off'}",
         f"  service  {_as_service(settings, path.stem)}",
         f"  budget   {budget.text}",
     ]
+
+
+def _examination(settings: Settings) -> str:
+    examine = settings.examine
+    if not examine.time:
+        return "off"
+    command = f", command {shlex.join(examine.command)}" if examine.command else ""
+    return f"for {format_time(examine.time)} within {format_size(examine.memory)}, at a recycle for memory{command}"
 
 
 def _as_service(settings: Settings, instance: str) -> str:

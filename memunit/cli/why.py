@@ -189,8 +189,8 @@ def _shown(life: Life | None, evidence: Sequence[str], at: Terminal) -> list[str
 # -- a worker ------------------------------------------------------------------------------------------------------
 
 _STEPS = {
-    "memory-limit": "nothing, if it is now and then: no request was lost; memunit why {name} says how often it is, and "
-    "what to do then",
+    "memory-limit": "nothing, if it is now and then: no request was lost; memunit why {name} says how often it is, "
+    "memunit leaks {name} what grows",
     "memory-ceiling": "find the request that needs so much at once, or raise ceiling in [memory] of {file}",
     "watchdog": "the stacks show where the worker hung; give that call a time limit, or raise watchdog in [workers] "
     "of {file}",
@@ -258,6 +258,11 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
         bound = f" of {format_size(life.limit)}" if life.limit else ""
         peak = f", {format_size(life.peak)} at most" if life.peak else ""
         told.append(f"Its memory was {format_size(life.memory)}{bound}{peak}.")
+    told += [
+        clean(note.message, 400)
+        for note in facts.account.notes
+        if note.kind == "EXAMINED" and _of(note, life)
+    ]
     if life.drain is not None:
         told.append(f"It took {duration(life.drain)} to finish what it had.")
     if life.in_work and life.longest:
@@ -268,6 +273,10 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
     if life.replacement:
         told.append(f"The worker with pid {life.replacement} took its place.")
     return told
+
+
+def _of(note: Entry, life: Life) -> bool:
+    return (note.slot, note.generation, note.pid) == (life.slot, life.generation, life.pid)
 
 
 def _steps(facts: Facts, life: Life) -> list[str]:

@@ -12,6 +12,7 @@ with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
     allocators what a worker holds under each allocator, and when it was asked to give memory back
     giving    how late an event loop is while its worker gives memory back
     fragments a load that fragments the heap, with and without giving back: recycles, and requests lost
+    recycles  1,000 recycles for memory with examination, 1,000 without, in pairs: loss, time, what is left behind
     respawn   SIGKILL to a worker until its replacement's first answer, beside the app's own time to start
     idle      the master's RSS, and its CPU time over 60 idle seconds, with 2 and with 32 workers
     node      a Node program under memunit and by itself: CPU a request; what recycles lose, beside PM2
@@ -35,6 +36,7 @@ from tests.bench import (
     node,
     passes,
     preload,
+    recycles,
     replay,
     requests,
     respawn,
@@ -54,6 +56,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "allocators": allocators.main,
     "fragments": fragments.main,
     "giving": giving.main,
+    "recycles": recycles.main,
     "respawn": respawn.main,
     "start": start.main,
     "idle": idle.main,

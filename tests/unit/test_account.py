@@ -284,6 +284,23 @@ def test_a_leak_is_pressing_when_it_is_frequent(number: int) -> None:
     assert first.rank == (2 if number >= 4 else 3)
     assert "A worker grows by 50M an hour." in first.text
     assert ('limit = "200M"' in " ".join(first.steps)) == (number >= 4)
+    assert first.steps[0].startswith("memunit examine shop 0 ")
+
+
+def test_a_leak_that_was_examined_is_named() -> None:
+    found = {"VERDICT": "python", "HOLDER": "shop.SEEN", "TYPE": "dict", "BYTES": 50 << 20}
+    fields = {f"MEMUNIT_LEAK_{name}": value for name, value in found.items()}
+    entries = []
+    for n in (3, 2, 1):
+        who = worker(0, 9 - n, 100 - n)
+        entries += life(NOW - 60 * n, "memory-limit", generation=9 - n, pid=100 - n)
+        entries.append(
+            entry(NOW - 60 * n, "EXAMINED", f"What grew in worker 0.{9 - n}: 50M", **who, **fields)
+        )
+    first = diagnose(facts(entries))[0]
+    assert first.text[-1] == "What grew in worker 0.8: 50M."
+    assert first.steps[0].startswith("memunit leaks shop ranks what grows")
+    assert "in 3 of 3 examined workers" in first.steps[0]
 
 
 @pytest.mark.parametrize(

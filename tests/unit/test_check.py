@@ -567,7 +567,7 @@ def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert said.err == ""
     lines = said.out.splitlines()
-    assert lines[:10] == [
+    assert lines[:11] == [
         f"{etc}/app.toml: good",
         f"  app      web:app (asgi, preload auto), {PYTHON}",
         f"  in       {folder}",
@@ -576,10 +576,11 @@ def test_check_of_a_good_file(etc: Path, folder: Path, capsys: pytest.CaptureFix
         "  memory   limit 2M, ceiling 3M, metric cgroup, or else uss every 1s, patience 2s",
         "  http     head_size 64K in 10s, body_size infinity, body_timeout 30s",
         "  stop     SIGTERM, grace 30s",
+        "  examine  for 2s within 64M, at a recycle for memory",
         "  recorder 1M",
         "  service  runs as the dynamic user of all instances; umask 0077, network internet; watchdog 30s, MemoryMax=37M",
     ]
-    assert lines[10].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
+    assert lines[11].startswith("  budget   2 workers x 2M + 25M for memunit = 29M of the ")
     assert main(["check", str(etc / "app.toml")]) == 0
 
 

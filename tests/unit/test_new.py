@@ -121,13 +121,15 @@ def test_each_key_stands_there_with_its_help(tmp_path: Path) -> None:
     for key in KEYS:
         assert " ".join(key.help.split()) in flat, key.path
         assert f"\n{'' if key.path in values else '# '}{key.name} = " in text, key.path
+    for table in tomllib.loads(text):
+        assert f"# {table}." not in text.splitlines(), "each table has a sentence"
     # What is behind a # can be used as it stands there.
     every = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
     said = {line.partition(" = ")[0] for line in every if " = " in line}
     assert {key.name for key in KEYS} <= said
     for key in KEYS:
         line = next(each for each in every if each.startswith(f"{key.name} = "))
-        assert tomllib.loads(line)[key.name] is not None
+        assert tomllib.loads(line)[key.name] is not None, key.path
 
 
 def test_the_file_is_written_once_and_is_good(
