@@ -26,7 +26,8 @@ from memunit.core.quantity import format_size
 _PROGRAM = "memunit leaks"
 _DESCRIPTION = """\
 Merge the results of the workers that were examined at their end. An object that grows in every worker is a leak. The
-leak with the most bytes an hour comes first."""
+leak with the most bytes an hour comes first. If a module below app.directory holds the object, the command names the
+line that defines it, and the first lines of that file that add to it."""
 _EPILOG = """\
 TIME is a time span before now (2h, "3 days"), or a time (14:30, "2026-11-28 14:30", today). [7 days]
 

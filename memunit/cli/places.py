@@ -63,7 +63,8 @@ def lines_of(source: bytes, names: Sequence[str]) -> tuple[int, tuple[int, ...]]
         if bound is None:
             return None
         line, name = bound
-        adds = sorted({node.lineno for node in ast.walk(module) if _adds(node, name)})
+        nodes = (node for node in ast.walk(module) if isinstance(node, ast.expr | ast.stmt))
+        adds = sorted({node.lineno for node in nodes if _adds(node, name)})
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return line, tuple(adds[:_MOST_LINES])
@@ -103,7 +104,7 @@ def _binds(statement: ast.stmt) -> list[str]:
     return []
 
 
-def _adds(node: ast.AST, name: str) -> bool:
+def _adds(node: ast.expr | ast.stmt, name: str) -> bool:
     if isinstance(node, ast.Subscript):
         return isinstance(node.ctx, ast.Store) and _is(node.value, name)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
