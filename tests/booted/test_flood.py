@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memunit.core.messages import Message
 from tests.booted.support import Instance, ended, kind
 
+pytestmark = pytest.mark.native
 # Debian's own limit is 10000 in 30 s; this one is reached before the first reload.
 LIMIT = "LogRateLimitBurst=10\nLogRateLimitIntervalSec=10min\n"
 # Each starts beside one that takes all of a processor, and journald the rest.

@@ -10,6 +10,7 @@ import pytest
 from memunit.core.messages import Message
 from tests.booted.support import Instance, asgi, kind, light, run
 
+pytestmark = pytest.mark.native
 MEMORY = '[memory]\nlimit = "150M"\nceiling = "300M"\n'
 EXAMPLE = Path("/usr/share/doc/memunit/examples/metrics-port.conf")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from memunit.core.messages import Message
 from tests.booted.support import Instance, ended, kind, light, run, under_load
 
+pytestmark = pytest.mark.native
 GONE = Path("/opt/memunit-tests/gone.py")
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memunit.core.messages import Message
 from tests.booted.support import Instance, asgi, ended, kind, run
+
+pytestmark = pytest.mark.native
 
 
 def test_a_signal_for_the_master_to_the_whole_unit_is_no_outage() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.booted.support import Instance, light, run
 
+pytestmark = pytest.mark.native
 EXAMPLE = Path("/usr/share/doc/memunit/examples/own-user.conf")
 
 
