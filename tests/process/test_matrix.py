@@ -23,6 +23,9 @@ from tests.support.workers import APPS
 pytest_plugins = ["tests.support.units"]
 
 FULL = os.environ.get("MEMUNIT_MATRIX") == "full"
+# Eight uploads of 200 MB in work are read to their end before a worker stops.
+GRACE = 300 if FULL else 60
+STOP = GRACE + 60.0
 UPLOADS, SIZE = (8, 200_000_000) if FULL else (2, 2_000_000)
 APPLICATIONS = [
     ("django_app:wsgi", "wsgi", "4.2"),
@@ -58,7 +61,7 @@ class _Clients:
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(300)
+            thread.join(STOP)
             assert not thread.is_alive()
         os.close(self.news)
 
@@ -136,23 +139,23 @@ def test_loses_nothing(
             "environment": {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"},
         },
         workers={"count": 2, "min_lifetime": 0},
-        stop={"grace": "60s"},
+        stop={"grace": f"{GRACE}s"},
     )
     service = unit.serve().ready()
     events = run.startswith("starlette")
     clients = _Clients(unit.target, events=events)
     try:
         _work(service, clients)
-        code, text = finished(unit.reload(), service, timeout=200)
+        code, text = finished(unit.reload(), service, timeout=STOP)
         assert code == 0, text
         _work(service, clients)
         ended = [service]
-        assert service.stop() == 0
+        assert service.stop(timeout=STOP) == 0
         service = unit.serve().ready()
         _work(service, clients)
     finally:
         clients.stop()
-    assert service.stop() == 0
+    assert service.stop(timeout=STOP) == 0
     assert clients.lost == []
     ended.append(service)
     for each in ended:
@@ -173,5 +176,5 @@ def _work(service: Service, clients: _Clients) -> None:
     wanted = {"cookie", "stream", "helpers", "upload"}
     while not clients.lost and any(clients.done[name] <= before[name] for name in wanted):
         what = f"clients of all kinds served, besides {dict(before)}"
-        service.listen_until(clients.news, what, timeout=200)
+        service.listen_until(clients.news, what, timeout=STOP)
         os.eventfd_read(clients.news)

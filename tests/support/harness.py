@@ -283,10 +283,10 @@ class Service:
             self._deaf = False
             self._poll.register(self._notify.fileno(), select.POLLIN)
 
-    def stop(self, signum: int = signal.SIGTERM) -> int:
+    def stop(self, signum: int = signal.SIGTERM, *, timeout: float = DEADLINE) -> int:
         """Ask it to stop, and wait; the exit code."""
         self.send(signum)
-        return self.exit_code()
+        return self.exit_code(timeout)
 
     def exit_code(self, timeout: float = DEADLINE) -> int:
         """Wait for its end, and for all it has said: the exit code, negative for a signal."""
