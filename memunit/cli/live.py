@@ -44,6 +44,10 @@ ORDERS: Mapping[str, tuple[str, Callable[[Worker], Any]]] = {
 }
 
 
+# Most columns have nothing to tell of most workers.
+_BLANK = Cell("")
+
+
 def rows(told: Mapping[str, Any], at: Terminal, order: str = "w") -> tuple[Sequence[Column], list[Row]]:
     """The columns that have something to tell, and a row a worker."""
     workers = sorted(told["workers"], key=ORDERS["w"][1])
@@ -57,25 +61,25 @@ def rows(told: Mapping[str, Any], at: Terminal, order: str = "w") -> tuple[Seque
 def _row(worker: Worker, now: int, at: Terminal) -> list[Cell]:
     limit, memory = worker["limit"], worker["memory"]
     share = memory / limit if memory is not None and limit else None
-    left = worker["untilLimitUSec"]
+    left, note = worker["untilLimitUSec"], _note(worker)
     return [
         Cell(f"{worker['slot']}.{worker['generation']}", "bold"),
         Cell(str(worker["pid"] or "-")),
         Cell(worker["phase"], "good" if worker["phase"] == "running" else "warn"),
         Cell(duration((now - worker["startedMonotonicUSec"]) / 1e6)),
         Cell("?" if memory is None else format_size(memory)),
-        Cell("" if share is None else f"{bar(share, _BAR, at)} {share:4.0%} of {format_size(limit)}"),
-        Cell(format_size(worker["ceiling"]) if worker["ceiling"] else ""),
-        Cell(format_size(worker["growth"]) if worker["growth"] else ""),
-        Cell("" if left is None else duration(left / 1e6)),
+        _BLANK if share is None else Cell(f"{bar(share, _BAR, at)} {share:4.0%} of {format_size(limit)}"),
+        Cell(format_size(worker["ceiling"])) if worker["ceiling"] else _BLANK,
+        Cell(format_size(worker["growth"])) if worker["growth"] else _BLANK,
+        _BLANK if left is None else Cell(duration(left / 1e6)),
         *_requests(worker.get("requests")),
-        Cell(_note(worker), "warn"),
+        Cell(note, "warn") if note else _BLANK,
     ]
 
 
 def _requests(told: Mapping[str, Any] | None) -> list[Cell]:
     if told is None:
-        return [Cell(""), Cell("")]
+        return [_BLANK, _BLANK]
     longest = ""
     if told["longestRoute"]:
         longest = f"{clean(told['longestRoute'], 40)} for {duration(told['longestUSec'] / 1e6)}"

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start(name: str, module: str, arguments: Sequence[str]) -> int:
     if name not in ("run", "serve"):
-        return importlib.import_module(module).main(arguments)  # type: ignore[no-any-return]
+        return _briefly(module, arguments)
     from memunit.cli.early import Early  # noqa: PLC0415  only a master needs it
 
     early = Early(name, arguments)
@@ -120,6 +120,19 @@ def _start(name: str, module: str, arguments: Sequence[str]) -> int:
         return command.main(arguments, early)  # type: ignore[no-any-return]
     finally:
         early.drop()
+
+
+def _briefly(module: str, arguments: Sequence[str]) -> int:
+    """Run a command that lives for a moment: garbage is not looked for among the modules, nor once more at its end."""
+    gc.disable()
+    try:
+        command = importlib.import_module(module)
+        gc.freeze()
+        gc.enable()
+        return command.main(arguments)  # type: ignore[no-any-return]
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _at_fault(name: str, arguments: Sequence[str], error: Exception) -> int:

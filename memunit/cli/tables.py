@@ -50,7 +50,10 @@ def render(columns: Sequence[Column], rows: Sequence[Row], at: Terminal, *, plai
 
     `plain` is without the library, which takes longer to load than a table of 256 rows to draw.
     """
-    cleaned = [[Cell(clean(cell.text), cell.style) for cell in row] for row in rows]
+    cleaned = [
+        [cell if cell.text.isprintable() else Cell(clean(cell.text), cell.style) for cell in row]
+        for row in rows
+    ]
     if at.width is not None and at.width < _LEAST:
         return _blocks(columns, cleaned, at)
     kept = _kept(columns, cleaned, at.width)
@@ -97,12 +100,15 @@ def _plain(columns: Sequence[Column], rows: Sequence[Row], at: Terminal) -> str:
 
 
 def _line(cells: Row, columns: Sequence[Column], widths: Sequence[int], at: Terminal) -> str:
-    parts = []
-    for number, (cell, column, width) in enumerate(zip(cells, columns, widths, strict=True)):
-        last = number == len(widths) - 1
-        pad = " " * max(0, width - len(cell.text))
-        painted = at.paint(cell.text, cell.style)
-        parts.append(pad + painted if column.right else painted if last else painted + pad)
+    parts = [
+        cell.text.rjust(width) if column.right else cell.text.ljust(width)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    if at.colour:
+        # The room around a text is not painted.
+        for number, cell in enumerate(cells):
+            if cell.text:
+                parts[number] = parts[number].replace(cell.text, at.paint(cell.text, cell.style), 1)
     return (" " * _GAP).join(parts).rstrip()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -53,10 +52,13 @@ def terminal(stream: TextIO | None = None, environment: Mapping[str, str] | None
     said = env.get("COLUMNS", "")
     width = int(said) if said.isascii() and said.isdigit() and len(said) < 5 and int(said) else None
     isatty = False
-    with contextlib.suppress(OSError, ValueError):
+    try:
         isatty = out.isatty()
         if isatty and width is None:
             width = os.get_terminal_size(out.fileno()).columns or 80
+    except (OSError, ValueError):
+        # It is closed, or knows no width.
+        pass
     colour = isatty and not env.get("NO_COLOR") and env.get("TERM") not in ("dumb", "", None)
     return Terminal(None if width is None else max(_NARROWEST, width), colour, _speaks_unicode(out))
 

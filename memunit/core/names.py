@@ -1,25 +1,26 @@
 """Names of instances: the part between @ and the dot of a unit."""
 
-import re
-
 # What systemd takes as an instance's name (systemd.unit(5)), less a leading dot or dash, and a colon, which parts the
 # names in LISTEN_FDNAMES. No longer than leaves room for the paths of the sockets in /run/private/memunit/NAME
 # (unix(7): 107 bytes).
 _LONGEST = 80
-_NAME = re.compile(rf"[A-Za-z0-9_\\@][A-Za-z0-9_.\\@-]{{0,{_LONGEST - 1}}}")
-_FOREIGN = re.compile(r"[^A-Za-z0-9_.\\@-]")
-_UNIT = re.compile(r"memunit@(?P<name>.+?)(\.service|\.socket)?")
+_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\\@")
+_KNOWN = _FIRST | {".", "-"}
 
 
 def is_instance(name: str) -> bool:
     """Whether an instance can be called so."""
-    return _NAME.fullmatch(name) is not None
+    return 0 < len(name) <= _LONGEST and name[0] in _FIRST and _KNOWN.issuperset(name)
 
 
 def instance_of(text: str) -> str:
     """ "shop" for "memunit@shop.service" and the like, which systemctl(1) takes; another text as it is."""
-    unit = _UNIT.fullmatch(text)
-    return unit["name"] if unit else text
+    name = text.removeprefix("memunit@")
+    if name in ("", text):
+        return text
+    return next(
+        (name[: -len(end)] for end in (".service", ".socket") if name.endswith(end) and name != end), name
+    )
 
 
 def bad_instance(name: str) -> tuple[str, str]:
@@ -27,12 +28,12 @@ def bad_instance(name: str) -> tuple[str, str]:
     shown = name if len(name) <= 40 else name[:37] + "..."
     text = f'"{shown}" can\'t be the name of an instance'
     remedy = 'say the part between @ and the dot of its unit, as "app" of memunit@app.service'
-    foreign = _FOREIGN.search(name)
+    foreign = next((each for each in name if each not in _KNOWN), "")
     if not name:
         return f"{text}: it is empty", remedy
     if foreign:
         known = "letters of ASCII, digits and _ . - @ \\ may be"
-        return f"{text}: {_called(foreign[0])} is in it", f"{known}; systemd-escape(1) writes others so"
+        return f"{text}: {_called(foreign)} is in it", f"{known}; systemd-escape(1) writes others so"
     if len(name) > _LONGEST:
         return (
             f"{text}: it has {len(name)} characters",

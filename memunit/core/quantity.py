@@ -24,7 +24,7 @@ _LONGEST_TIME = 100 * 365.25 * _DAY
 _FORMAT_TIMES = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1))
 
 # Digits are spelt out: \d also matches those of other scripts, which nobody means here.
-_PART = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z\u00b5\u03bc]*)")
+_PART = r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z\u00b5\u03bc]*)"
 
 
 class QuantityError(ValueError):
@@ -120,10 +120,12 @@ def parse_time(value: str | float, *, endless: bool = True) -> float:
 
 def _parts(text: str) -> list[tuple[str, str]] | None:
     """Split "1min 30s" into ("1", "min") and ("30", "s"); None if it is not numbers, each with a word."""
+    # Compiled when it is needed, and kept by re: many who print a size read none.
+    part = re.compile(_PART)
     parts = []
     at = 0
     while at < len(text):
-        found = _PART.match(text, at)
+        found = part.match(text, at)
         if found is None:
             return None
         parts.append((found[1], found[2]))
