@@ -52,6 +52,8 @@ class Leak:
     """The oldest first."""
     workers: int
     """How many workers were examined from the first of these on."""
+    since: int = 0
+    """How many of them after the last of these: if the code was mended meanwhile, it is gone."""
 
     @property
     def kind(self) -> str:
@@ -144,7 +146,12 @@ def of_file(data: Any) -> list[Examined]:
     for each in others[:_MOST_HOLDERS] if isinstance(others, list) else ():
         name = _word(each, "name") if isinstance(each, dict) else ""
         # A container with a bound stops growing when it is full.
-        if name and name not in [one.holder for one in found] and each.get("bound") is None:
+        if (
+            name
+            and name not in [one.holder for one in found]
+            and each.get("bound") is None
+            and each.get("most") is None
+        ):
             size, kind = _whole(each.get("size")) or 0, _word(each, "type")
             found.append(replace(first, verdict="python", holder=name, type=kind, size=size))
     return found
@@ -178,6 +185,7 @@ def merged(found: Sequence[Examined]) -> list[Leak]:
             holder=holder,
             found=tuple(group),
             workers=workers(each for each in found if each.at >= group[0].at),
+            since=workers(each for each in found if each.at > group[-1].at),
         )
         for (verdict, holder), group in groups.items()
     ]

@@ -38,6 +38,8 @@ examples:
 
 exit codes: 0 answered, 64 wrong command line, 69 no such instance or no journal, 77 may not read the journal"""
 _MOST_FILES = 1000
+# So many workers were examined since, and it was in none of them: worth a word.
+_GONE = 3
 # Of each instance, with what the unit calls StateDirectory=.
 _STATE = Path("/var/lib/memunit")
 
@@ -139,7 +141,11 @@ def in_words(leak: Leak) -> str:
         "maybe": f"maybe a leak ({leak.verdict})",
         "no leak": f"no leak ({leak.verdict})",
     }.get(leak.kind, "not known")
+    if leak.kind == "unknown":
+        return f"{verdict}: {name}; in {len(leak.found)} of {plural(leak.workers, 'worker')}{route}"
     many = f"in {len(leak.found)} of {plural(leak.workers, 'worker')}"
+    if leak.since >= _GONE:
+        many += f", in none of the last {leak.since}"
     return f"{verdict}: {name}{kind}, {format_size(leak.size)} a worker{hour}; {many}{route}"
 
 

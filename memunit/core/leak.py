@@ -37,6 +37,8 @@ class Leak:
     """Its elements, and how many more they are than at the start."""
     bound: int
     """The most elements that it takes, if it has as many; else 0."""
+    most: int
+    """The most elements that a deque or an lru_cache takes, full or not; 0 without such a bound."""
     size: int
     growth: int
     """How much the verdict explains, of how much the worker has grown."""
@@ -75,6 +77,7 @@ def decode(report: bytes) -> Leak | None:
         length=_count(said.get("length")),
         more=_count(said.get("more")),
         bound=_count(said.get("bound")),
+        most=_count(said.get("most")),
         size=_count(said.get("bytes")),
         growth=_count(said.get("growth")),
         share=_share(said.get("share")),
@@ -93,7 +96,8 @@ def sentence(leak: Leak, worker: str) -> str:
     """What grew in `worker` ("0.7 (pid 4711)"), and what to do."""
     partly = ""
     if leak.stopped_for and not leak.holder:
-        partly = f" The examination ended with its bound of {leak.stopped_for}, before it had seen all."
+        bound = leak.stopped_for
+        partly = f" The examination ended with its bound of {bound}, before it had seen all: raise examine.{bound}."
     return f"{_what(leak, worker)}{partly}"
 
 
@@ -131,6 +135,11 @@ def _what(leak: Leak, worker: str) -> str:
     much = f"What grew in worker {worker}: {format_size(min(leak.size, leak.growth))} of {format_size(leak.growth)}"
     by = f", most by {leak.route} ({leak.route_share * 100:.0f} %)" if leak.route else ""
     match leak.verdict:
+        case "python" if leak.holder and leak.most:
+            return (
+                f"{much} in {_holder(leak)}{by}. It takes {leak.most:,} entries and is not full: lower that bound, or "
+                "raise memory.limit."
+            )
         case "python" if leak.holder:
             return f"{much} in {_holder(leak)}{by}. This is a leak in Python objects: {_remedy(leak)}."
         case "python":

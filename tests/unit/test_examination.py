@@ -244,6 +244,20 @@ def test_full_containers_are_no_leak(tmp_path: Any) -> None:
         assert (report["verdict"], report["holder"], report["bound"]) == ("baseline", name, 50_000)
 
 
+def test_a_cache_that_is_not_full_has_its_bound_told(tmp_path: Any) -> None:
+    code = """
+    import functools
+    @functools.lru_cache(maxsize=1_000_000)
+    def price(n): return bytes(900)
+    def leak():
+        for n in range(20_003): price(n)
+    """
+    report = examined(tmp_path, code)
+    assert (report["verdict"], report["holder"], report["bound"]) == ("python", "app.price", None)
+    assert report["most"] == 1_000_000
+    assert report["holders"][0]["most"] == 1_000_000
+
+
 def test_a_bounded_number_of_growing_lists_is_a_leak(tmp_path: Any) -> None:
     code = """
     LISTS = {number: [] for number in range(1000)}

@@ -57,6 +57,10 @@ def test_the_sentence_of_the_issue() -> None:
             {"holder": "shop.KEPT[\N{HORIZONTAL ELLIPSIS}]", "type": "bytes"},
             "in Python objects: bound shop.KEPT.",
         ),
+        (
+            {"kind": "lru_cache", "most": 5_000_000},
+            "It takes 5,000,000 entries and is not full: lower that bound",
+        ),
         ({"kind": "handlers of a logger", "type": "list"}, "add a handler once"),
         ({"holder": ""}, "no single place that has a name holds them"),
         ({"verdict": "native", "holder": ""}, "that Python does not manage"),
@@ -73,7 +77,10 @@ def test_the_sentence_of_the_issue() -> None:
         ({"verdict": "baseline", "bound": 1_204_311}, "is full. This is no leak: raise memory.limit"),
         ({"verdict": "baseline", "holder": ""}, "raise memory.limit"),
         ({"verdict": "unknown", "holder": ""}, "no single place was found"),
-        ({"verdict": "unknown", "holder": "", "stopped_for": "time"}, "ended with its bound of time"),
+        (
+            {"verdict": "unknown", "holder": "", "stopped_for": "time"},
+            "before it had seen all: raise examine.time.",
+        ),
     ],
 )
 def test_each_verdict_says_what_to_do(changes: dict[str, Any], words: str) -> None:

@@ -53,6 +53,15 @@ def test_one_life_is_no_proof() -> None:
     assert {leak.kind for leak in merged([look(0), *often, look(8)])} == {"maybe"}
 
 
+def test_one_that_was_mended_is_in_none_of_the_last() -> None:
+    found = [look(at, holder="shop.SEEN" if at < 5 else "shop.OTHER") for at in range(9)]
+    leaks = {leak.holder: in_words(leak) for leak in merged(found)}
+    assert "; in 5 of 9 workers, in none of the last 4" in leaks["shop.SEEN"]
+    assert leaks["shop.OTHER"].endswith("in 4 of 4 workers")
+    (unknown,) = merged([look(0, "unknown", "", type="")])
+    assert in_words(unknown) == "not known: no single place; in 1 of 1 worker"
+
+
 def test_one_that_came_with_a_later_revision_counts_from_then_on() -> None:
     before = [look(at, holder="shop.OLD") for at in range(5)]
     after = [look(at, holder="shop.NEW") for at in range(5, 8)]
@@ -163,6 +172,7 @@ def test_two_leaks_at_once_are_two_leaks() -> None:
         names = ["shop.A", "shop.B"] if place % 2 else ["shop.B", "shop.A"]
         holders: list[Any] = [{"name": name, "type": "list", "size": M, "bound": None} for name in names]
         holders += [{"name": "shop.bounded", "type": "dict", "size": 9 * M, "bound": 100}, 7, {}]
+        holders.append({"name": "shop.filling", "type": "dict", "size": 5 * M, "bound": None, "most": 2000})
         data = {**FILE, "worker": f"0.{place + 1}", "holder": names[0], "holders": holders}
         found.append(of_file(data))
     leaks = merged(together([], found))

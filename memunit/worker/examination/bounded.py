@@ -26,15 +26,22 @@ def bound(walk: Walk, grown: Grown, name: Name) -> Optional[int]:
     thing = walk.things[grown.place]
     if grown.is_blob or grown.length < _LEAST:
         return None
-    if walk.kinds.base(thing) is deque:
-        return _maxlen(thing) if _maxlen(thing) == grown.length else None
-    if name.kind == "lru_cache":
-        full = name.bound is not None and grown.length >= name.bound
-        return name.bound if full else None
+    if walk.kinds.base(thing) is deque or name.kind == "lru_cache":
+        own = most(walk, grown, name)
+        return own if own is not None and grown.length >= own else None
     for value, slack in _said(walk, grown):
         if value - slack <= grown.length <= value + slack:
             return value
     return None
+
+
+def most(walk: Walk, grown: Grown, name: Name) -> Optional[int]:
+    """The number of elements that a deque or an lru_cache takes at most, full or not; None without such a bound."""
+    thing = walk.things[grown.place]
+    if walk.kinds.base(thing) is deque:
+        own: Optional[int] = _maxlen(thing)
+        return own
+    return name.bound if name.kind == "lru_cache" else None
 
 
 def _said(walk: Walk, grown: Grown) -> Iterator[Tuple[int, int]]:

@@ -105,6 +105,7 @@ def _of_verdict(found: Verdict) -> Dict[str, Any]:
         "length": 0 if holder is None else holder.length,
         "more": 0 if holder is None else holder.more,
         "bound": None if holder is None else holder.bound,
+        "most": None if holder is None else holder.most,
         "bytes": found.size,
         "share": found.share,
         "confidence": found.confidence,
@@ -130,7 +131,7 @@ def _holders(walk: Walk, budget: Budget) -> List[Holder]:
             break
         found.append(_holder(walk, group, budget))
     found.sort(key=lambda each: -each.size)
-    return [each._replace(bound=None) if _grows_inside(each, found) else each for each in found]
+    return [each._replace(bound=None, most=None) if _grows_inside(each, found) else each for each in found]
 
 
 def _worth(grown: Grown) -> int:
@@ -178,6 +179,7 @@ def _holder(walk: Walk, group: _Group, budget: Budget) -> Holder:
         int(sum(one.low for one in each) * scale),
         int(sum(one.high for one in each) * scale),
         bounded.bound(walk, first, group.name) if len(members) == 1 else None,
+        bounded.most(walk, first, group.name) if len(members) == 1 else None,
     )
 
 

@@ -29,6 +29,8 @@ class Holder(NamedTuple):
     high: int
     bound: Optional[int] = None
     """The most elements that it takes, if it is full."""
+    most: Optional[int] = None
+    """The most elements that a deque or an lru_cache takes, full or not."""
 
 
 class Numbers(NamedTuple):
