@@ -213,6 +213,7 @@ def _leak(
         length=0,
         more=0,
         bound=0,
+        most=0,
         size=size,
         growth=growth,
         share=share,
