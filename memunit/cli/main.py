@@ -32,7 +32,7 @@ _COMMANDS = {
     ),
     "witness": (
         "memunit.cli.witness",
-        "replace a worker of INSTANCE by one that samples what it allocates",
+        "replace a worker of INSTANCE by one that records what it allocates",
     ),
     "status": ("memunit.cli.status", "show all instances, or the workers of INSTANCE"),
     "top": ("memunit.cli.top", "show the workers of INSTANCE live, with keys to sort, recycle and scale"),

@@ -84,6 +84,7 @@ def configure(
         interval=settings.memory.interval,
         preload=settings.app.preload is not False and settings.app.run is not None and not is_node(settings),
         node=is_node(settings),
+        profiler="V8" if is_node(settings) else "memray" if settings.app.run is not None else "",
         careful=settings.app.preload == "auto",
         stops_all=settings.app.command is not None,
         spread=settings.app.run is not None and settings.app.server in ("asgi", "wsgi"),

@@ -1,4 +1,4 @@
-"""`memunit witness INSTANCE [SLOT]`: have the next worker of one slot sample its own allocations, for one life.
+"""`memunit witness INSTANCE [SLOT]`: have the next worker of one slot record its own allocations, for one life.
 
 Exit codes: 0 when that worker is started, 64 when no worker serves there or none can be a witness, 69 when no such
 instance runs, 77 when the caller is neither root nor the service's own user.
@@ -14,8 +14,9 @@ from memunit.master.filenames import directory_of
 
 _PROGRAM = "memunit witness"
 _DESCRIPTION = """\
-Replace the worker in a slot by a witness. Node samples the allocations of a witness until the witness ends, and then
-writes a profile of the memory that is still in use. A journal entry names the file. No other worker is a witness."""
+Replace the worker in a slot by a witness, whose allocations are recorded until it ends: V8 samples those of a Node
+program; memray traces those of a Python app, if the app's environment has memray. Then a profile of the memory that is
+still in use is written. A journal entry names the file. No other worker is a witness."""
 _EPILOG = """\
 examples:
   memunit witness shop      a witness in the lowest slot

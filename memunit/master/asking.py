@@ -96,11 +96,12 @@ class Asking:
         if worker is None:
             return []
         # The witness will be of the configuration that is in effect.
-        why = no_witness(self._revisions[state.revision]) or self._witnesses.want(worker.id.slot)
+        profiler = self._revisions[state.revision].profiler
+        why = no_witness(profiler) or self._witnesses.want(worker.id.slot)
         if why:
             self._doors.reply((token,), EX_USAGE, why)
             return []
-        self._doors.reply((token,), 0, witness_told(worker.id.slot))
+        self._doors.reply((token,), 0, witness_told(worker.id.slot, profiler))
         return [f.RecycleRequested(worker.id)]
 
     def _asked_for(self, slot: str, token: int, state: State) -> Worker | None:

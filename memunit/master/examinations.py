@@ -17,7 +17,7 @@ from memunit.master.doors import Doors
 from memunit.master.examiners import Examiners, Told
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration
-from memunit.master.witnesses import Witnesses
+from memunit.master.witnesses import Witnesses, how_to_read
 
 # So many reports that say the same, one after the other, and then only each EACH-th recycle is examined, or the first
 # one after AGAIN seconds.
@@ -146,7 +146,7 @@ class Examinations:
             text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
         if profile:
             text = f"Worker {name} has ended." if found is None else text
-            text += f" It was a witness: its profile is {profile}"
+            text += f" It was a witness: its profile is {profile}{how_to_read(profile)}"
         gave_up = board is not None and board.stage in (Stage.EXAMINING, Stage.GAVE_UP)
         if found is not None or profile or gave_up:
             known = ("MEMUNIT_SLOT", "MEMUNIT_GENERATION", "MEMUNIT_WORKER_PID")
@@ -219,19 +219,23 @@ def _since_ready(worker: Worker) -> float:
     return max(0.0, time.monotonic() - (worker.born if worker.ready_at is None else worker.ready_at))
 
 
-def no_witness(configuration: Configuration) -> str:
-    """Why no worker of this configuration can be a witness; "" if one can."""
-    if configuration.node:
+def no_witness(profiler: str) -> str:
+    """Why no worker of a configuration with this profiler can be a witness; "" if one can."""
+    if profiler:
         return ""
     return (
-        'only a worker of server = "node" can be a witness, for V8 samples its allocations. In a Python app, memray '
-        "does that (pip install memray); for a command, a profiler of its language"
+        "a command can't be a witness, for memunit does not know how to profile it: use a profiler of its language. A "
+        'worker of app.run can: V8 samples one of server = "node", and memray traces one in Python'
     )
 
 
-def witness_told(slot: int) -> str:
+def witness_told(slot: int, profiler: str) -> str:
     """What the person is told who has asked for one."""
+    deed = {
+        "V8": "of which V8 samples the allocations",
+        "memray": "of which memray, if the app's environment has it, traces the allocations: that costs CPU and memory",
+    }[profiler]
     return (
-        f"The worker of slot {slot} is being replaced by a witness, of which V8 samples the allocations. When the "
-        "witness ends, an entry names its profile; memunit examine ends it at once"
+        f"The worker of slot {slot} is being replaced by a witness, {deed}. When the witness ends, an entry names its "
+        "profile; memunit examine ends it at once"
     )

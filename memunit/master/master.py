@@ -401,7 +401,7 @@ class Master:
         match action:
             case Spawn(who, revision):
                 worker, configuration = self._state.workers[who], self._revisions[revision]
-                profile = self._witnesses.path(*who) if configuration.node else ""
+                profile = self._witnesses.path(*who) if configuration.profiler else ""
                 self._facts += self._processes.spawn(action, worker, configuration, profile)
             case Send(who, number):
                 if number is not Signal.KILL:

@@ -32,6 +32,8 @@ class Configuration:
     stops_all: bool = False
     # A Node program: what speaks for it in a worker can't open a Unix datagram socket, nor ask where a socket listens.
     node: bool = False
+    # What samples or traces the allocations of a witness: "V8", "memray"; "" where memunit knows nothing that does.
+    profiler: str = ""
     # Whether the workers accept connections by code of ours, which leaves some to the siblings.
     spread: bool = False
     # What workers watch that are not asked to give memory back: nothing (""), or /dev/null for somebody has said so.

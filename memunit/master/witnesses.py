@@ -1,4 +1,4 @@
-"""The profiles that witnesses leave: one worker of a slot, whose allocations are sampled for one life.
+"""The profiles that witnesses leave: one worker of a slot, whose allocations are sampled or traced for one life.
 
 Which file is whose follows from the worker's name and pid, so a master that has taken a worker over finds it too.
 """
@@ -10,7 +10,14 @@ import stat
 FOLDER = "witness"
 MOST = 8
 """Profiles that are kept."""
-_SUFFIX = ".heapprofile"
+_MEMRAY = ".memray"
+_SUFFIXES = (".heapprofile", _MEMRAY)
+_UNFINISHED = ".new"
+
+
+def how_to_read(profile: str) -> str:
+    """The command that shows a profile, as a clause in parentheses; "" where there is none."""
+    return f" (python -m memray flamegraph --leaks {profile})" if profile.endswith(_MEMRAY) else ""
 
 
 class Witnesses:
@@ -45,19 +52,21 @@ class Witnesses:
         """The profile of a worker that has ended, "" if there is none. The oldest beyond MOST are removed."""
         if self._folder is None:
             return ""
-        path = os.path.join(self._folder, f"{slot}.{generation}-{pid}{_SUFFIX}")
-        try:
-            # The app has the same user and may have put anything there.
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                return ""
-        except OSError:
-            return ""
-        self._rotate()
-        return path
+        for suffix in _SUFFIXES:
+            path = os.path.join(self._folder, f"{slot}.{generation}-{pid}{suffix}")
+            with contextlib.suppress(OSError):
+                # Of a worker that was killed.
+                os.unlink(path + _UNFINISHED)
+            with contextlib.suppress(OSError):
+                # The app has the same user and may have put anything there.
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    self._rotate()
+                    return path
+        return ""
 
     def _rotate(self) -> None:
         assert self._folder is not None
         with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
-            files = [each for each in entries if each.name.endswith(_SUFFIX)]
+            files = [each for each in entries if each.name.endswith(_SUFFIXES)]
             for each in sorted(files, key=lambda file: file.stat(follow_symlinks=False).st_mtime_ns)[:-MOST]:
                 os.unlink(each.path)

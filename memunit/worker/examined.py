@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Dict, Tuple
 
-from memunit.worker import board, grace, routes, signals
+from memunit.worker import board, grace, routes, signals, witness
 from memunit.worker.notify import Notify
 from memunit.worker.problem import say
 
@@ -85,6 +85,8 @@ def note_at_start() -> None:
 
 def examine(notify: Notify) -> None:
     """After the last connection: look, if the master has ordered it, and leave the report on the page."""
+    # What the look itself allocates is none of the app's, and a tracer would slow the look down.
+    witness.end()
     page = board.own()
     if page is None or not _App.wanted:
         return

@@ -17,8 +17,10 @@ from memunit.worker import (
     printing,
     scoreboard,
     servers,
+    serving,
     stacks,
     title,
+    witness,
 )
 from memunit.worker.notify import Notify
 from memunit.worker.problem import EX_SOFTWARE, FORKED, Unusable, say
@@ -53,7 +55,7 @@ def main(arguments: List[str]) -> int:
                 os._exit(EX_SOFTWARE)
             inherited.check(entries)
             stacks.offer(notify)
-            return _ended(prepared.run(entries, notify), notify)
+            return _serve(prepared, entries, notify)
         title.of_zygote(shown)
         from memunit.worker import zygote  # noqa: PLC0415  most workers are none
 
@@ -62,9 +64,17 @@ def main(arguments: List[str]) -> int:
         )
         notify = notify.renewed()
         stacks.offer(notify)
-        return _ended(prepared.run(entries, notify), notify)
+        return _serve(prepared, entries, notify)
     except Unusable as problem:
         return _ended(_report(problem, notify), notify)
+
+
+def _serve(prepared: serving.Prepared, entries: List[inherited.Inherited], notify: Notify) -> int:
+    witness.begin()
+    try:
+        return _ended(prepared.run(entries, notify), notify)
+    finally:
+        witness.end()
 
 
 def _ended(status: int, notify: Notify) -> int:

@@ -104,7 +104,7 @@ complete -c memunit -n __fish_use_subcommand -a examine -d 'replace the worker i
 complete -c memunit -n '__fish_seen_subcommand_from examine' -a '(__memunit_instances)'
 complete -c memunit -n '__fish_seen_subcommand_from examine' -s h -l help -d 'show this help message and exit'
 
-complete -c memunit -n __fish_use_subcommand -a witness -d 'replace a worker of INSTANCE by one that samples what it allocates'
+complete -c memunit -n __fish_use_subcommand -a witness -d 'replace a worker of INSTANCE by one that records what it allocates'
 complete -c memunit -n '__fish_seen_subcommand_from witness' -a '(__memunit_instances)'
 complete -c memunit -n '__fish_seen_subcommand_from witness' -s h -l help -d 'show this help message and exit'
 

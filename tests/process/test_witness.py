@@ -1,8 +1,10 @@
-"""A witness: one worker of Node for one life. V8 samples its allocations, and an entry names its profile."""
+"""A witness: one worker for one life. V8 or memray tells who allocates what it holds; an entry names the profile."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.process.test_footprint import COMMAND, examine, serve
-from tests.support import nodes
+from tests.support import interpreters, nodes
 from tests.support.harness import MEMUNIT, Service, Unit, finished
 from tests.support.workers import APPS
 
@@ -94,6 +96,109 @@ def test_a_command_can_be_none_and_is_told_what_can(unit: Unit, tmp_path: Path) 
     service = serve(unit, tmp_path, app={"command": COMMAND})
     code, said = witness(unit, service)
     assert code == 64
-    assert 'only a worker of server = "node" can be a witness' in said
+    assert "a command can't be a witness" in said
     assert "no worker serves in slot '7'" in witness(unit, service, "7")[1]
+    assert service.stop() == 0
+
+
+APP = """
+KEPT = []
+
+
+def remember_visitor(request):
+    KEPT.append({"agent": request * 3000})
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    remember_visitor(scope["path"])
+    if scope["path"] == "/exit":
+        raise SystemExit(3)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def wsgi(environ, start_response):
+    remember_visitor(environ["PATH_INFO"])
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+# By memray's public reader, as `memray flamegraph --leaks` has it.
+LEAKED = """
+import sys
+from memray import FileReader
+for record in FileReader(sys.argv[1]).get_leaked_allocation_records(merge_threads=True):
+    print(record.size, *(name for name, _, _ in record.stack_trace(max_stacks=1)))
+"""
+
+
+def python_app(tmp_path: Path, python: Path | None, **more: object) -> dict[str, object]:
+    if python is None:
+        pytest.skip("memray cannot be installed here")
+    (tmp_path / "shop.py").write_text(APP)
+    return {"run": "shop:app", "directory": str(tmp_path), "python": str(python), **more}
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "import"])
+@pytest.mark.parametrize(("run", "server"), [("shop:app", "asgi"), ("shop:wsgi", "wsgi")])
+def test_memray_names_what_holds_the_memory(
+    unit: Unit, tmp_path: Path, run: str, server: str, preload: bool
+) -> None:
+    """With and without a zygote; for one life, and nothing of the file is anybody else's to read."""
+    python = interpreters.memray()
+    app = python_app(tmp_path, python, run=run, server=server, preload=preload)
+    service = serve(unit, tmp_path, app=app)
+    first = service.serving()[0]
+    code, said = witness(unit, service)
+    assert code == 0, said
+    assert "of which memray, if the app's environment has it, traces the allocations" in said
+    service.entry("ended", pid=first)
+    second = service.serving()[0]
+    for _ in range(50):
+        unit.get("/" + "x" * 30)
+    code, said = examine(unit, service)
+    assert code == 0, said
+    (profile,) = profiles(tmp_path)
+    assert profile.name == f"0.2-{second}.memray"
+    assert (
+        f"It was a witness: its profile is {profile} (python -m memray flamegraph --leaks {profile})" in said
+    )
+    assert profile.stat().st_mode & 0o077 == 0
+    told = subprocess.run([str(python), "-c", LEAKED, profile], capture_output=True, text=True, check=True)
+    sizes: dict[str, int] = {}
+    for line in told.stdout.splitlines():
+        size, *name = line.split()
+        sizes[" ".join(name)] = sizes.get(" ".join(name), 0) + int(size)
+    assert sizes["remember_visitor"] > 4_000_000
+    assert sizes["remember_visitor"] > sum(sizes.values()) / 2, sizes
+    service.entry("ended", pid=second)
+    assert examine(unit, service)[0] == 0
+    assert profiles(tmp_path) == [profile]
+    assert service.stop() == 0
+
+
+def test_a_killed_python_worker_leaves_none(unit: Unit, tmp_path: Path) -> None:
+    """Half a profile is none."""
+    service = serve(unit, tmp_path, app=python_app(tmp_path, interpreters.memray()))
+    first = service.serving()[0]
+    assert witness(unit, service)[0] == 0
+    service.entry("ended", pid=first)
+    second = service.serving()[0]
+    assert [path.suffix for path in profiles(tmp_path)] == [".new"]
+    os.kill(second, signal.SIGKILL)
+    service.entry("ended", pid=second)
+    service.serving()
+    assert profiles(tmp_path) == []
+    assert service.stop() == 0
+
+
+def test_without_memray_it_serves_and_says_what_to_install(unit: Unit, tmp_path: Path) -> None:
+    service = serve(unit, tmp_path, app=python_app(tmp_path, interpreters.newest()))
+    first = service.serving()[0]
+    assert witness(unit, service)[0] == 0
+    service.expect(r"it can't be a witness: .*memray.*pip install memray", source="output")
+    service.entry("ended", pid=first)
+    unit.get("/")
+    assert profiles(tmp_path) == []
     assert service.stop() == 0
