@@ -45,6 +45,7 @@ class Reporter:
         # When a sentence of the status was last built, and when the next one is due: not before something has happened.
         self._built_at = -math.inf
         self._status_due = -math.inf
+        self._settings: dict[str, str] = {}
         # When the next ping is due, in seconds of CLOCK_MONOTONIC; never if nobody expects one.
         self._next_ping = 0.0 if systemd.watchdog_usec else math.inf
 
@@ -100,14 +101,15 @@ class Reporter:
         """At the end of a finished pass alone: the status if it has changed, the watchdog ping if it is true.
 
         Without `news`, the status is the same; with them, it is told within a second, and at once if a person has
-        `asked`: what SIGUSR1 writes to the journal and the status of the unit agree.
+        `asked`: what SIGUSR1 writes to the journal and the status of the unit agree. What a person has set is told at
+        once too: `memunit status` shows it.
         """
         now = time.monotonic()
         self._flush(now)
         if news and math.isinf(self._status_due):
             self._status_due = self._built_at + _STATUS_REST
-        if asked:
-            self._status_due = now
+        if asked or state.settings != self._settings:
+            self._status_due, self._settings = now, dict(state.settings)
         if now >= self._status_due or state.stopping:
             self._built_at, self._status_due = now, math.inf
             said = _sentence(state)

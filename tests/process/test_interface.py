@@ -233,6 +233,19 @@ def test_set_takes_effect_on_the_workers_that_are_there(unit: Unit) -> None:
     assert service.stop() == 0
 
 
+def test_systemd_is_told_at_once_of_what_a_person_has_changed(unit: Unit) -> None:
+    """It was told within a second: the table that was asked for just after `memunit set` still had the file's limit."""
+    service = served(unit, 1, memory={"limit": "300M", "ceiling": "400M"})
+    limits = [f"{size}M" for size in range(291, 296)]
+    for limit in limits:
+        ask(unit, "Set", settings={"memory.limit": limit})
+    ask(unit, "Scale", count=2)
+    for limit in limits:
+        service.hear(rf"^STATUS=1/1 workers.*until the next reload memory.limit = {limit}$")
+    service.hear(r"^STATUS=1/2 workers.*until the next reload memory.limit = 295M, workers.count = 2$")
+    assert service.stop() == 0
+
+
 def test_set_is_validated_as_the_file_is(unit: Unit) -> None:
     service = served(unit, 1, memory={"limit": "300M", "ceiling": "400M"})
 
