@@ -42,7 +42,8 @@ _FILES = ("--dist", "loadfile")
 _WORDS = {
     "unit": ("-n", "2", *_FILES),
     "packaging": ("-n", "2", *_FILES),
-    "process": ("-n", "3", *_FILES),
+    # In the order of its conftest.py, not by the number of tests.
+    "process": ("-n", "3", *_FILES, "--no-loadscope-reorder"),
     "exploration": ("-n", "2", "-rP"),
 }
 # Of the host's tiers while machines run: the machines take longest, so they go first, and most of their time they wait.
