@@ -6,7 +6,7 @@ from memunit.account.facts import DAY, HOUR, Facts, Finding, check, sentence, si
 from memunit.account.leaks import Leak, examined, merged
 from memunit.account.lives import Life, middle
 from memunit.account.text import duration, plural
-from memunit.core.quantity import format_size
+from memunit.core.quantity import format_size, format_time
 
 # A leak that costs a recycle more often than this is worth a person's time; one a day is what memunit is for.
 OFTEN = 4
@@ -91,6 +91,12 @@ def leak(facts: Facts) -> Finding | None:
 
 def _search(facts: Facts, grows: Leak | None) -> str:
     """How to come from the recycles to the code."""
+    if grows is not None and grows.kind == "unknown":
+        most = 2.0 if facts.settings is None else facts.settings.examine.time
+        return (
+            f'set time = "{format_time(most * 5)}" in [examine] of {facts.file}, and systemctl reload '
+            f"memunit@{facts.name}: with more time the next examination may name what grows"
+        )
     if grows is not None:
         many = f"{len(grows.found)} of {plural(grows.workers, 'examined worker')}"
         return f"memunit leaks {facts.name} ranks what grows, with the lines of code; the above was in {many}"

@@ -303,6 +303,13 @@ def test_a_leak_that_was_examined_is_named() -> None:
     assert "in 3 of 3 examined workers" in first.steps[0]
 
 
+def test_a_leak_whose_examination_named_nothing_needs_more_time() -> None:
+    who = worker(0, 8, 99)
+    unknown = entry(NOW - 60, "EXAMINED", "has grown", **who, MEMUNIT_LEAK_VERDICT="unknown")
+    first = diagnose(facts([*life(NOW - 60, "memory-limit", generation=8, pid=99), unknown]))[0]
+    assert first.steps[0].startswith('set time = "10s" in [examine] of /etc/memunit/shop.toml')
+
+
 @pytest.mark.parametrize(
     ("seconds", "slow"), [(5.1, True), (4.8, True), (4.0, True), (3.9, False), (0.0, False)]
 )
