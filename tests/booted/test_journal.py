@@ -58,7 +58,7 @@ def test_the_end_of_a_worker_has_every_field_and_its_explanation() -> None:
             "Subject: Worker of memunit instance told was recycled at its memory limit",
             "Support: man:memunit(1)",
             f"used {end['MEMUNIT_MEMORY_BYTES']} bytes ({end['MEMUNIT_METRIC']}) and was over its limit of",
-            "find the leak, or raise memory.limit in /etc/memunit/told.toml.",
+            '"memunit leaks told" says what grows. Bound that, or raise memory.limit in /etc/memunit/told.toml.',
         ):
             assert line in explained
 
