@@ -201,21 +201,10 @@ class _Worker:
         self._websockets = self._uvicorn.websockets(self._connections, state)
         server = self._http_server(self._http_app, self._connections, self._websockets, state)
         self._server = server
-        server.each_second = claim.look
-        page = board.own()
-        if page is not None:
-            requests = work.of(page)
-            server.note(requests)
-            if examined.wanted():
-                notes = routes.begin(requests.counts, requests.name)
-
-                def each_second() -> None:
-                    claim.look()
-                    notes.look()
-
-                server.each_second = each_second
+        server.each_second = self._begin_notes if board.own() is not None else claim.look
         server.after_request = self._look
         claim.forked = server.mute
+        self._look_at_signals = claim.look
         if self._threaded is not None:
             self._threaded.on_busy(self._acceptor.hold)
         claim.look()
@@ -284,6 +273,24 @@ class _Worker:
         self._looks -= 1
         if self._looks == 0 and self._server is not None:
             self._server.after_request = None
+
+    def _begin_notes(self) -> None:
+        """At the first connection: what is made here would be pages of each idle worker (docs/preload.md)."""
+        server, page = self._server, board.own()
+        assert server is not None
+        assert page is not None
+        look = server.each_second = self._look_at_signals
+        requests = work.of(page)
+        server.note(requests)
+        if examined.wanted():
+            notes = routes.begin(requests.counts, requests.name)
+
+            def each_second() -> None:
+                look()
+                notes.look()
+
+            server.each_second = each_second
+        server.each_second()
 
     def _open(self) -> bool:
         assert self._orderly is not None

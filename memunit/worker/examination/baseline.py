@@ -69,13 +69,13 @@ class _Kept:
     shared: Optional[mmap.mmap] = None
     """What a zygote notes, all of whose workers share it: the first one too, which is forked before that."""
     lengths: Optional[Lengths] = None
-    memory: Optional[memory.Memory] = None
+    memory: Optional[memory.Taken] = None
 
 
 def expect_in_zygote() -> None:
     """Before the first fork of a zygote."""
     _Kept.shared = mmap.mmap(-1, _HEADER.size + 16 * _MOST)
-    memory.read()  # what that makes for good, all workers share
+    memory.take()  # what that makes for good, all workers share
 
 
 def note_in_zygote() -> None:
@@ -98,7 +98,7 @@ def note_at_start() -> None:
         found = sorted(noted.items())
         addresses = array("Q", [address for address, _ in found])
         _Kept.lengths = Lengths(addresses, array("Q", [length for _, length in found]), whole)
-    _Kept.memory = memory.read()
+    _Kept.memory = memory.take()
 
 
 def noted() -> Optional[Baseline]:
@@ -106,14 +106,14 @@ def noted() -> Optional[Baseline]:
     if _Kept.memory is None:
         return None
     if _Kept.shared is None:
-        return None if _Kept.lengths is None else Baseline(_Kept.lengths, _Kept.memory, None, False)
+        return None if _Kept.lengths is None else Baseline(_Kept.lengths, memory.told(_Kept.memory), None, False)
     count, *heap, whole = _HEADER.unpack_from(_Kept.shared)
     if not count:
         return None  # the zygote has not come to it
     numbers = memoryview(_Kept.shared)[_HEADER.size :].cast("Q")
     lengths = Lengths(numbers[: count - 1], numbers[_MOST : _MOST + count - 1], whole)
     known = memory.Heap(heap[0], heap[1], heap[2], heap[3], bool(heap[4])) if any(heap) else None
-    return Baseline(lengths, _Kept.memory, known, True)
+    return Baseline(lengths, memory.told(_Kept.memory), known, True)
 
 
 def _lengths() -> Tuple[Dict[int, int], bool]:

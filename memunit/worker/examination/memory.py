@@ -12,6 +12,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from memunit.worker import allocators
 
+_FORMAT, _SOCKET, _REGULAR = 0o170000, stat.S_IFSOCK, stat.S_IFREG
 _FIELD = re.compile(rb"^(\w+):\s+(\d+) kB", re.MULTILINE)
 
 
@@ -44,25 +45,65 @@ class Heap(NamedTuple):
     """False where the C library is not glibc, or another allocator has taken its place."""
 
 
-def read() -> Memory:
-    """Raises nothing: what can't be read is 0."""
-    fields: Dict[bytes, int] = {}
-    threads = 0
-    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
-        text = file.read()
-        fields = {name: int(size) * 1024 for name, size in _FIELD.findall(text)}
-        found = re.search(rb"^Threads:\s+(\d+)", text, re.MULTILINE)
-        threads = int(found[1]) if found else 0
-    descriptors, sockets, files = _descriptors()
+class Taken(NamedTuple):
+    """A reading as it was taken, most of it not looked at yet."""
+
+    status: bytes
+    """proc_pid_status(5)."""
+    descriptors: int
+    sockets: int
+    files: int
+    """Bytes of the open files on tmpfs."""
+    blocks: int
+
+
+def take() -> Taken:
+    """Raises nothing: what can't be read is 0. For a worker that is about to serve: whatever this calls becomes pages
+    of that worker's own (docs/preload.md), so all that can wait is left to told().
+    """
+    blocks, status, names = sys.getallocatedblocks(), b"", ()
+    sockets = 0
+    files: Any = None
+    try:
+        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        status = os.read(descriptor, 4096)
+        os.close(descriptor)
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        pass
+    for name in names:
+        try:
+            number = int(name)
+            found = os.fstat(number)
+        except OSError:
+            continue  # that of the directory itself
+        kind = found.st_mode & _FORMAT
+        if kind == _SOCKET:
+            sockets += 1
+        elif kind == _REGULAR and found.st_blocks and _on_tmpfs(found.st_dev, number):
+            files = files or {}
+            files[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return Taken(status, len(names), sockets, sum(files.values()) if files else 0, blocks)
+
+
+def told(taken: Taken) -> Memory:
+    """What a reading says."""
+    fields = {name: int(size) * 1024 for name, size in _FIELD.findall(taken.status)}
+    threads = re.search(rb"^Threads:\s+(\d+)", taken.status, re.MULTILINE)
     return Memory(
         anonymous=fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0),
-        shared=max(fields.get(b"RssShmem", 0), files),
+        shared=max(fields.get(b"RssShmem", 0), taken.files),
         page_tables=fields.get(b"VmPTE", 0),
-        threads=threads,
-        descriptors=descriptors,
-        sockets=sockets,
-        blocks=sys.getallocatedblocks(),
+        threads=int(threads[1]) if threads else 0,
+        descriptors=taken.descriptors,
+        sockets=taken.sockets,
+        blocks=taken.blocks,
     )
+
+
+def read() -> Memory:
+    """Raises nothing: what can't be read is 0."""
+    return told(take())
 
 
 def group() -> Dict[str, int]:
@@ -167,21 +208,6 @@ def _of_python(ctypes: Any, libc: Any) -> "tuple[int, int]":
     if arenas is None or used is None:
         return 0, 0
     return int(arenas[1]) * int(arenas[2]), int(used[1].replace(b",", b""))
-
-
-def _descriptors() -> "tuple[int, int, int]":
-    """How many are open, how many of them are sockets, and the bytes of files on tmpfs among them."""
-    names, sockets, files = [], 0, {}
-    with contextlib.suppress(OSError):
-        names = os.listdir("/proc/self/fd")
-    for name in names:
-        with contextlib.suppress(OSError, ValueError):
-            found = os.stat(int(name))
-            if stat.S_ISSOCK(found.st_mode):
-                sockets += 1
-            elif stat.S_ISREG(found.st_mode) and _on_tmpfs(found.st_dev, int(name)):
-                files[found.st_dev, found.st_ino] = found.st_blocks * 512
-    return len(names), sockets, sum(files.values())
 
 
 _known_devices: Dict[int, bool] = {}
