@@ -30,6 +30,7 @@ from memunit.worker.serving import Prepared
 
 CONTROL = "memunit-zygote"
 """The name in LISTEN_FDNAMES of the last descriptor, by which the master speaks with this process."""
+_decode = json.JSONDecoder().raw_decode
 _LARGEST = 65536
 _LONGEST = 2000
 # With a handler of the app's, a zygote might not end when it is told to, or not wait for what it forks.
@@ -225,7 +226,7 @@ class _Zygote:
         elif number < 0:
             _tell(control, {"id": request["id"], "errno": -number, "error": "fork"})
         else:
-            _tell(control, {"id": request["id"], "pid": number})
+            _send(control, b'{"id": %d, "pid": %d}' % (request["id"], number))
             with contextlib.suppress(OSError):
                 ours.send(b"go", socket.MSG_NOSIGNAL)
         ours.close()
@@ -277,12 +278,16 @@ def _hear(control: socket.socket) -> Tuple[Optional[Dict[str, Any]], List[int]]:
         packet, passed, _, _ = socket.recv_fds(control, _LARGEST, 1, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         packet = b""
-    return json.loads(packet) if packet else None, passed
+    return _decode(packet.decode())[0] if packet else None, passed
 
 
 def _tell(control: socket.socket, message: Dict[str, Any]) -> None:
+    _send(control, json.dumps(message).encode())
+
+
+def _send(control: socket.socket, message: bytes) -> None:
     try:
-        control.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        control.send(message, socket.MSG_NOSIGNAL)
     except ConnectionError:
         os._exit(0)
 
