@@ -6,6 +6,7 @@ Accepting, HTTP, signals, readiness and the drain are memunit's own; of uvicorn 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -41,7 +42,7 @@ from memunit.worker.lifespans import surely
 from memunit.worker.listening import Acceptor
 from memunit.worker.notify import Notify
 from memunit.worker.orderly import Orderly
-from memunit.worker.problem import EX_SOFTWARE
+from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import Trusted, from_proxies
 from memunit.worker.serving import Server, Threaded
 from memunit.worker.siblings import Siblings
@@ -83,19 +84,28 @@ def prepare(
         loaded = from_proxies(loaded, trusted)
     new_loop = loops.maker()
     tried: List[bool] = []
+    made: List[_Worker] = []
 
-    def rehearse() -> None:
-        worker = _Worker(uvicorn, reader, limits, selftest.app, [], Notify({}), None, threaded, trusted)
+    def make(entries: List[Inherited], hooks: Hooks) -> _Worker:
+        listeners = inherited.open_stream_listeners(entries)
+        worker = _Worker(uvicorn, reader, limits, loaded, listeners, hooks.before_stop, threaded, trusted)
+        worker.giver = giving.Giver(hooks.give_back)
+        return worker
+
+    def rehearse(entries: List[Inherited], hooks: Hooks) -> None:
+        worker = _Worker(uvicorn, reader, limits, selftest.app, [], None, threaded, trusted)
         loops.rehearse(worker.rehearse(), new_loop())
         tried.append(True)
+        if threaded is None and loops.NONE_NEEDED:
+            with contextlib.suppress(Unusable):  # a worker says it
+                worker = make(entries, hooks)
+                worker.arrange()
+                made.append(worker)
 
     def serve(entries: List[Inherited], notify: Notify, hooks: Hooks) -> int:
-        listeners = inherited.open_stream_listeners(entries)
-        worker = _Worker(
-            uvicorn, reader, limits, loaded, listeners, notify, hooks.before_stop, threaded, trusted
-        )
+        worker = made.pop() if made else make(entries, hooks)
         worker.tried = bool(tried)
-        worker.giver = giving.Giver(hooks.give_back)
+        worker.notify = notify
         try:
             return loops.run(worker, new_loop())
         finally:
@@ -113,7 +123,6 @@ class _Worker:
         limits: bounds.Bounds,
         app: Callable[..., Any],
         listeners: List[socket.socket],
-        notify: Notify,
         before_stop: Optional[Hook],
         threaded: Optional[Threaded],
         trusted: Optional[Trusted],
@@ -125,7 +134,7 @@ class _Worker:
         self._threaded = threaded
         self._trusted = trusted
         self._listeners = listeners
-        self._notify = notify
+        self.notify = Notify({})
         self._before_stop = before_stop
         self._cleaning: "Optional[asyncio.Task[None]]" = None
         self._app = Application(app)
@@ -133,6 +142,7 @@ class _Worker:
         self._connections = Connections()
         self._websockets: Optional[WebSockets] = None
         self._server: Optional[HttpServer] = None
+        self._lifespan: Any = None
         self._orderly: Optional[Orderly] = None
         self._grace = grace.read()
         self._looks = _LOOKS
@@ -147,11 +157,10 @@ class _Worker:
         self._quiet = asyncio.Event()
         self.claim = Claim(lambda _signum: self.stop())
         self.claim.attach(loop)
-        lifespan = self._uvicorn.lifespan()
-        if not await self._begin(lifespan, self.claim, Siblings(scoreboard.place())):
+        if not await self._begin(self.claim, Siblings(scoreboard.place())):
             return 0 if self._stopping.is_set() else EX_SOFTWARE
         assert self._server is not None
-        server = self._server
+        server, lifespan = self._server, self._lifespan
         if self.giver is not None:
             self.giver.attach(loop)
         await self._stopping.wait()
@@ -160,7 +169,7 @@ class _Worker:
             self._arm(server)
         assert self._orderly is not None
         self._connections.on_empty = server.changed = self._changed
-        waits.tell(server, self._notify)
+        waits.tell(server, self.notify)
         self._app.drain()
         while self._open():
             self._quiet.clear()
@@ -168,39 +177,44 @@ class _Worker:
         while self._websockets is not None and self._websockets.tasks and not self._orderly.over:
             left = self._orderly.left(self._grace.give_up)
             await asyncio.wait(set(self._websockets.tasks), timeout=left)
-        examined.examine(self._notify)
+        examined.examine(self.notify)
         if self._threaded is not None:
             finished = self._loop.create_task(self._threaded.finish())
             await asyncio.wait({finished}, timeout=self._orderly.left(self._grace.give_up))
         own = self.claim.owner()
         if own:
-            self._notify.status(f"calling the app's own handler of {own}")
+            self.notify.status(f"calling the app's own handler of {own}")
         status = self.claim.pass_on()
         await surely(self._loop.create_task(lifespan.shutdown()))
         if lifespan.should_exit:
-            self._notify.status("the app's shutdown failed")
+            self.notify.status("the app's shutdown failed")
             return EX_SOFTWARE
         return status or 0
 
-    async def _begin(self, lifespan: Any, claim: Union[Claim, Unclaimed], siblings: Siblings) -> bool:
-        """All that comes before READY=1, and that; whether the app is there."""
+    def arrange(self) -> None:
+        """All that serving needs but a loop: in a zygote, where there is one (docs/preload.md)."""
         self._acceptor = Acceptor(
             self._listeners,
             self._make_connection,
             changed=self._changed,
             served=self._connections.__len__,
             made=lambda: 0 if self._server is None else self._server.made,
-            siblings=siblings,
         )
         self._connections.on_loss = self._acceptor.lost
-        state = getattr(lifespan, "state", None)
-        if not self.tried:
-            await self._try(state)
-        if not await self._start_up(lifespan):
-            return False
+        self._lifespan = self._uvicorn.lifespan()
+        state = getattr(self._lifespan, "state", None)
         self._websockets = self._uvicorn.websockets(self._connections, state)
-        server = self._http_server(self._http_app, self._connections, self._websockets, state)
-        self._server = server
+        self._arranged = self._http_server(self._http_app, self._connections, self._websockets, state)
+
+    async def _begin(self, claim: Union[Claim, Unclaimed], siblings: Siblings) -> bool:
+        """All that comes before READY=1, and that; whether the app is there."""
+        if self._lifespan is None:
+            self.arrange()
+        if not self.tried:
+            await self._try(getattr(self._lifespan, "state", None))
+        if not await self._start_up(self._lifespan):
+            return False
+        server = self._server = self._arranged
         server.each_second = self._begin_notes if board.own() is not None else claim.look
         server.after_request = self._look
         claim.forked = server.mute
@@ -210,10 +224,10 @@ class _Worker:
         claim.look()
         if not isinstance(claim, Unclaimed):
             examined.note_at_start()
-        self._acceptor.start()
+        self._acceptor.start(siblings)
         board.stage(board.SERVING)
-        self._notify.send("READY=1")
-        pinging.begin(self._notify, self._threaded, claim.look)
+        self.notify.send("READY=1")
+        pinging.begin(self.notify, self._threaded, claim.look)
         return True
 
     async def _start_up(self, lifespan: Any) -> bool:
@@ -227,7 +241,7 @@ class _Worker:
         starting.result()
         if lifespan.should_exit or self._app.lifespan.exits:
             lines = self._app.lifespan.failure.strip().splitlines()
-            self._notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
+            self.notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
             return False
         return True
 
@@ -239,7 +253,7 @@ class _Worker:
             self._arm(self._server)
         if self._before_stop is None:
             self._stop_accepting()
-        self._notify.send("STOPPING=1", "STATUS=finishing open requests")
+        self.notify.send("STOPPING=1", "STATUS=finishing open requests")
         if self._before_stop is not None:
             self._cleaning = self._loop.create_task(call_beside(self._before_stop))
             self._cleaning.add_done_callback(lambda _: self._stop_accepting())
@@ -264,7 +278,7 @@ class _Worker:
             websockets=lambda: () if self._websockets is None else self._websockets.tasks,
             last_call=self._stop_accepting,
             changed=self._changed,
-            status=self._notify.status,
+            status=self.notify.status,
         )
 
     def _look(self) -> None:
@@ -321,10 +335,9 @@ class _Worker:
         if quiet:
             self._uvicorn.use(self._app)
             self._listeners = inherited.open_stream_listeners([inherited.of_nobody()])
-            lifespan = self._uvicorn.lifespan()
-            await self._begin(lifespan, Unclaimed(), Siblings(None))
+            await self._begin(Unclaimed(), Siblings(None))
             self._acceptor.stop()
-            await lifespan.shutdown()
+            await self._lifespan.shutdown()
 
     async def _try(self, state: Optional[Dict[str, Any]]) -> None:
         """Serve once before saying so. Raises Unusable."""

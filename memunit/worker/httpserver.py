@@ -31,7 +31,10 @@ _LEAST_IDLE = 1.0  # seconds that an idle connection has at a stop, however shor
 
 
 class HttpServer:
-    """Made once for a worker, inside its loop. `reader` is one of httpparse."""
+    """Made once for a worker, and perhaps before there is a loop. `reader` is one of httpparse."""
+
+    _loop: asyncio.AbstractEventLoop
+    """That of the connections."""
 
     # Of what note() is given, if it is called.
     work: Optional[Work] = None
@@ -99,7 +102,6 @@ class HttpServer:
         self.idle_time = keep_alive + _TICK
         self.silent_time = max(keep_alive, bounds.head_timeout) + _TICK
         self.linger_time = _LINGER
-        self._loop = asyncio.get_running_loop()
         self._limit = limit_concurrency
         self._access_logger = logging.getLogger("uvicorn.access")
         self._with_date = date
@@ -196,6 +198,7 @@ class HttpServer:
     def begin_ticking(self) -> None:
         """There are connections: look at the time again."""
         self.ticking = True
+        self._loop = asyncio.get_running_loop()
         self._look_at_the_clock()
         self._loop.call_later(_TICK, self._tick)
 

@@ -83,12 +83,23 @@ def open_socket(entry: Inherited) -> socket.socket:
 
 
 def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
-    """All `entries` as listening stream sockets; raises Unusable that names the one that is none."""
+    """All `entries` as listening stream sockets; raises Unusable that names the one that is none, and closes none."""
     if not entries:
         raise Unusable("no listening socket was passed; start with --listen ADDRESS or from a .socket unit")
-    listeners = []
-    for entry in entries:
-        sock = open_socket(entry)
+    listeners: List[socket.socket] = []
+    try:
+        for entry in entries:
+            listeners.append(_open_stream_listener(entry))
+    except Unusable:
+        for sock in listeners:
+            sock.detach()
+        raise
+    return listeners
+
+
+def _open_stream_listener(entry: Inherited) -> socket.socket:
+    sock = open_socket(entry)
+    try:
         if sock.type != socket.SOCK_STREAM:
             kind = _KINDS.get(sock.type, "no stream socket")
             raise Unusable(f"{entry} is {kind}; an HTTP app needs a stream socket (ListenStream=)")
@@ -98,5 +109,7 @@ def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
             raise Unusable(
                 f"{entry} is of family {sock.family}; an HTTP app needs TCP, a Unix socket or vsock"
             )
-        listeners.append(sock)
-    return listeners
+    except Unusable:
+        sock.detach()
+        raise
+    return sock

@@ -58,15 +58,17 @@ class Acceptor:
         self._made = made
         self._given = 0
         self._siblings = siblings or Siblings(None)
+        self._loop: asyncio.AbstractEventLoop
         self._doors = [Door(listener) for listener in listeners]
-        self._loop = asyncio.get_running_loop()
         self._alone_until = 0.0
         self._accepting = False
         self._held = False
         self._early: List[Connection] = []
 
-    def start(self) -> None:
-        """Begin to accept."""
+    def start(self, siblings: Optional[Siblings] = None) -> None:
+        """Begin to accept, in the loop that runs, beside these `siblings`."""
+        self._loop = asyncio.get_running_loop()
+        self._siblings = siblings or self._siblings
         self._accepting = True
         for door in self._doors:
             door.listener.setblocking(False)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import sys
 from typing import Callable, Coroutine, Optional, Protocol
 
 from memunit.worker import leaving, pages, signals, target
 from memunit.worker.problem import Unusable
 from memunit.worker.signals import Claim
+
+
+NONE_NEEDED = sys.version_info >= (3, 10)
+"""Whether asyncio's events and queues can be made before there is a loop."""
 
 
 class Main(Protocol):

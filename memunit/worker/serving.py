@@ -18,13 +18,13 @@ Serve = Callable[[List[Inherited], Notify, Hooks], int]
 
 
 class Server(NamedTuple):
-    """What serves an app; `rehearse` does what serving needs but the app and the sockets.
+    """What serves an app; `rehearse`, in a zygote, does all of that which can be done before a fork.
 
     Both raise Unusable.
     """
 
     serve: Serve
-    rehearse: Callable[[], None] = lambda: None
+    rehearse: Callable[[List[Inherited], Hooks], None] = lambda entries, hooks: None
 
 
 class Threaded(Protocol):
@@ -58,9 +58,9 @@ class Prepared:
         self._server = server
         self._hooks = hooks
 
-    def rehearse(self) -> None:
+    def rehearse(self, entries: List[Inherited]) -> None:
         """Have done before a fork what else each worker would do for itself, in memory of its own. Raises Unusable."""
-        self._server.rehearse()
+        self._server.rehearse(entries, self._hooks)
 
     def run(self, entries: List[Inherited], notify: Notify) -> int:
         """Serve in this process; the exit status. Raises Unusable."""

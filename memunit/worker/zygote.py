@@ -65,7 +65,7 @@ def run(
         gc.collect()
         ends, found = _look(control, entries, packages)
     try:
-        prepared.rehearse()
+        prepared.rehearse(entries)
         forked.rehearse()
     except Unusable as problem:
         _give_up(control, problem, report)
