@@ -143,6 +143,7 @@ class _Worker:
         self._websockets: Optional[WebSockets] = None
         self._server: Optional[HttpServer] = None
         self._lifespan: Any = None
+        self._awaited: "Optional[asyncio.Future[None]]" = None
         self._orderly: Optional[Orderly] = None
         self._grace = grace.read()
         self._looks = _LOOKS
@@ -233,9 +234,11 @@ class _Worker:
     async def _start_up(self, lifespan: Any) -> bool:
         """Run the app's start-up; whether to go on. A stop meanwhile does not wait: the loop cancels it."""
         starting = self._loop.create_task(lifespan.startup())
-        stopping = self._loop.create_task(self._stopping.wait())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        if not self._stopping.is_set():
+            # Plainer than asyncio.wait(), whose parts would be pages of each worker's own.
+            self._awaited = self._loop.create_future()
+            starting.add_done_callback(self._go_on)
+            await self._awaited
         if not starting.done() or self._stopping.is_set():
             return False
         starting.result()
@@ -244,6 +247,10 @@ class _Worker:
             self.notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
             return False
         return True
+
+    def _go_on(self, _: object = None) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
 
     def stop(self) -> None:
         """Begin the drain, once."""
@@ -262,6 +269,7 @@ class _Worker:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._go_on()
         board.stage(board.DRAINING)
         self._acceptor.stop()
         if self._server is not None:
