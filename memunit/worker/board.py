@@ -48,6 +48,9 @@ EXAMINED = 4
 GAVE_UP = 5
 
 
+_KNOWN = HEADER.pack(MAGIC, VERSION, SIZE, ROUTES, SLOTS, NAME_SIZE, SLOT_SIZE)
+
+
 class Order(NamedTuple):
     """What the master has written before it has told this worker to stop."""
 
@@ -110,10 +113,7 @@ def take_descriptor(fd: int) -> None:
         os.close(fd)
     except (OSError, ValueError, OverflowError):
         return
-    if len(memory) >= SIZE and HEADER.unpack_from(memory) == (
-        *(MAGIC, VERSION, SIZE),
-        *(ROUTES, SLOTS, NAME_SIZE, SLOT_SIZE),
-    ):
+    if len(memory) >= SIZE and memory[: HEADER.size] == _KNOWN:
         _Own.page = Page(memory)
 
 
