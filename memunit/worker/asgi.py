@@ -29,6 +29,7 @@ from memunit.worker import (
     routes,
     scoreboard,
     selftest,
+    signals,
     target,
     waits,
     work,
@@ -40,7 +41,7 @@ from memunit.worker.httpserver import HttpServer
 from memunit.worker.inherited import Inherited
 from memunit.worker.lifespans import surely
 from memunit.worker.listening import Acceptor
-from memunit.worker.notify import Notify
+from memunit.worker.notify import Notify, notifying
 from memunit.worker.orderly import Orderly
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 from memunit.worker.proxied import Trusted, from_proxies
@@ -94,9 +95,11 @@ def prepare(
 
     def rehearse(entries: List[Inherited], hooks: Hooks) -> None:
         worker = _Worker(uvicorn, reader, limits, selftest.app, [], None, threaded, trusted)
-        loops.rehearse(worker.rehearse(), new_loop())
+        # A ping of a worker with threads would start one.
+        with notifying(pings=threaded is None) as worker.notify:
+            loops.rehearse(worker.rehearse(), new_loop())
         tried.append(True)
-        if threaded is None and loops.NONE_NEEDED:
+        if threaded is None and loops.NONE_NEEDED and not made:
             with contextlib.suppress(Unusable):  # a worker says it
                 worker = make(entries, hooks)
                 worker.arrange()
@@ -336,6 +339,7 @@ class _Worker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self.tried = True
+        signals.rehearse(self._loop)
         quiet = not logging.getLogger("uvicorn.error").isEnabledFor(
             logging.INFO
         )  # or uvicorn tells of its start-ups

@@ -47,15 +47,24 @@ def expect_in_zygote() -> None:
             _give_up(error)
 
 
+def load_in_zygote() -> None:
+    """Load what note_in_zygote(), and a worker at its end, needs."""
+    if _App.wanted:
+        try:
+            from memunit.worker.examination import look  # noqa: F401, PLC0415  see above
+        except Exception as error:
+            _give_up(error)
+
+
 def note_in_zygote() -> None:
-    """Just before a gc.freeze(), so that what is loaded here is shared by the workers that come after.
+    """Just before a gc.freeze(), so that what is there by now is shared by the workers that come after.
 
     The notes are made by a child, in memory that all share. Made by the zygote, they would leave holes between its
     objects, and each worker that comes after would fill these with its own: 0.4 MiB of it.
     """
     if _App.wanted:
         try:
-            from memunit.worker.examination import baseline, look  # noqa: F401, PLC0415  see above
+            from memunit.worker.examination import baseline  # noqa: PLC0415  see above
 
             child = os.fork()
         except Exception as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from typing import Mapping, Optional
+from typing import Iterator, Mapping, Optional
 
 _PATIENCE = 5.0  # seconds to wait for room in the master's queue before a message that matters is given up
+_NEVER = "3600000000"  # microseconds
 _LONGEST = 2000  # characters of one assignment: a datagram of the protocol holds 4096 bytes in all
 
 
@@ -56,6 +58,15 @@ class Notify:
         A queue that another process floods is full nearly always, and the worker would be ended for its silence.
         """
         return self.send("WATCHDOG=1", wait=wait)
+
+
+@contextlib.contextmanager
+def notifying(*, pings: bool) -> Iterator[Notify]:
+    """One for a rehearsal, whose messages reach nobody; with `pings`, one that asks for them. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as nobody:
+        nobody.bind("")  # unix(7), autobind
+        address = "@" + nobody.getsockname()[1:].decode("ascii")
+        yield Notify({"NOTIFY_SOCKET": address, **({"WATCHDOG_USEC": _NEVER} if pings else {})})
 
 
 def _plain(text: str) -> str:

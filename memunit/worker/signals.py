@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from memunit.worker.problem import say
 
 CLAIMED = (signal.SIGTERM, signal.SIGINT)
+_UNUSED = signal.SIGURG
 _NOBODYS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
 
 Told = Callable[[int], Any]
@@ -196,6 +197,20 @@ class Unclaimed:
 
     def look(self) -> None:
         """Nothing is taken, and nothing taken back."""
+
+
+def rehearse(loop: Any) -> None:
+    """In a zygote: have `loop` do what a Claim will have it do, with a signal that nobody has a handler of."""
+    if signal.getsignal(_UNUSED) is not signal.SIG_DFL:
+        return
+    loop.add_signal_handler(_UNUSED, len, ())
+    signal.signal(_UNUSED, _ignore)
+    signal.siginterrupt(_UNUSED, False)
+    loop.remove_signal_handler(_UNUSED)  # and back to the default, which is to ignore it
+
+
+def _ignore(_signum: int, _frame: object) -> None:
+    pass
 
 
 def stopped_at() -> Optional[float]:

@@ -32,6 +32,7 @@ CONTROL = "memunit-zygote"
 """The name in LISTEN_FDNAMES of the last descriptor, by which the master speaks with this process."""
 _decode = json.JSONDecoder().raw_decode
 _LARGEST = 65536
+_REHEARSALS = 3  # the gain of more can't be measured
 _LONGEST = 2000
 # With a handler of the app's, a zygote might not end when it is told to, or not wait for what it forks.
 _OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -65,8 +66,7 @@ def run(
         gc.collect()
         ends, found = _look(control, entries, packages)
     try:
-        prepared.rehearse(entries)
-        forked.rehearse()
+        _rehearse(prepared, entries)
     except Unusable as problem:
         _give_up(control, problem, report)
     before = [(number, signal.signal(number, signal.SIG_DFL)) for number in _OURS]
@@ -74,7 +74,7 @@ def run(
     handlers = [each for each in before if each[1] not in (None, signal.SIG_DFL)]
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    zygote = _Zygote(control, ends, hazardous=bool(found.hazards))
+    zygote = _Zygote(control, ends, lambda: _rehearse(prepared, entries), hazardous=bool(found.hazards))
     examined.expect_in_zygote()
     gc.freeze()
     giving.note_frozen()
@@ -84,6 +84,11 @@ def run(
     for number, handler in handlers:
         signal.signal(number, handler)  # what serves sees whose SIGTERM and SIGINT are
     return entries, prepared
+
+
+def _rehearse(prepared: Prepared, entries: List[Inherited]) -> None:
+    prepared.rehearse(entries)
+    forked.rehearse()
 
 
 def _look(
@@ -124,8 +129,16 @@ class _Zygote:
     uses. It is alone in knowing when that is: a worker can outlive its master.
     """
 
-    def __init__(self, control: socket.socket, ends: endings.Endings, *, hazardous: bool) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        ends: endings.Endings,
+        rehearse: Callable[[], None],
+        *,
+        hazardous: bool,
+    ) -> None:
         self._control = control
+        self._rehearse = rehearse
         self._ends = ends
         self._settled = False
         self._hazardous = hazardous
@@ -155,8 +168,18 @@ class _Zygote:
                 self._settle()
 
     def _settle(self) -> None:
-        """Note what is there, for all workers but the first, for whose answer somebody waits."""
+        """Note what is there, and rehearse well, for all workers but the first, for whose answer somebody waits.
+
+        The interpreter remembers by which name it has found what in which type, and counts in each name that it is
+        remembered. What a worker looks up anew is a name in a page of its own, and another one that is forgotten. So
+        the zygote forgets all, and what a worker looks up is what it remembers (docs/preload.md).
+        """
         self._settled = True
+        examined.load_in_zygote()
+        _forget()
+        with contextlib.suppress(Unusable):  # it went well before
+            for _ in range(_REHEARSALS):
+                self._rehearse()
         examined.note_in_zygote()
         gc.freeze()
 
@@ -248,6 +271,14 @@ class _Zygote:
         except OSError:
             return False
         return True
+
+
+def _forget() -> None:
+    """Empty the interpreter's cache of methods."""
+    # The second name is for Python up to 3.12, where the first is missing.
+    forget = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if forget is not None:
+        forget()
 
 
 def _oom_score(text: str) -> str:
