@@ -77,6 +77,8 @@ def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
 
 def rehearse(main: Coroutine[None, None, None], loop: asyncio.AbstractEventLoop) -> None:
     """Run it in this loop, and close that: nothing of it is left for a fork. Raises what it raises."""
+    if sys.version_info < (3, 14):
+        asyncio.get_event_loop_policy()  # set_event_loop() makes it
     pages.prepare(loop)
     pages.give_back(loop)
     try:
