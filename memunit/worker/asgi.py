@@ -97,6 +97,7 @@ def prepare(
         worker = _Worker(uvicorn, reader, limits, selftest.app, [], None, threaded, trusted)
         # A ping of a worker with threads would start one.
         with notifying(pings=threaded is None) as worker.notify:
+            worker.notify.renewed()
             loops.rehearse(worker.rehearse(), new_loop())
         tried.append(True)
         if threaded is None and loops.NONE_NEEDED and not made:

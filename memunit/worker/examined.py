@@ -51,9 +51,17 @@ def load_in_zygote() -> None:
     """Load what note_in_zygote(), and a worker at its end, needs."""
     if _App.wanted:
         try:
-            from memunit.worker.examination import look  # noqa: F401, PLC0415  see above
+            from memunit.worker.examination import look, memory  # noqa: F401, PLC0415  see above
         except Exception as error:
             _give_up(error)
+
+
+def rehearse() -> None:
+    """In a zygote that has loaded what is needed: do what note_at_start() does."""
+    if _App.wanted:
+        from memunit.worker.examination import memory  # noqa: PLC0415  see above
+
+        memory.take()
 
 
 def note_in_zygote() -> None:

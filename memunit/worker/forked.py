@@ -45,6 +45,7 @@ def rehearse() -> None:
     """In a zygote: run what each worker will run, so that all share what that makes for good."""
     os.environ["MEMUNIT_REHEARSAL"] = "1"
     os.environ.pop("MEMUNIT_REHEARSAL", "")
+    board.rehearse()
     title.rehearse()
     stacks.arm()
 

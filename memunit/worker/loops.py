@@ -12,7 +12,6 @@ from memunit.worker import leaving, pages, signals, target
 from memunit.worker.problem import Unusable
 from memunit.worker.signals import Claim
 
-
 NONE_NEEDED = sys.version_info >= (3, 10)
 """Whether asyncio's events and queues can be made before there is a loop."""
 

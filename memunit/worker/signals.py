@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from memunit.worker.problem import say
 
@@ -35,7 +35,7 @@ class Claim:
     signal.getsignal(SIGTERM), whose handler is a method of uvicorn's server elsewhere).
     """
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, claimed: Tuple[int, ...] = CLAIMED) -> None:
         self.should_exit = False
         self.force_exit = False
         self.stopped_at: Optional[float] = None
@@ -44,6 +44,7 @@ class Claim:
         self.forked: Callable[[], Any] = lambda: None
         """Called in a process that the app has forked."""
         self._told = told
+        self._claimed = claimed
         self._handler = self._handle
         self._own: Dict[int, Callable[[], Any]] = {}
         self._names: Dict[int, str] = {}
@@ -51,13 +52,14 @@ class Claim:
         self._loop: Any = None
         self._in_loop: Set[int] = set()
         self.look()
-        _forks(self)
+        if claimed is CLAIMED:
+            _forks(self)
 
     def attach(self, loop: Any) -> None:
         """Be told by way of `loop` too, which wakes for a signal, and of what the app asks of it about signals."""
         self._loop = loop
         self._add, self._remove = loop.add_signal_handler, loop.remove_signal_handler
-        for signum in CLAIMED:
+        for signum in self._claimed:
             self._add(signum, self._hear, signum)
             signal.signal(signum, self._handler)
             signal.siginterrupt(signum, False)
@@ -71,14 +73,14 @@ class Claim:
         The unit's own SIGTERM may come beside the master's. Closing the loop puts the default back: without the
         mask, a worker that has done everything right would end by the signal.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, CLAIMED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._claimed)
         if self._loop is not None:
             del self._loop.add_signal_handler, self._loop.remove_signal_handler
             self._loop = None
 
     def look(self) -> None:
         """Take back what the app has taken by signal.signal(), and keep its handler for pass_on()."""
-        for signum in CLAIMED:
+        for signum in self._claimed:
             if signal.getsignal(signum) is not self._handler:
                 self._take(signum)
 
@@ -149,7 +151,7 @@ class Claim:
         self._own[signum] = call
 
     def _app_adds(self, signum: int, callback: Callable[..., Any], *args: Any) -> None:
-        if signum not in CLAIMED:
+        if signum not in self._claimed:
             self._add(signum, callback, *args)
             self._in_loop.add(signum)
             return
@@ -159,14 +161,14 @@ class Claim:
         self._own[signum] = lambda: callback(*args)
 
     def _app_removes(self, signum: int) -> bool:
-        if signum in CLAIMED:
+        if signum in self._claimed:
             return self._own.pop(signum, None) is not None
         self._in_loop.discard(signum)
         return bool(self._remove(signum))
 
     def signals(self) -> List[int]:
         """All those whose handlers are of no use in a forked process."""
-        return [*CLAIMED, *self._in_loop]
+        return [*self._claimed, *self._in_loop]
 
     def in_child(self) -> None:
         """In a process that was forked from this worker: none of its signals lead back here.
@@ -176,7 +178,7 @@ class Claim:
         """
         with contextlib.suppress(ValueError):
             signal.set_wakeup_fd(-1)
-        for signum in CLAIMED:
+        for signum in self._claimed:
             if signal.getsignal(signum) is self._handler:
                 before = self._by_signal.get(signum)
                 signal.signal(signum, _default(signum) if before is None else before)
@@ -200,17 +202,13 @@ class Unclaimed:
 
 
 def rehearse(loop: Any) -> None:
-    """In a zygote: have `loop` do what a Claim will have it do, with a signal that nobody has a handler of."""
-    if signal.getsignal(_UNUSED) is not signal.SIG_DFL:
-        return
-    loop.add_signal_handler(_UNUSED, len, ())
-    signal.signal(_UNUSED, _ignore)
-    signal.siginterrupt(_UNUSED, False)
-    loop.remove_signal_handler(_UNUSED)  # and back to the default, which is to ignore it
-
-
-def _ignore(_signum: int, _frame: object) -> None:
-    pass
+    """In a zygote: claim by `loop` a signal that nobody has a handler of, and let go of it again."""
+    if signal.getsignal(_UNUSED) is signal.SIG_DFL:
+        claim = Claim(lambda _signum: None, (_UNUSED,))
+        claim.attach(loop)
+        claim.look()
+        del loop.add_signal_handler, loop.remove_signal_handler
+        loop.remove_signal_handler(_UNUSED)  # and back to the default, which is to ignore it
 
 
 def stopped_at() -> Optional[float]:

@@ -106,7 +106,9 @@ def noted() -> Optional[Baseline]:
     if _Kept.memory is None:
         return None
     if _Kept.shared is None:
-        return None if _Kept.lengths is None else Baseline(_Kept.lengths, memory.told(_Kept.memory), None, False)
+        return (
+            None if _Kept.lengths is None else Baseline(_Kept.lengths, memory.told(_Kept.memory), None, False)
+        )
     count, *heap, whole = _HEADER.unpack_from(_Kept.shared)
     if not count:
         return None  # the zygote has not come to it

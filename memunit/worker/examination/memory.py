@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 import threading
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from memunit.worker import allocators
 
@@ -61,7 +61,8 @@ def take() -> Taken:
     """Raises nothing: what can't be read is 0. For a worker that is about to serve: whatever this calls becomes pages
     of that worker's own (docs/preload.md), so all that can wait is left to told().
     """
-    blocks, status, names = sys.getallocatedblocks(), b"", ()
+    blocks, status = sys.getallocatedblocks(), b""
+    names: List[str] = []
     sockets = 0
     files: Any = None
     try:
