@@ -24,15 +24,14 @@ from memunit.worker import (
     httpparse,
     inherited,
     loops,
+    noting,
     patched,
     pinging,
-    routes,
     scoreboard,
     selftest,
     signals,
     target,
     waits,
-    work,
 )
 from memunit.worker.connection import Connection
 from memunit.worker.draining import Application, Connections
@@ -220,10 +219,9 @@ class _Worker:
         if not await self._start_up(self._lifespan):
             return False
         server = self._server = self._arranged
-        server.each_second = self._begin_notes if board.own() is not None else claim.look
+        server.each_second = noting.look_of(server, claim.look)
         server.after_request = self._look
         claim.forked = server.mute
-        self._look_at_signals = claim.look
         if self._threaded is not None:
             self._threaded.on_busy(self._acceptor.hold)
         claim.look()
@@ -299,24 +297,6 @@ class _Worker:
         self._looks -= 1
         if self._looks == 0 and self._server is not None:
             self._server.after_request = None
-
-    def _begin_notes(self) -> None:
-        """At the first connection: what is made here would be pages of each idle worker (docs/preload.md)."""
-        server, page = self._server, board.own()
-        assert server is not None
-        assert page is not None
-        look = server.each_second = self._look_at_signals
-        requests = work.of(page)
-        server.note(requests)
-        if examined.wanted():
-            notes = routes.begin(requests.counts, requests.name)
-
-            def each_second() -> None:
-                look()
-                notes.look()
-
-            server.each_second = each_second
-        server.each_second()
 
     def _open(self) -> bool:
         assert self._orderly is not None

@@ -23,7 +23,7 @@ import socket
 import sys
 from typing import Any, Callable, Collection, Dict, List, NoReturn, Optional, Tuple
 
-from memunit.worker import endings, examined, forked, giving, hazards, inherited
+from memunit.worker import endings, examined, forked, giving, hazards, inherited, rehearsals
 from memunit.worker.inherited import Inherited
 from memunit.worker.problem import FORKED, Unusable
 from memunit.worker.serving import Prepared
@@ -32,7 +32,6 @@ CONTROL = "memunit-zygote"
 """The name in LISTEN_FDNAMES of the last descriptor, by which the master speaks with this process."""
 _decode = json.JSONDecoder().raw_decode
 _LARGEST = 65536
-_REHEARSALS = 8  # calls after which CPython begins to specialize a function: it writes into it until then
 _LONGEST = 2000
 # With a handler of the app's, a zygote might not end when it is told to, or not wait for what it forks.
 _OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -66,7 +65,7 @@ def run(
         gc.collect()
         ends, found = _look(control, entries, packages)
     try:
-        _rehearse(prepared, entries)
+        rehearsals.once(prepared, entries)
     except Unusable as problem:
         _give_up(control, problem, report)
     before = [(number, signal.signal(number, signal.SIG_DFL)) for number in _OURS]
@@ -74,7 +73,7 @@ def run(
     handlers = [each for each in before if each[1] not in (None, signal.SIG_DFL)]
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    zygote = _Zygote(control, ends, lambda: _rehearse(prepared, entries), hazardous=bool(found.hazards))
+    zygote = _Zygote(control, ends, lambda: rehearsals.well(prepared, entries), hazardous=bool(found.hazards))
     examined.expect_in_zygote()
     gc.freeze()
     giving.note_frozen()
@@ -84,11 +83,6 @@ def run(
     for number, handler in handlers:
         signal.signal(number, handler)  # what serves sees whose SIGTERM and SIGINT are
     return entries, prepared
-
-
-def _rehearse(prepared: Prepared, entries: List[Inherited]) -> None:
-    prepared.rehearse(entries)
-    forked.rehearse()
 
 
 def _look(
@@ -168,19 +162,9 @@ class _Zygote:
                 self._settle()
 
     def _settle(self) -> None:
-        """Note what is there, and rehearse well, for all workers but the first, for whose answer somebody waits.
-
-        The interpreter remembers by which name it has found what in which type, and counts in each name that it is
-        remembered. What a worker looks up anew is a name in a page of its own, and another one that is forgotten. So
-        the zygote forgets all, and what a worker looks up is what it remembers (docs/preload.md).
-        """
+        """Rehearse, and note what is there, for all workers but the first, for whose answer somebody waits."""
         self._settled = True
-        examined.load_in_zygote()
-        _forget()
-        with contextlib.suppress(Unusable):  # it went well before
-            for _ in range(_REHEARSALS):
-                self._rehearse()
-                examined.rehearse()
+        self._rehearse()
         examined.note_in_zygote()
         gc.freeze()
 
@@ -272,14 +256,6 @@ class _Zygote:
         except OSError:
             return False
         return True
-
-
-def _forget() -> None:
-    """Empty the interpreter's cache of methods."""
-    # The second name is for Python up to 3.12, where the first is missing.
-    forget = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
-    if forget is not None:
-        forget()
 
 
 def _oom_score(text: str) -> str:
