@@ -108,7 +108,7 @@ def prepare(
     def serve(entries: List[Inherited], notify: Notify, hooks: Hooks) -> int:
         worker = made.pop() if made else make(entries, hooks)
         worker.tried = bool(tried)
-        worker.notify = notify
+        worker.be_for(notify)
         try:
             return loops.run(worker, new_loop())
         finally:
@@ -194,6 +194,11 @@ class _Worker:
             self.notify.status("the app's shutdown failed")
             return EX_SOFTWARE
         return status or 0
+
+    def be_for(self, notify: Notify) -> None:
+        """Be the worker that serves in this process; since it was made, others may have been rehearsed."""
+        self.notify = notify
+        self._uvicorn.use(self._app)
 
     def arrange(self) -> None:
         """All that serving needs but a loop: in a zygote, where there is one (docs/preload.md)."""

@@ -73,6 +73,38 @@ def test_an_idle_worker_has_few_pages_of_its_own(unit: Unit) -> None:
     assert uss[-2] < 4 << 20
 
 
+LIVES = """
+import os
+PIDS = []
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            PIDS.append(os.getpid())
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    body = f"ok {os.getpid()} {PIDS == [os.getpid()]}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def test_each_worker_starts_the_app_itself_whatever_the_zygote_has_rehearsed(unit: Unit, shop: Path) -> None:
+    (shop / "lives.py").write_text(LIVES)
+    unit.write(app={"run": "lives:app", "server": "asgi", "directory": str(shop)}, workers={"count": 3})
+    service = unit.serve().ready()
+    answers: set[str] = set()
+
+    def all_have_answered() -> bool | None:
+        answers.add(unit.get())
+        return len(answers) == 3 or None
+
+    service.until(all_have_answered, "answers of all three")
+    assert {int(answer.split()[1]) for answer in answers} == set(service.serving().values())
+    assert {answer.split()[2] for answer in answers} == {"True"}
+    assert service.stop() == 0
+
+
 def test_workers_are_the_masters_children_and_share_one_import(unit: Unit, shop: Path) -> None:
     unit.write(app=app(shop), workers={"count": 3})
     service = unit.serve().ready()
