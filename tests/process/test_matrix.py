@@ -156,7 +156,7 @@ def test_loses_nothing(
     finally:
         clients.stop()
     assert service.stop(timeout=STOP) == 0
-    assert clients.lost == []
+    assert clients.lost == [], "\n".join(map(str, [*clients.lost, *ended, service]))
     ended.append(service)
     for each in ended:
         entries = each.entries("ended")
