@@ -42,7 +42,7 @@ IMPURE = {
     "time",
 }
 # What is imported inside a function of a worker is the app's own, or comes with its server.
-WORKER_EXTRAS = {"uvicorn", "uvloop"}
+WORKER_EXTRAS = {"uvicorn", "uvloop", "memray"}
 
 
 def name_of(module: Path) -> str:
