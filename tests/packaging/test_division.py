@@ -21,7 +21,11 @@ def machines(monkeypatch: pytest.MonkeyPatch, without: set[str], marks: set[str]
     return [kind for kind, words in division.items() if not words or eval(words, {}, has)]
 
 
-@pytest.mark.parametrize("without", [set(), {"nspawn"}, {"uml"}, {"nspawn", "uml"}], ids=str)
+@pytest.mark.parametrize(
+    "without",
+    [set(), {"nspawn"}, {"uml"}, {"nspawn", "uml"}],
+    ids=lambda each: "+".join(sorted(each)) or "all",
+)
 @pytest.mark.parametrize("has", list(itertools.product((False, True), repeat=len(MARKS))), ids=str)
 def test_a_test_goes_to_one_kind_of_machine(
     monkeypatch: pytest.MonkeyPatch, without: set[str], has: tuple[bool, ...]
