@@ -69,7 +69,7 @@ def test_status_loads_nothing_that_takes_longer_than_the_answer(unit: Unit, serv
     script = (
         "import gc, sys; before = set(sys.modules); from memunit.cli.main import main; code = main(['status', 'app'])\n"
         "loaded = sorted(set(sys.modules) - before)\n"
-        "print(code, loaded, gc.isenabled(), gc.get_freeze_count() > 10_000, file=sys.stderr)"
+        "print(code, loaded, gc.isenabled(), gc.get_freeze_count() > 0, file=sys.stderr)"
     )
     done = subprocess.run(
         [MEMUNIT[0], "-S", "-c", script],
