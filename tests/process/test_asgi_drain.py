@@ -38,8 +38,8 @@ def test_replacements_under_load_lose_nothing(stack: Stack, tmp_path: Path, unix
     with stage(tmp_path, unix=unix) as here:
         serving = [here.start(python, "plain:app", environment=environment).ready() for _ in range(2)]
         loads = [
-            LoadProcess(tmp_path, here.target, "--clients", "4"),
-            LoadProcess(tmp_path, here.target, "--clients", "4", "--keep-alive"),
+            LoadProcess(tmp_path, here.target, "--clients", "4", "--rate", "400"),
+            LoadProcess(tmp_path, here.target, "--clients", "4", "--rate", "400", "--keep-alive"),
             LoadProcess(tmp_path, here.target, "--clients", "4", "--keep-alive", "--path", "/slow?s=0.05"),
         ]
         for load in loads:

@@ -257,7 +257,8 @@ def test_reload_of_what_does_not_run(unit: Unit) -> None:
 def test_reloads_under_load_lose_nothing(unit: Unit, tmp_path: Path, keep_alive: bool) -> None:
     unit.write(app={"run": "plain:app"}, workers={"count": 2})
     service = unit.serve().ready()
-    load = LoadProcess(tmp_path, unit.target, "--clients", "4", *(["--keep-alive"] if keep_alive else []))
+    words = ["--clients", "4", "--rate", "400", *(["--keep-alive"] if keep_alive else [])]
+    load = LoadProcess(tmp_path, unit.target, *words)
     pids = set(service.serving().values())
     for _ in range(3):
         load.answered(50)
