@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from memunit.worker import board, examined, inherited, signals
+from memunit.worker import board, examined, inherited, rehearsals, signals
 from memunit.worker.examination import memory
+from memunit.worker.hooks import Hooks
 from memunit.worker.inherited import Inherited
 from memunit.worker.notify import notifying
 from memunit.worker.problem import Unusable
+from memunit.worker.serving import Prepared, Server
 
 
 def _descriptors() -> list[Path]:
@@ -71,6 +73,19 @@ def test_where_nobody_may_want_an_examination_nothing_is_loaded_for_one() -> Non
     examined.load_in_zygote()
     examined.rehearse()
     assert not examined.wanted()
+
+
+@pytest.mark.parametrize("failure", [OSError(24, "Too many open files"), MemoryError(), Unusable("no loop")])
+def test_one_that_fails_after_the_first_fork_costs_nobody_a_worker(failure: Exception) -> None:
+    """Descriptors may be short by then; before, somebody waits for a worker that could not serve."""
+
+    def rehearse(_entries: list[Inherited], _hooks: Hooks) -> None:
+        raise failure
+
+    prepared = Prepared(Server(lambda _entries, _notify, _hooks: 0, rehearse), Hooks(None, None))
+    rehearsals.well(prepared, [])
+    with pytest.raises(type(failure)):
+        rehearsals.once(prepared, [])
 
 
 def test_sockets_that_a_zygote_can_not_use_stay_open(tmp_path: Path) -> None:
