@@ -167,8 +167,9 @@ def test_status_for_a_program(broken: dict[str, Instance]) -> None:
     assert first["crash"] in ("nothing-ready", "restarting")
     assert told["leak"]["ended_last_hour"]["memory-limit"] >= 5
     assert len(told["hang"]["workers"]) == 2
-    assert all(each["memory_bytes"] > 1 << 20 for each in told["hang"]["workers"])
-    assert all(each["phase"] == "running" for each in told["hang"]["workers"])
+    assert {each["phase"] for each in told["hang"]["workers"]} == {"running"}
+    # What a worker that a zygote has forked has of its own: about 2 MiB, and less when it has just become ready.
+    assert min(each["memory_bytes"] for each in told["hang"]["workers"]) > 1 << 16, told["hang"]["workers"]
 
 
 # The cause, as the app itself has it, and the step.
