@@ -18,6 +18,10 @@ def begin(notify: Notify, threaded: Optional[Threaded], look: Callable[[], None]
     `look()` is called before each ping. Where there are threads, they have to get on too.
     """
     if notify.watchdog is not None:
+        if threaded is not None:
+            # The first one arms the master's watchdog. The threads would send it a moment later, and a request that
+            # takes the GIL for ever within that moment would never be found.
+            notify.ping()
         _Pings(notify, threaded, look, notify.watchdog / 2).next()
 
 
