@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from memunit.worker.notify import Notify
+from memunit.worker.pinging import begin
+from memunit.worker.serving import Threaded
 
 
 def _server(address: str) -> socket.socket:
@@ -87,3 +92,19 @@ def test_full_queue_costs_a_ping_and_no_time(tmp_path: Path) -> None:
 )
 def test_watchdog(environment: dict[str, str], seconds: float | None) -> None:
     assert Notify(environment).watchdog == seconds
+
+
+def test_the_first_ping_waits_for_no_thread(tmp_path: Path) -> None:
+    """It arms the master's watchdog: a request that takes the GIL for ever right after READY=1 is found by that."""
+
+    class Hung:
+        def ping(self, ping: Callable[[], Any]) -> None:
+            """Its threads never get on."""
+
+    async def serve() -> None:
+        begin(notify, cast("Threaded", Hung()), lambda: None)
+
+    with _server(str(tmp_path / "n")) as server:
+        notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "30000000"})
+        asyncio.run(serve())
+        assert server.recv(4096) == b"WATCHDOG=1"
