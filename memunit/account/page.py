@@ -86,7 +86,7 @@ def page(
 def _findings(findings: Sequence[Finding]) -> list[str]:
     parts = ["<h2>At the end of this time</h2>"]
     for each in findings:
-        # Who is told to make this page has it.
+        # The reader of this page need not make it.
         steps = [step for step in each.steps if not step.startswith("memunit report ")]
         listed = "".join(f"<li>{text(step)}</li>" for step in steps)
         told = "".join(f"<p>{text(line)}</p>" for line in each.text)

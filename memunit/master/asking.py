@@ -9,12 +9,12 @@ from memunit.core.messages import Message
 from memunit.core.model import Worker
 from memunit.core.state import State
 from memunit.master.doors import Doors
-from memunit.master.examinations import Examinations, no_witness, witness_told
+from memunit.master.examinations import Examinations
 from memunit.master.report import Reporter
 from memunit.master.revisions import Revisions
 from memunit.master.setting import ConfigurationError, Setting
 from memunit.master.signals import STOP, Signals
-from memunit.master.witnesses import Witnesses
+from memunit.master.witnesses import Witnesses, no_witness, witness_told
 
 
 class Asking:

@@ -20,6 +20,28 @@ def how_to_read(profile: str) -> str:
     return f" (python -m memray flamegraph --leaks {profile})" if profile.endswith(_MEMRAY) else ""
 
 
+def no_witness(profiler: str) -> str:
+    """Why no worker of a configuration with this profiler can be a witness; "" if one can."""
+    if profiler:
+        return ""
+    return (
+        "a command can't be a witness, for memunit does not know how to profile it: use a profiler of its language. A "
+        'worker of app.run can: V8 samples one of server = "node", and memray traces one in Python'
+    )
+
+
+def witness_told(slot: int, profiler: str) -> str:
+    """What the person is told who has asked for one."""
+    deed = {
+        "V8": "of which V8 samples the allocations",
+        "memray": "of which memray, if the app's environment has it, traces the allocations: that costs CPU and memory",
+    }[profiler]
+    return (
+        f"The worker of slot {slot} is being replaced by a witness, {deed}. When the witness ends, an entry names its "
+        "profile; memunit examine ends it at once"
+    )
+
+
 class Witnesses:
     """Those of one instance: the slots whose next worker is to be one, and the files of those that were."""
 

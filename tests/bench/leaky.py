@@ -15,10 +15,7 @@ globals().update({f"KEPT_{number}": [] for number in range(PLACES * SLOTS)})
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Keep a quarter of a mebibyte, and answer with the pid."""
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+    if scope["type"] != "http":
         return
     slot, generation = int(os.environ["MEMUNIT_SLOT"]), int(os.environ["MEMUNIT_GENERATION"])
     kept = globals()[f"KEPT_{slot * PLACES + generation % PLACES}"]

@@ -4,6 +4,7 @@ It keeps no rules of its own about policy; it carries actions out and reports fa
 """
 
 import math
+from typing import Any
 
 from memunit.core import facts as f
 from memunit.core.actions import Action, Finish, Journal, Measure, ReloadResult, Send, Signal, Spawn
@@ -12,6 +13,12 @@ from memunit.core.policy import step
 from memunit.core.state import State, initial
 
 M = 1024 * 1024
+
+
+def worker(slot: int = 0, generation: int = 1, phase: Phase = Phase.RUNNING, **more: Any) -> Worker:
+    """One worker in its phase, as policy knows it; `more` are other fields of it."""
+    known = {"revision": 1, "born": 0.0, "since": 0.0, "deadline": 1.0, "yields_at": 1.0, "limit": None}
+    return Worker(id=WorkerId(slot, generation), phase=phase, **{**known, **more})
 
 
 class Sim:

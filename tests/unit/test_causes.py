@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
 from memunit.core import wording
 from memunit.core.causes import cause_of, cut_off
-from memunit.core.model import Cause, Phase, Worker, WorkerId
+from memunit.core.model import Cause, Phase, Worker
+from tests.support.sim import worker
 
 
 def stopped(**more: object) -> Worker:
     """One that serves no more because of a reload."""
-    values = {"reason": Cause.RELOAD, "ready_at": 1.0, "deaf": True, **more}
-    return Worker(
-        id=WorkerId(0, 1),
-        revision=1,
-        phase=Phase.STOP_SIGTERM,
-        born=0.0,
-        since=0.0,
-        deadline=9.0,
-        yields_at=9.0,
-        limit=None,
-        **values,  # type: ignore[arg-type]
-    )
+    values: dict[str, Any] = {"reason": Cause.RELOAD, "ready_at": 1.0, "deaf": True, **more}
+    return worker(phase=Phase.STOP_SIGTERM, deadline=9.0, yields_at=9.0, **values)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(15, "killed"), (3, "killed"), (3, "dumped"), (10, "killed")])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from memunit.core.model import Phase, Worker, WorkerId
 from memunit.core.program import Outcome, clause, details, first_line, may_wait
+from tests.support.sim import worker
 
 
 def told(**facts: object) -> str:
@@ -66,19 +68,8 @@ def test_its_output_is_bounded_and_printable() -> None:
     ],
 )
 def test_the_signal_waits_unless_the_worker_would_reach_its_ceiling(
-    facts: dict[str, float | None], seconds: float, wanted: bool
+    facts: dict[str, Any], seconds: float, wanted: bool
 ) -> None:
     """At twice its pace: 40 of 100 bytes, and 60 seconds for the rest."""
-    worker = Worker(
-        id=WorkerId(0, 1),
-        revision=1,
-        phase=Phase.RUNNING,
-        born=0.0,
-        since=0.0,
-        deadline=1.0,
-        yields_at=1.0,
-        limit=None,
-    )
-    for name, value in {"ceiling": 100, "memory": 40, **facts}.items():
-        setattr(worker, name, value)
-    assert may_wait(worker, seconds) is wanted
+    one = worker(**{"ceiling": 100, "memory": 40, **facts})
+    assert may_wait(one, seconds) is wanted

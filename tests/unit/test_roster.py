@@ -2,22 +2,9 @@
 
 import pytest
 
-from memunit.core.model import Phase, Worker, WorkerId
+from memunit.core.model import Phase
 from memunit.core.roster import Roster
-
-
-def worker(slot: int, generation: int = 1, phase: Phase = Phase.RUNNING) -> Worker:
-    """One worker in its phase."""
-    return Worker(
-        id=WorkerId(slot, generation),
-        revision=1,
-        phase=phase,
-        born=0.0,
-        since=0.0,
-        deadline=1.0,
-        yields_at=1.0,
-        limit=None,
-    )
+from tests.support.sim import worker
 
 
 def test_a_filled_slot_that_is_wanted_no_more_hides_no_empty_one() -> None:

@@ -67,8 +67,10 @@ def take() -> Taken:
     files: Any = None
     try:
         descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-        status = os.read(descriptor, 4096)
-        os.close(descriptor)
+        try:
+            status = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
         names = os.listdir("/proc/self/fd")
     except OSError:
         pass
