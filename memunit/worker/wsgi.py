@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Callable, Deque, Dict, Optional
 
 from memunit.worker import asgi, environ, selftest
+from memunit.worker.call import Call
 from memunit.worker.connection import Connection
 from memunit.worker.exchange import Exchange
 from memunit.worker.httphead import Headers, Line, Meaning
@@ -164,7 +165,7 @@ class WsgiServer(HttpServer):
         super().__init__(app, *arguments, **options)
         self.submit = submit
         self._make_environ = make_environ
-        self._handed: Deque[Exchange] = deque()
+        self._handed: Deque[Call] = deque()
         self._told = False
         self._steps_of_the_done = 0
 
@@ -209,9 +210,9 @@ class WsgiServer(HttpServer):
 
     # Called in the threads.
 
-    def tell(self, exchange: Exchange) -> bool:
-        """Have deliver() of `exchange` called in the loop, with all others' that come meanwhile; False at the end."""
-        self._handed.append(exchange)
+    def tell(self, call: Call) -> bool:
+        """Have deliver() of `call` called in the loop, with all others' that come meanwhile; False at the end."""
+        self._handed.append(call)
         if self._told:
             return True
         self._told = True
