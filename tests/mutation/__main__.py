@@ -51,13 +51,14 @@ _MASTER = (
     "tests/process/test_reexec.py",
 )
 # Of these, the tests start processes of their own: the fault is in a copy of the whole tree.
-APART = {"memunit.master.master"}
+APART = {"memunit.master.master", "memunit.master.gathering", "memunit.master.carrying"}
 # How many of each, and which tests are to find them, the quickest first. "tests/unit" is each test_policy*.py there.
 MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.core.starts": (9, _POLICY),
     "memunit.core.failures": (8, _POLICY),
     "memunit.core.kills": (8, _POLICY),
     "memunit.core.recycle": (9, _POLICY),
+    "memunit.core.retirement": (4, ("tests/unit/test_retirement.py", *_POLICY)),
     "memunit.core.phases": (6, _POLICY),
     "memunit.core.rollout": (5, _POLICY),
     "memunit.core.stopping": (6, _POLICY),
@@ -69,7 +70,9 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.core.handover": (4, ("tests/unit/test_handover.py", "tests/unit/test_continuity.py")),
     "memunit.master.continuity": (6, ("tests/unit/test_continuity.py",)),
     "memunit.master.sweeping": (6, ("tests/process/test_sweeping.py",)),
-    "memunit.master.master": (6, _MASTER),
+    "memunit.master.master": (4, _MASTER),
+    "memunit.master.gathering": (2, _MASTER),
+    "memunit.master.carrying": (3, _MASTER),
     "memunit.master.zygote_messages": (4, ("tests/unit/test_zygote_messages.py",)),
     "memunit.master.startlog": (4, ("tests/process/test_startlog.py",)),
     "memunit.worker.draining": (6, ("tests/unit/test_worker_draining.py",)),

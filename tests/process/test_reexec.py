@@ -20,11 +20,11 @@ pytest_plugins = ["tests.support.units"]
 
 # Every function that the loop calls, and the signal that brings it about; None for SIGUSR1, as any pass.
 PLACES = {
-    "master.master:Master._wait": None,
+    "master.gathering:Gathering.wait": None,
     "master.doors:Doors.lost": None,
     "master.doors:Doors.requests": None,
     "master.signals:Signals.received": None,
-    "master.master:Master._hear_workers": None,
+    "master.gathering:Gathering._hear_workers": None,
     "master.processes:Processes.speaker": None,
     "master.processes:Processes.forks": None,
     "master.processes:Processes.executed": None,
@@ -83,7 +83,7 @@ def anew(service: Service, after: int) -> int:
 FEW = (
     *(
         "master.signals:Signals.received",
-        "master.master:Master._hear_workers",
+        "master.gathering:Gathering._hear_workers",
         "master.processes:Processes.ends",
     ),
     *("core.policy:step", "master.processes:Processes.spawn", "master.processes:Processes.signal"),

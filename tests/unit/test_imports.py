@@ -103,7 +103,16 @@ def test_core_is_pure(module: Path) -> None:
 # The loop, what it is given, what it tells, the processes that it has, with their zygotes and what workers are given,
 # and its own sockets; what it is asked for, what it measures, and by which configuration; what outlives it.
 JOINT = (
-    *("master.py", "setting.py", "report.py", "processes.py", "doors.py"),
+    *(
+        "master.py",
+        "parts.py",
+        "gathering.py",
+        "carrying.py",
+        "setting.py",
+        "report.py",
+        "processes.py",
+        "doors.py",
+    ),
     *("zygotes.py", "belongings.py", "launching.py"),
     *("asking.py", "measuring.py", "revisions.py"),
     *(
