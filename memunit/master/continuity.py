@@ -7,12 +7,12 @@ keeps.
 
 import contextlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from memunit.core import facts as f
 from memunit.core import handover
-from memunit.core.actions import Action, Send, Signal
+from memunit.core.actions import Action, Send, Signal, Spawn
 from memunit.core.adoption import texts_are_known
 from memunit.core.codec_forms import CodecError
 from memunit.core.handover import Handover, Unusable
@@ -149,14 +149,23 @@ def again(state: State) -> list[Action]:
 
 
 def reconciled(
-    state: State, facts: Sequence[f.Fact], processes: Processes, there: Collection[WorkerId]
+    state: State,
+    facts: Sequence[f.Fact],
+    actions: Iterable[Action],
+    processes: Processes,
+    there: Collection[WorkerId],
 ) -> list[f.Fact]:
-    """What policy has not heard of its workers, by the processes that are `there`, and would never hear."""
+    """What policy has not heard of its workers, by the processes that are `there`, and would never hear.
+
+    A worker whose start is among the `actions` that are still to be done has not failed: it starts now.
+    """
     heard = {(type(fact), fact.id) for fact in facts if isinstance(fact, f.WorkerFact)}
+    to_start = {action.id for action in actions if isinstance(action, Spawn)}
     found: list[f.Fact] = []
     for worker in state.workers.values():
         who = worker.id
-        if (f.Exited, who) in heard or (f.SpawnFailed, who) in heard or processes.awaits(who):
+        told = (f.Exited, who) in heard or (f.SpawnFailed, who) in heard
+        if told or who in to_start or processes.awaits(who):
             continue
         if who in there:
             pid = processes.pid(who)

@@ -174,7 +174,7 @@ class Master:
             for each in inherited.left.workers:
                 if WorkerId(each.slot, each.generation) not in there:
                     self._revisions.forget_metrics(each.pid)
-            self._facts += reconciled(self._state, self._facts, self._parts.processes, there)
+            self._facts += reconciled(self._state, self._facts, self._actions, self._parts.processes, there)
             if inherited.course is None:
                 self._actions += again(self._state)
                 if inherited.passed is not None and inherited.left.stopping:

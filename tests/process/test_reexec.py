@@ -87,7 +87,7 @@ FEW = (
         "master.processes:Processes.ends",
     ),
     *("core.policy:step", "master.processes:Processes.spawn", "master.processes:Processes.signal"),
-    "master.report:Reporter.entry",
+    *("master.report:Reporter.entry", "master.recovery:Recovery.save"),
 )
 
 

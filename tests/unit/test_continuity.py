@@ -12,7 +12,7 @@ import pytest
 
 from memunit.core import facts as f
 from memunit.core import handover
-from memunit.core.actions import Send, Signal
+from memunit.core.actions import Action, Send, Signal, Spawn
 from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Policy, WorkerId
@@ -160,6 +160,7 @@ class Found:
 A = WorkerId(0, 1)
 NEW = f.Spawned(A, 50)
 END = f.Exited(A, "exited", 0)
+FAILED = f.SpawnFailed(A, "memunit itself has failed while it was started")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ END = f.Exited(A, "exited", 0)
         (0, [f.SpawnFailed(A, "no memory")], {}, (), []),
         # It was asked for, and it comes; or it was never forked.
         (0, [], {}, (A,), []),
-        (0, [], {}, (), [f.SpawnFailed(A, "memunit itself has failed while it was started")]),
+        (0, [], {}, (), [FAILED]),
     ],
 )
 def test_policy_hears_what_it_would_never_hear(
@@ -191,7 +192,26 @@ def test_policy_hears_what_it_would_never_hear(
     found = state(RUNS)
     found.workers[A].pid = known
     processes = cast("Any", Found(pids, awaited))
-    assert reconciled(found, heard, processes, set(pids)) == told
+    assert reconciled(found, heard, [], processes, set(pids)) == told
+
+
+@pytest.mark.parametrize(
+    ("to_do", "told"),
+    [
+        ([Spawn(A, revision=1, watchdog=math.inf)], []),
+        ([Send(A, Signal.TERM), Spawn(A, revision=1, watchdog=math.inf)], []),
+        # That another is to start says nothing of this one.
+        ([Spawn(WorkerId(1, 1), revision=1, watchdog=math.inf)], [FAILED]),
+        ([Send(A, Signal.TERM)], [FAILED]),
+    ],
+)
+def test_a_worker_that_is_still_to_start_has_not_failed(to_do: list[Action], told: list[f.Fact]) -> None:
+    """A master failed between its decision to start a worker and the start: the next pass heard of a failure, and then
+    the start found no such worker.
+    """
+    found = state(RUNS)
+    found.workers[A].pid = 0
+    assert reconciled(found, [], to_do, cast("Any", Found({})), set()) == told
 
 
 def test_without_a_directory_nothing_is_kept() -> None:
