@@ -25,6 +25,8 @@ _KMSG = "/dev/kmsg"
 # A file that is written twice within a tick of the file system's clock looks the same after the second time.
 _SETTLED_NS = 2_000_000_000
 _STATIC_USER = "\nDynamicUser=no\n"
+# What asks the master for its metrics.
+_ASKERS = ("memunit-metrics", "memunit-varlink-metrics")
 _IDENTITY = ("User=", "DynamicUser=", "Group=", "RemoveIPC=")
 _USAGE = (
     "usage: memunit-generator [--from DIRECTORY] [--runtime DIRECTORY] [--keep DIRECTORY] NORMAL [EARLY LATE]\n\n"
@@ -106,9 +108,10 @@ class Generator:
         who = _user(text) if kind == "service" else ""
         if who:
             # The master answers its own user alone.
-            folder = f"{self._normal}/memunit-metrics@{instance}.service.d"
-            os.makedirs(folder, exist_ok=True)
-            _store(f"{folder}/{DROP_IN}", f"# As memunit@{instance}.service has it.\n[Service]\n{who}")
+            for asker in _ASKERS:
+                folder = f"{self._normal}/{asker}@{instance}.service.d"
+                os.makedirs(folder, exist_ok=True)
+                _store(f"{folder}/{DROP_IN}", f"# As memunit@{instance}.service has it.\n[Service]\n{who}")
 
     def keep(self, instance: str, kind: str, text: str) -> None:
         """For the next time. A text that is there already stays: its time says since when it has been so."""

@@ -1,7 +1,8 @@
 """`memunit metrics INSTANCE`: what an instance does as metrics of Prometheus; printed, or served on inherited sockets.
 
-As memunit-metrics@.socket starts it, it answers scrapes until none has come for a while: docs/prometheus.md. It asks
-the master by its interface, once a second at most, whatever is asked of it.
+As memunit-metrics@.socket starts it, it answers scrapes until none has come for a while: docs/prometheus.md. As
+memunit-varlink-metrics@.socket does, it answers systemd-report(1). It asks the master by its interface, once a second
+at most, whatever is asked of it.
 
 Exit codes: 0 printed, or nobody asks any more; 64 wrong command line; 69 the master does not answer (memunit_up is 0),
 or prometheus_client is not there; 77 neither root nor the service's own user.
@@ -12,15 +13,17 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from memunit.cli import linked
 from memunit.cli.failing import Failed, instance_named, say
-from memunit.cli.scrapes import Answer, Scrapes
+from memunit.cli.scrapes import Answer, Scrape
 from memunit.cli.terminal import emit
 from memunit.cli.usage import Parser
+from memunit.cli.visits import Talk, Visits
 from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.metrics import measured
 from memunit.core.varlink import Refused
 
 _PROGRAM = "memunit metrics"
@@ -35,6 +38,8 @@ examples:
 exit codes: 0 done, 64 wrong command line, 69 not running, a master that does not answer, or no prometheus_client,
 77 only root and the user of the service may call"""
 _FIRST_DESCRIPTOR = 3
+# The name of sockets for varlink, as systemd's own units have it (FileDescriptorName=).
+_VARLINK = "varlink"
 # Seconds for each step of asking the master: together less than the ten that Prometheus waits for a scrape.
 _PATIENCE = 3.0
 # Seconds for which a reply serves those who ask next.
@@ -62,9 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     listeners = _inherited()
     if listeners:
         ends = time.monotonic() + _LIFE
-        Scrapes(
-            listeners,
-            asking.answer,
+        Visits(
+            [(each, _talk(name, each, instance, asking)) for name, each in listeners],
             idle=_IDLE,
             leaves=lambda: min(ends, asking.gone_since + _STALE),
         ).run()
@@ -74,6 +78,17 @@ def main(arguments: Sequence[str]) -> int:
         return EX_UNAVAILABLE
     code = emit(answer.body.decode())
     return asking.code or code
+
+
+def _talk(name: str, listener: socket.socket, instance: str, asking: "Asking") -> Callable[[], Talk]:
+    """What is spoken there: varlink on a socket of this name, HTTP on all others."""
+    if name != _VARLINK:
+        return lambda: Scrape(asking.answer)
+    from memunit.cli.provider import Provider  # noqa: PLC0415  a scrape needs none
+
+    # The families are called as the socket is, which a drop-in may have given another name.
+    called = str(listener.getsockname()).rpartition("/")[2]
+    return Provider(instance, called, asking.reply).talk
 
 
 class Asking:
@@ -102,18 +117,10 @@ class Asking:
             )
             self._fails(text, EX_UNAVAILABLE)
             return Answer(f"{text}\n".encode(), status=500)
-        told = self._reply()
-        try:
-            answer = Answer(*rendered(families(self._instance, told), accept))
-        except Exception:
-            text = f"the master of {self._instance} tells what this version does not know"
-            self._fails(text, EX_UNAVAILABLE)
-            return Answer(*rendered(families(self._instance, None), accept))
-        if told is not None:
-            self.gone_since, self._said, self.code = math.inf, "", 0
-        return answer
+        return Answer(*rendered(families(self._instance, self.reply()), accept))
 
-    def _reply(self) -> dict[str, Any] | None:
+    def reply(self) -> dict[str, Any] | None:
+        """What the master tells, by Follow, or has told a moment ago; None if it tells nothing that is known here."""
         if time.monotonic() >= self._asked + _REST:
             self._told = self._ask()
             self._asked = time.monotonic()
@@ -131,6 +138,13 @@ class Asking:
             known = linked.failure(self._instance, error)
             self._fails(str(known), known.code)
         else:
+            try:
+                list(measured(told))
+            except Exception:
+                text = f"the master of {self._instance} tells what this version does not know"
+                self._fails(text, EX_UNAVAILABLE)
+                return None
+            self.gone_since, self._said, self.code = math.inf, "", 0
             return told
         return None
 
@@ -142,9 +156,11 @@ class Asking:
             say(text)
 
 
-def _inherited() -> list[socket.socket]:
-    """The sockets that systemd has passed on to this process (sd_listen_fds(3))."""
+def _inherited() -> list[tuple[str, socket.socket]]:
+    """The sockets that systemd has passed on to this process, by name (sd_listen_fds_with_names(3))."""
     count = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return []
-    return [socket.socket(fileno=_FIRST_DESCRIPTOR + each) for each in range(min(int(count), 64))]
+    names = dict(enumerate(os.environ.get("LISTEN_FDNAMES", "").split(":")))
+    found = range(min(int(count), 64))
+    return [(names.get(each, ""), socket.socket(fileno=_FIRST_DESCRIPTOR + each)) for each in found]

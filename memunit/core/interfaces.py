@@ -5,7 +5,7 @@ from memunit.core.varlink import SERVICE
 INSTANCE = "io.memunit.Instance"
 SYSTEMD = "io.systemd.service"
 
-_SERVICE_TEXT = """\
+SERVICE_TEXT = """\
 # The interface that each varlink service has.
 interface org.varlink.service
 
@@ -179,5 +179,5 @@ error CantSet (setting: string, reason: string)
 error NoStacks (reason: string)
 """
 
-DESCRIPTIONS = {SERVICE: _SERVICE_TEXT, INSTANCE: _INSTANCE_TEXT, SYSTEMD: _SYSTEMD_TEXT}
+DESCRIPTIONS = {SERVICE: SERVICE_TEXT, INSTANCE: _INSTANCE_TEXT, SYSTEMD: _SYSTEMD_TEXT}
 """The text of each interface, by its name."""

@@ -13,31 +13,16 @@ from typing import Any
 import pytest
 
 from memunit.cli import families as of
-from memunit.cli.scrapes import MOST, MOST_HEAD, Answer, Scrapes
+from memunit.cli.scrapes import MOST_HEAD, Answer, Scrape
+from memunit.cli.visits import MOST, Visits
 from memunit.core import facts as f
-from memunit.core import shown
 from memunit.core.model import Cause, Phase, Policy, WorkerId
 from memunit.core.tally import DRAIN_BOUNDS, Tally
+from tests.support.metrics import POLICY, sim, told
 from tests.support.sim import M, Sim
 from tests.support.wait import DEADLINE
 
 A, B = WorkerId(0, 1), WorkerId(1, 1)
-POLICY = Policy(count=2, limit=100 * M, ceiling=200 * M, patience=2.0, min_lifetime=0.0)
-
-
-def sim() -> Sim:
-    made = Sim(POLICY)
-    made.up()
-    return made
-
-
-def told(of_it: Sim, served: int | None = None) -> dict[str, Any]:
-    """A reply of Follow, as the master makes it."""
-    now = of_it.now
-    instance = shown.instance(of_it.state, now, name="shop", version="1.2.3", pid=7)
-    requests = None if served is None else {"served": served, "inWork": 2, "longestUSec": 1_500_000}
-    workers = [{**each, "requests": requests} for each in shown.workers(of_it.state)]
-    return {"instance": {**instance, "nowMonotonicUSec": shown.usec(now)}, "workers": workers}
 
 
 def samples(reply: dict[str, Any] | None) -> dict[str, float]:
@@ -203,8 +188,9 @@ def serving(answer: Answer = Answer(b"memunit_up 1\n")) -> Iterator[str]:  # noq
     """The address of scrapes that are answered meanwhile."""
     with socket.create_server(("127.0.0.1", 0), backlog=2 * MOST) as listener:
         over = [math.inf]
-        scrapes = Scrapes([listener], lambda _: answer, idle=10 * DEADLINE, leaves=lambda: over[0])
-        thread = threading.Thread(target=scrapes.run)
+        talks = [(listener, lambda: Scrape(lambda _: answer))]
+        visits = Visits(talks, idle=10 * DEADLINE, leaves=lambda: over[0])
+        thread = threading.Thread(target=visits.run)
         thread.start()
         host, port = listener.getsockname()
         try:
@@ -273,4 +259,4 @@ def test_a_large_answer_to_who_reads_slowly_is_whole() -> None:
 
 def test_it_ends_when_nobody_asks() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        Scrapes([listener], lambda _: Answer(b""), idle=0.0).run()
+        Visits([(listener, lambda: Scrape(lambda _: Answer(b"")))], idle=0.0).run()
