@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from memunit.cli.link import Link
 from memunit.core.messages import Message
 from tests.booted.support import Instance, asgi, kind, light, run
 
 pytestmark = pytest.mark.native
 MEMORY = '[memory]\nlimit = "150M"\nceiling = "300M"\n'
+METRICS = "io.systemd.Metrics"
+LONG = 120.0
 EXAMPLE = Path("/usr/share/doc/memunit/examples/metrics-port.conf")
 
 
@@ -26,8 +31,8 @@ def by_path(name: str) -> dict[str, float]:
     return scrape("--unix-socket", f"/run/memunit-metrics/{name}.sock", "http://x/metrics")
 
 
-def stop(name: str) -> None:
-    units = (f"memunit-metrics@{name}.socket", f"memunit-metrics@{name}.service")
+def stop(name: str, kind: str = "memunit-metrics") -> None:
+    units = (f"{kind}@{name}.socket", f"{kind}@{name}.service")
     run("systemctl", "disable", "--now", units[0], check=False)
     run("systemctl", "stop", *units, check=False)
     run("systemctl", "reset-failed", *units, check=False)
@@ -90,3 +95,49 @@ def test_a_user_of_its_own_and_a_port() -> None:
             stop("kept")
             shutil.rmtree(folder)
             run("systemctl", "daemon-reload")
+
+
+def reported(path: Path, method: str) -> list[dict[str, Any]]:
+    """What systemd-report would be told, which asks as this does; by varlinkctl too, where systemd has it."""
+    with Link(str(path), LONG) as link:
+        link.follow(f"{METRICS}.{method}")
+        found = list(link.replies(LONG))
+    if shutil.which("varlinkctl"):
+        asked = ("varlinkctl", "--timeout=infinity", "--json=short", "--more", "call", str(path))
+        said = run(*asked, f"{METRICS}.{method}", "{}").stdout.replace("\x1e", "").splitlines()
+        assert [each["name"] for each in map(json.loads, said)] == [each["name"] for each in found]
+    return found
+
+
+def test_for_systemd_report_it_is_enabled_by_itself() -> None:
+    """The socket is where systemd-report looks, from systemd 260 on. Before, it serves whoever asks by varlink."""
+    name = "io.memunit.reported"
+    path = Path("/run/systemd/report") / name
+    with Instance("reported", light(count=1, more='[service]\nuser = "dynamic"\n')) as instance:
+        assert not path.exists()
+        instance.start()
+        instance.settle()
+        run("systemctl", "enable", "--now", "memunit-varlink-metrics@reported.socket")
+        try:
+            assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (0, 0o600)
+            found = {each["name"]: each["value"] for each in reported(path, "List")}
+            assert (found[f"{name}.Up"], found[f"{name}.WorkersReady"]) == (1, 1)
+            assert set(found) <= {each["name"] for each in reported(path, "Describe")}
+            users = [
+                instance.show("UID", unit=unit)["UID"]
+                for unit in (instance.service, "memunit-varlink-metrics@reported.service")
+            ]
+            assert users[0] == users[1] != "[not set]"
+            if shutil.which("varlinkctl"):
+                assert f"interface {METRICS}" in run("varlinkctl", "introspect", str(path), METRICS).stdout
+            # Both can be enabled, and one does not start the other.
+            other = instance.show("ActiveState", unit="memunit-metrics@reported.socket")
+            assert other == {"ActiveState": "inactive"}
+            # The next provider asks anew.
+            run("systemctl", "stop", "memunit-varlink-metrics@reported.service")
+            run("systemctl", "stop", instance.socket, instance.service)
+            gone = [{"name": f"{name}.Up", "object": instance.service, "value": 0}]
+            assert reported(path, "List") == gone
+        finally:
+            stop("reported", "memunit-varlink-metrics")
+        assert not path.exists()

@@ -72,6 +72,8 @@ def test_it_has_every_module(tree: Path) -> None:
         "usr/lib/systemd/system/memunit-end@.service",
         "usr/lib/systemd/system/memunit-metrics@.service",
         "usr/lib/systemd/system/memunit-metrics@.socket",
+        "usr/lib/systemd/system/memunit-varlink-metrics@.service",
+        "usr/lib/systemd/system/memunit-varlink-metrics@.socket",
         "usr/lib/systemd/system/memunit@.service",
         "usr/lib/systemd/system/memunit@.socket",
         "usr/lib/systemd/system-generators/memunit-generator",
@@ -322,11 +324,11 @@ def test_the_old_package_leaves_all_running_on_an_upgrade(control: Path, asked: 
 
 def test_removing_stops_the_sockets_before_the_services(control: Path, asked: Path) -> None:
     assert maintain(control, "prerm", asked, "remove") == [
-        "deb-systemd-invoke stop memunit@*.socket memunit-metrics@*.socket",
-        "deb-systemd-invoke stop memunit-metrics@*.service",
+        "deb-systemd-invoke stop memunit@*.socket memunit-*metrics@*.socket",
+        "deb-systemd-invoke stop memunit-*metrics@*.service",
         "deb-systemd-invoke stop memunit@*.service",
         "deb-systemd-invoke stop memunit-end@*.service",
-        "deb-systemd-invoke reset-failed memunit@* memunit-metrics@*",
+        "deb-systemd-invoke reset-failed memunit@* memunit-*metrics@*",
     ]
 
 
@@ -342,11 +344,15 @@ def test_purging_takes_what_instances_have_left_and_nothing_else(control: Path, 
         "etc/systemd/system/memunit-metrics@mine.socket.d/metrics-port.conf",
         "etc/systemd/system/sockets.target.wants/memunit-metrics@mine.socket",
         "run/memunit-metrics/mine.sock",
+        "etc/systemd/system/memunit-varlink-metrics@mine.socket.d/name.conf",
+        "etc/systemd/system/sockets.target.wants/memunit-varlink-metrics@mine.socket",
+        "run/systemd/report/io.memunit.mine",
     ]
     others = [
         "var/lib/private/other/data",
         "etc/systemd/system/sockets.target.wants/ssh.socket",
         "etc/memunitx/file",
+        "run/systemd/report/io.systemd.Network",
     ]
     for name in (*ours, *others):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

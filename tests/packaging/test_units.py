@@ -35,6 +35,8 @@ def installed(tree: Path, place: Path) -> Path:
         "memunit-end@demo.service",
         "memunit-metrics@demo.service",
         "memunit-metrics@demo.socket",
+        "memunit-varlink-metrics@demo.service",
+        "memunit-varlink-metrics@demo.socket",
     ],
 )
 def test_verify_is_silent(tree: Path, tmp_path: Path, unit: str) -> None:
@@ -95,6 +97,26 @@ def test_exposure_of_the_exporter_is_less(tmp_path: Path) -> None:
     shutil.copy(UNITS / "memunit-metrics@.service", tmp_path)
     done = exposure(tmp_path, 9, "memunit-metrics@.service")
     assert done.returncode == 0, done.stdout
+
+
+def test_both_exporters_run_alike() -> None:
+    """They are two for their sockets alone."""
+    scraped, reported = (
+        assignments(UNITS / f"memunit-{name}@.service") for name in ("metrics", "varlink-metrics")
+    )
+    socket = "memunit-varlink-metrics@%i.socket"
+    of_its_own = {"Requires": [socket], "After": [socket], "SyslogIdentifier": ["memunit-varlink-metrics@%i"]}
+    assert reported == scraped | of_its_own | {"Description": reported["Description"]}
+
+
+def test_the_socket_for_systemd_report_is_for_root_alone() -> None:
+    said = assignments(UNITS / "memunit-varlink-metrics@.socket")
+    assert said["ListenStream"] == ["/run/systemd/report/io.memunit.%i"]
+    assert (said["SocketMode"], said["RemoveOnStop"], said["FileDescriptorName"]) == (
+        ["0600"],
+        ["yes"],
+        ["varlink"],
+    )
 
 
 def test_exposure_with_the_strict_drop_in_is_at_most_0_5(tmp_path: Path) -> None:
@@ -167,5 +189,6 @@ def test_only_keys_that_systemd_252_knows() -> None:
     later = {"DelegateSubgroup", "MemoryPressureWatch", "FileDescriptorStorePreserve", "PollLimitIntervalSec"}
     assert set(assignments(UNITS / "memunit@.service")) & later == set()
     assert set(assignments(UNITS / "memunit@.socket")) & later == set()
-    assert set(assignments(UNITS / "memunit-metrics@.service")) & later == set()
-    assert set(assignments(UNITS / "memunit-metrics@.socket")) & later == set()
+    for name in ("memunit-metrics@", "memunit-varlink-metrics@"):
+        assert set(assignments(UNITS / f"{name}.service")) & later == set()
+        assert set(assignments(UNITS / f"{name}.socket")) & later == set()

@@ -86,7 +86,10 @@ def test_the_exporter_of_metrics_has_the_user_of_the_service(root: Path) -> None
     assert said("shop") == static
     assert said("own") == ["[Service]", "User=memunit-own"]
     assert said("plain") == []
-    assert verify(root, ["memunit-metrics@shop.service", "memunit-metrics@own.socket"]) == ""
+    for kind in ("memunit-metrics", "memunit-varlink-metrics"):
+        assert verify(root, [f"{kind}@shop.service", f"{kind}@own.socket"]) == ""
+    of_report = drop_in(root, "memunit-varlink-metrics@shop.service")
+    assert of_report == drop_in(root, "memunit-metrics@shop.service")
     # What was kept of the last run says the same.
     run(root)
     assert said("shop") == static
@@ -163,6 +166,7 @@ def test_what_is_no_file_of_an_instance(root: Path) -> None:
         *(f"memunit@{name}.{kind}.d" for name in ("a\\x2db", "sh.op@1") for kind in ("socket", "service")),
         *(f"memunit@{name}.socket.d" for name in ("folder", "fifo", "gone")),
         *(f"memunit-metrics@{name}.service.d" for name in ("a\\x2db", "sh.op@1")),
+        *(f"memunit-varlink-metrics@{name}.service.d" for name in ("a\\x2db", "sh.op@1")),
     }
     assert "is not a regular file" in said
     assert verify(root, ["memunit@a\\x2db.service", "memunit@sh.op@1.service", "memunit@fifo.socket"]) == ""

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from memunit.cli.link import Link
+from tests.support import interpreters
 from tests.support.harness import MEMUNIT, Service, Unit
 from tests.support.http import Client
 from tests.support.wait import DEADLINE, wait_gone
@@ -24,6 +26,7 @@ pytest_plugins = ["tests.support.units"]
 
 LONG = 10 * DEADLINE
 EXAMPLES = ROOT / "examples/metrics"
+REPORTED = "io.memunit.app"
 LIMITS = {"limit": "300M", "ceiling": "400M"}
 
 
@@ -55,6 +58,21 @@ def exporter(unit: Unit, listener: socket.socket) -> Service:
     return unit.start(*MEMUNIT, "metrics", "--", "app", sockets=sockets)
 
 
+def provider(unit: Unit, listener: socket.socket) -> Service:
+    """As memunit-varlink-metrics@app.socket starts it."""
+    sockets = [("varlink", listener)]
+    return unit.start(*MEMUNIT, "metrics", "--", "app", sockets=sockets)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd listens on for systemd-report."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / REPORTED))
+        made.listen()
+        yield made
+
+
 def scrape(listener: socket.socket) -> str:
     with Client(target(listener)) as client:
         client.socket.settimeout(LONG)
@@ -80,6 +98,14 @@ def memunit(unit: Unit, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*MEMUNIT, *words], env=unit.environment, capture_output=True, text=True, timeout=LONG, check=False
     )
+
+
+def hidden(unit: Unit) -> dict[str, str]:
+    """The environment of one that does not find prometheus_client."""
+    (unit.directory / "hidden").mkdir()
+    hides = 'raise ModuleNotFoundError("No module named \'prometheus_client\'", name="prometheus_client")\n'
+    (unit.directory / "hidden/prometheus_client.py").write_text(hides)
+    return {"PYTHONPATH": f"{unit.directory / 'hidden'}:{unit.environment['PYTHONPATH']}"}
 
 
 def until(listener: socket.socket, name: str, value: float) -> dict[str, float]:
@@ -181,13 +207,10 @@ def test_hostile_scrapers_cost_the_master_nothing(unit: Unit, listener: socket.s
 
 def test_without_the_library_the_remedy_is_said(unit: Unit, listener: socket.socket) -> None:
     """By whoever types it and by whoever scrapes: an exporter that just ended would be started again and again."""
-    (unit.directory / "hidden").mkdir()
-    hides = 'raise ModuleNotFoundError("No module named \'prometheus_client\'", name="prometheus_client")\n'
-    (unit.directory / "hidden/prometheus_client.py").write_text(hides)
-    path = f"{unit.directory / 'hidden'}:{unit.environment['PYTHONPATH']}"
+    without = hidden(unit)
     done = subprocess.run(
         [*MEMUNIT, "metrics", "app"],
-        env={**unit.environment, "PYTHONPATH": path},
+        env={**unit.environment, **without},
         capture_output=True,
         text=True,
         timeout=LONG,
@@ -197,12 +220,82 @@ def test_without_the_library_the_remedy_is_said(unit: Unit, listener: socket.soc
     assert len(done.stderr.splitlines()) == 1
     assert "apt install python3-prometheus-client" in done.stderr
     sockets = [("memunit-metrics@app.socket", listener)]
-    unit.start(*MEMUNIT, "metrics", "--", "app", sockets=sockets, environment={"PYTHONPATH": path})
+    unit.start(*MEMUNIT, "metrics", "--", "app", sockets=sockets, environment=without)
     with Client(target(listener)) as client:
         client.socket.settimeout(LONG)
         response = client.get("/metrics")
     assert response.status == 500
     assert b"apt install python3-prometheus-client" in response.body
+
+
+# -- for systemd-report ------------------------------------------------------------------------------------------
+
+
+def reported(listener: socket.socket, method: str = "List") -> list[dict[str, Any]]:
+    """The replies, as systemd-report asks for them."""
+    with Link(listener.getsockname(), LONG) as link:
+        link.follow(f"io.systemd.Metrics.{method}")
+        return list(link.replies(LONG))
+
+
+def test_systemd_report_is_told_the_same_as_prometheus(unit: Unit, report: socket.socket) -> None:
+    service = served(unit)
+    for _ in range(5):
+        unit.get()
+    teller = provider(unit, report)
+    found = {(each["name"], *each.get("fields", {}).values()): each["value"] for each in reported(report)}
+    assert found[f"{REPORTED}.Up",] == 1
+    assert found[f"{REPORTED}.Workers", "running"] == 2
+    assert found[f"{REPORTED}.Requests",] == 5
+    assert found[f"{REPORTED}.WorkerCeilingBytes", "1"] == 400 << 20
+    described = {each["name"] for each in reported(report, "Describe")}
+    assert {name for name, *_ in found} <= described
+    there = set(re.findall(r"^# TYPE memunit_(\w+)", memunit(unit, "metrics", "app").stdout, re.M))
+    assert len(there) == len({name for name, *_ in found}) - 2
+    assert service.stop() == 0
+    teller.send(signal.SIGTERM)
+    teller.exit_code()
+
+
+def test_systemd_report_is_answered_without_a_master_and_without_the_library(
+    unit: Unit, report: socket.socket
+) -> None:
+    """Only Prometheus needs prometheus_client."""
+    unit.start(*MEMUNIT, "metrics", "--", "app", sockets=[("varlink", report)], environment=hidden(unit))
+    up = {"name": f"{REPORTED}.Up", "object": "memunit@app.service", "value": 0}
+    assert reported(report) == [up]
+    service = served(unit)
+    deadline = time.monotonic() + LONG
+    while {**up, "value": 1} not in (found := reported(report)):
+        assert time.monotonic() < deadline, found
+    assert service.stop() == 0
+
+
+def test_a_second_client_understands_it(unit: Unit, report: socket.socket) -> None:
+    """varlink's own package for Python: it reads the description, and checks each reply against it."""
+    python = interpreters.varlink()
+    if python is None:
+        pytest.skip("the package varlink cannot be installed here")
+    service = served(unit)
+    provider(unit, report)
+    code = f"""
+import varlink
+with varlink.Client("unix:{report.getsockname()}") as client:
+    with client.open("io.systemd.Metrics") as metrics:
+        print(*sorted(one["name"] for one in metrics.Describe(_more=True))[:2])
+        found = list(metrics.List(_more=True))
+        print(*(one["value"] for one in found if one["name"].endswith((".Up", ".WorkersReady"))))
+        print(*(one["fields"]["slot"] for one in found if one["name"].endswith(".WorkerLimitBytes")))
+        try:
+            metrics.List()
+        except varlink.VarlinkError as error:
+            print(error.error())
+"""
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.returncode == 0, done.stderr
+    names = f"{REPORTED}.BudgetBytes {REPORTED}.BudgetFreeBytes"
+    assert done.stdout.splitlines() == [names, "1 2", "0 1", "org.varlink.service.ExpectedMore"]
+    assert service.stop() == 0
 
 
 # -- the examples ------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ def make(place: Path) -> Path:
         "memunit@.socket",
         "memunit-metrics@.service",
         "memunit-metrics@.socket",
+        "memunit-varlink-metrics@.service",
+        "memunit-varlink-metrics@.socket",
     ):
         shutil.copy(ROOT / "units" / unit, units)
     for program in ("usr/bin/memunit", "bin/sh"):
