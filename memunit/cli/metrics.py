@@ -87,8 +87,9 @@ def _talk(name: str, listener: socket.socket, instance: str, asking: "Asking") -
     from memunit.cli.provider import Provider  # noqa: PLC0415  a scrape needs none
 
     # The families are called as the socket is, which a drop-in may have given another name.
-    called = str(listener.getsockname()).rpartition("/")[2]
-    return Provider(instance, called, asking.reply).talk
+    path = listener.getsockname()
+    called = path.rpartition("/")[2] if isinstance(path, str) else ""
+    return Provider(instance, called or f"io.memunit.{instance}", asking.reply).talk
 
 
 class Asking:

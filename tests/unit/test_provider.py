@@ -27,7 +27,7 @@ from tests.support.wait import DEADLINE
 NAME = "io.memunit.shop"
 LIST, DESCRIBE = (varlink.call(f"{METRICS}.{method}", more=True) for method in ("List", "Describe"))
 # What systemd-report takes: a family is called as an interface of varlink, and then as a field.
-INTERFACE = re.compile(r"[A-Za-z](-*[A-Za-z0-9])*(\.[A-Za-z0-9](-*[A-Za-z0-9])*)+")
+INTERFACE = re.compile(r"[A-Za-z](-?[A-Za-z0-9])*(\.[A-Za-z0-9](-?[A-Za-z0-9])*)+")
 FIELD = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
 
 
