@@ -14,7 +14,7 @@ from memunit.core.metrics import ALL, Family, Histogram, Kind, Told, Value, meas
 from memunit.core.varlink import SERVICE, Call, Refused, invalid
 
 METRICS = "io.systemd.Metrics"
-# As systemd has it. `value` is a number or a text: varlink's first word for any value was "object".
+# As systemd 260 has it. 262 says "any" of values, a type that python3-varlink does not know.
 _TEXT = """\
 # What is measured here, as systemd-report(1) asks for it.
 interface io.systemd.Metrics
@@ -22,8 +22,8 @@ interface io.systemd.Metrics
 # Whether the values of a family only rise, rise and fall, or are texts.
 type MetricFamilyType (counter, gauge, string)
 
-# Returns each value in a reply of its own; needs `more`. `object` is the unit of the instance; `fields` tell the values
-# of a family apart.
+# Returns each value in a reply of its own; needs `more`.
+# `object` is the unit of the instance; `fields` tell the values of a family apart.
 method List() -> (name: string, value: object, object: ?string, fields: ?[string]object)
 
 # Returns each family in a reply of its own; needs `more`.
@@ -152,7 +152,7 @@ def _told_of(family: Family, found: Value) -> Iterator[tuple[str, int | float | 
         for bound, count in found.value.buckets:
             yield _camel(family.name, "bucket"), count, {"le": bound}
         yield _camel(family.name, "count"), found.value.buckets[-1][1], {}
-        yield _camel(family.name, "sum"), found.value.sum, {}
+        yield _camel(family.name, "sum"), _number(found.value.sum), {}
     else:
         yield _camel(family.name), found.value if isinstance(found.value, str) else _number(found.value), {}
 
