@@ -148,8 +148,8 @@ class Visits:
             connection.done = True
             connection.socket.shutdown(socket.SHUT_WR)
             self._watch(connection, selectors.EVENT_READ)
-        else:
-            # The next question may be here already: the loop comes back for it.
+        elif self._listeners:
+            # The next question may be here already: the loop comes back for it. Who has left has no time for more.
             connection.deadline = time.monotonic() + PATIENCE
 
     def _watch(self, connection: _Connection, events: int) -> None:

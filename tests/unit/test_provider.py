@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memunit.cli import families as of
+from memunit.cli import visits
 from memunit.cli.provider import METRICS, Provider
 from memunit.cli.visits import Talk, Visits
 from memunit.core import facts as f
@@ -207,32 +211,42 @@ def test_what_is_no_call(junk: bytes) -> None:
 # -- the loop --------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Place:
+    """A socket where somebody answers until it is to `leave`."""
+
+    path: str
+    leaves: float = math.inf
+
+    def leave(self) -> None:
+        self.leaves = 0.0
+        with connected(self):
+            # So that it looks.
+            pass
+
+
 @contextmanager
-def visited(folder: Path, talk: Callable[[], Talk]) -> Iterator[str]:
-    """The path of a socket where this is spoken meanwhile."""
-    path = str(folder / NAME)
+def visited(folder: Path, talk: Callable[[], Talk]) -> Iterator[Place]:
+    """Where this is spoken meanwhile."""
+    place = Place(str(folder / NAME))
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(place.path)
         listener.listen()
-        over = [math.inf]
-        visits = Visits([(listener, talk)], idle=10 * DEADLINE, leaves=lambda: over[0])
-        thread = threading.Thread(target=visits.run)
+        answers = Visits([(listener, talk)], idle=10 * DEADLINE, leaves=lambda: place.leaves)
+        thread = threading.Thread(target=answers.run)
         thread.start()
         try:
-            yield path
+            yield place
         finally:
-            over[0] = 0.0
-            with connected(path):
-                # So that it looks.
-                pass
+            place.leave()
             thread.join(DEADLINE)
             assert not thread.is_alive()
 
 
-def connected(path: str) -> socket.socket:
+def connected(place: Place) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(DEADLINE)
-    made.connect(path)
+    made.connect(place.path)
     return made
 
 
@@ -251,7 +265,7 @@ def _answers(said: bytes) -> int:
 
 
 def test_a_connection_has_as_many_calls_as_it_likes(tmp_path: Path) -> None:
-    with visited(tmp_path, provider(busy()).talk) as path, connected(path) as client:
+    with visited(tmp_path, provider(busy()).talk) as place, connected(place) as client:
         client.sendall(LIST)
         once = hear(client)
         client.sendall(LIST * 3 + DESCRIBE)
@@ -264,9 +278,27 @@ def test_a_connection_has_as_many_calls_as_it_likes(tmp_path: Path) -> None:
 
 
 def test_who_speaks_no_varlink_is_hung_up_on(tmp_path: Path) -> None:
-    with visited(tmp_path, provider().talk) as path, connected(path) as client:
+    with visited(tmp_path, provider().talk) as place, connected(place) as client:
         client.sendall(b"GET / HTTP/1.1\r\n\r\n\0")
         assert client.recv(1) == b""
+
+
+def test_who_never_stops_asking_does_not_keep_an_old_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has left its sockets, those who connect wait for the next process, and that for the end of this one."""
+    monkeypatch.setattr(visits, "PATIENCE", 0.2)
+    with visited(tmp_path, provider().talk) as place, connected(place) as client:
+        ends = time.monotonic() + DEADLINE
+        client.sendall(LIST)
+        hear(client)
+        place.leave()
+        with contextlib.suppress(OSError):
+            while True:
+                client.sendall(LIST)
+                if not client.recv(1 << 16):
+                    break
+                assert time.monotonic() < ends
 
 
 class _Counted:
@@ -295,7 +327,7 @@ def test_who_asks_and_does_not_read_costs_one_answer(tmp_path: Path) -> None:
         talks.append(_Counted(asked.talk()))
         return talks[-1]
 
-    with visited(tmp_path, talk) as path, connected(path) as deaf, connected(path) as client:
+    with visited(tmp_path, talk) as place, connected(place) as deaf, connected(place) as client:
         deaf.sendall(LIST * 40)
         client.sendall(LIST)
         assert len(hear(client)) > 1000
