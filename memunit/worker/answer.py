@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 
 from memunit.worker import httpanswer
 from memunit.worker.httpanswer import Head
@@ -230,3 +230,14 @@ class Answer:
         status, text = (503, "Service Unavailable") if told else (500, "Internal Server Error")
         self.connection.write_last(status, text, self.scope["method"])
         self.connection.answered()
+
+
+def came_of(error: Optional[BaseException], kind: type) -> bool:
+    """Whether `error`, or what it was raised for, is a `kind`."""
+    seen: Set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, kind):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

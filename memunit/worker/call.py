@@ -12,8 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from memunit.worker import frameworks, signals
-from memunit.worker.answer import HIGH_WATER, Answer
-from memunit.worker.draining import came_of
+from memunit.worker.answer import HIGH_WATER, Answer, came_of
 from memunit.worker.httpanswer import Head
 from memunit.worker.httphead import Line
 from memunit.worker.pep3333 import parse

@@ -6,8 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional
 
 from memunit.worker import httpanswer, signals
-from memunit.worker.answer import HIGH_WATER, Answer, LeftOff
-from memunit.worker.draining import came_of
+from memunit.worker.answer import HIGH_WATER, Answer, LeftOff, came_of
 
 if TYPE_CHECKING:
     from memunit.worker.connection import Connection

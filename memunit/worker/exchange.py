@@ -6,9 +6,8 @@ import io
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 from urllib.parse import unquote
 
-from memunit.worker.answer import HIGH_WATER, LeftOff
+from memunit.worker.answer import HIGH_WATER, LeftOff, came_of
 from memunit.worker.call import Call
-from memunit.worker.draining import came_of
 from memunit.worker.httpanswer import Head
 from memunit.worker.httphead import Line, Meaning
 from memunit.worker.pep3333 import Body

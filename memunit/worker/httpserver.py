@@ -15,7 +15,6 @@ from memunit.worker import addresses, frameworks
 from memunit.worker.answer import Answer
 from memunit.worker.bounds import Bounds
 from memunit.worker.cycle import Cycle
-from memunit.worker.draining import Connections
 from memunit.worker.httphead import Headers, Line, Meaning, Refused, origin_form
 from memunit.worker.work import Request, Work
 
@@ -28,6 +27,27 @@ _TICK = 0.5  # seconds between two looks at the bounds, while there are connecti
 _LINGER = 2.0  # seconds for a client's last bytes after an answer that ends the connection early
 _AT_A_STOP = 5.0  # seconds that a head or a body may take, at most, while the worker stops
 _LEAST_IDLE = 1.0  # seconds that an idle connection has at a stop, however short the keep-alive time
+
+
+class Connections(Set[Any]):
+    """The server's set of open connections, that says when one has left it, and when it has become empty."""
+
+    on_loss: Optional[Callable[[], None]] = None
+    on_empty: Optional[Callable[[], None]] = None
+
+    def discard(self, element: Any) -> None:
+        super().discard(element)
+        self._look()
+
+    def remove(self, element: Any) -> None:
+        super().remove(element)
+        self._look()
+
+    def _look(self) -> None:
+        if self.on_loss is not None:
+            self.on_loss()
+        if not self and self.on_empty is not None:
+            self.on_empty()
 
 
 class HttpServer:

@@ -1,6 +1,6 @@
-"""An ASGI worker's life: start-up, serving, and a stop that loses no request.
+"""The life of an ASGI or WSGI worker: start-up, serving, and a stop that loses no request. The drain begins here.
 
-Accepting, HTTP, signals, readiness and the drain are memunit's own; of uvicorn is what uvicorns.py has.
+Accepting, HTTP, signals, readiness and the drain are memunit's own code; uvicorns.py names what uvicorn does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from memunit.worker import (
     waits,
 )
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Application, Connections
 from memunit.worker.hooks import Hook, call_beside
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 from memunit.worker.lifespans import surely
 from memunit.worker.listening import Acceptor
 from memunit.worker.notify import Notify
@@ -35,6 +34,7 @@ from memunit.worker.problem import EX_SOFTWARE
 from memunit.worker.siblings import Siblings
 from memunit.worker.signals import Claim, Unclaimed
 from memunit.worker.uvicorns import WebSockets
+from memunit.worker.websockets import Application
 
 _LOOKS = 1000  # requests after which it is looked whether the app has set handlers of signals
 

@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional
 
 from memunit.worker import bounds, httpparse, selftest
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 from memunit.worker.proxied import Trusted
 from memunit.worker.serving import Threaded
 from memunit.worker.uvicorns import Uvicorn, WebSockets

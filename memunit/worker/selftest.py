@@ -11,8 +11,7 @@ import socket
 from typing import Any, Callable, List
 
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 
 _PATIENCE = 10.0  # seconds: none of it is waited for, on a machine that has a processor to give
 _LARGEST = 65536

@@ -75,7 +75,7 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.master.carrying": (3, _MASTER),
     "memunit.master.zygote_messages": (4, ("tests/unit/test_zygote_messages.py",)),
     "memunit.master.startlog": (4, ("tests/process/test_startlog.py",)),
-    "memunit.worker.draining": (6, ("tests/unit/test_worker_draining.py",)),
+    "memunit.worker.websockets": (6, ("tests/unit/test_worker_websockets.py",)),
 }
 # CPU seconds after which a mutant that spins counts as killed; and seconds after which one that waits for ever does.
 LONGEST = 240

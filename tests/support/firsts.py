@@ -18,8 +18,7 @@ from typing import Any
 from memunit.worker import httpparse
 from memunit.worker.bounds import Bounds
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 from memunit.worker.listening import Acceptor
 
 LONG = 60.0  # seconds, for what has to happen

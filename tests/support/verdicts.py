@@ -15,8 +15,7 @@ from typing import Any
 from memunit.worker import httpparse
 from memunit.worker.bounds import Bounds
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 from tests.support.corpus import CASES, Case
 
 _LONG = 2000  # bytes: what is longer is cut at a few places alone, and not sent byte by byte

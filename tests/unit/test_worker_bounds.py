@@ -12,8 +12,7 @@ import pytest
 from memunit.worker import httpparse
 from memunit.worker.bounds import Bounds
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhello"

@@ -11,8 +11,7 @@ import pytest
 from memunit.worker import httpparse
 from memunit.worker.bounds import Bounds
 from memunit.worker.connection import Connection
-from memunit.worker.draining import Connections
-from memunit.worker.httpserver import HttpServer
+from memunit.worker.httpserver import Connections, HttpServer
 from memunit.worker.listening import Acceptor
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from memunit.worker.draining import Application, Connections, came_of
+from memunit.worker.answer import came_of
+from memunit.worker.httpserver import Connections
+from memunit.worker.websockets import Application
 
 
 def _websocket(app: Any, drain_after: int) -> tuple[list[dict[str, Any]], BaseException | None]:

@@ -1,13 +1,14 @@
-"""The end of an ASGI worker as its WebSockets see it: they get 1001. What HTTP sees is in connection.py.
+"""The WebSockets of an ASGI worker: when it stops, each of them is closed with 1001. The stop itself is in life.py.
 
-Works on the ASGI interface, which is the same in all versions of a server.
+This module works on the ASGI interface, which is the same in all versions of uvicorn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Optional, Set
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Set
 
+from memunit.worker.answer import came_of
 from memunit.worker.farewell import wait_for_answer
 from memunit.worker.lifespans import Lifespan
 from memunit.worker.proxied import unmapped
@@ -17,27 +18,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _GOING_AWAY = 1001  # RFC 6455, 7.4.1
-
-
-class Connections(Set[Any]):
-    """The server's set of open connections, that says when one has left it, and when it has become empty."""
-
-    on_loss: Optional[Callable[[], None]] = None
-    on_empty: Optional[Callable[[], None]] = None
-
-    def discard(self, element: Any) -> None:
-        super().discard(element)
-        self._look()
-
-    def remove(self, element: Any) -> None:
-        super().remove(element)
-        self._look()
-
-    def _look(self) -> None:
-        if self.on_loss is not None:
-            self.on_loss()
-        if not self and self.on_empty is not None:
-            self.on_empty()
 
 
 class Application:
@@ -116,14 +96,3 @@ class _WebSocket:
             self._closed = True
             wait_for_answer(self._send)
             await self._send({"type": "websocket.close", "code": _GOING_AWAY, "reason": ""})
-
-
-def came_of(error: Optional[BaseException], kind: type) -> bool:
-    """Whether `error`, or what it was raised for, is a `kind`."""
-    seen: Set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, kind):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
