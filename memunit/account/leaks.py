@@ -11,7 +11,7 @@ from memunit.account.lives import Account
 from memunit.account.text import clean
 
 # Verdicts of an examination (core/leak.py) that something grows which nobody needs.
-_GROWS = ("python", "native", "threads", "tasks", "shared", "descriptors", "processes")
+_GROWS = ("python", "javascript", "native", "threads", "tasks", "shared", "descriptors", "processes")
 _NO_LEAK = ("baseline", "fragmentation")
 _VERDICTS = (*_GROWS, *_NO_LEAK, "unknown")
 _LONGEST = 200

@@ -89,7 +89,7 @@ def configure(
         stops_all=settings.app.command is not None,
         spread=settings.app.run is not None and settings.app.server in ("asgi", "wsgi"),
         board=settings.app.run is not None or is_node(settings),
-        examine_time=settings.examine.time if is_examined(settings) else 0.0,
+        examine_time=settings.examine.time if is_examined(settings) or is_node(settings) else 0.0,
         examine_memory=settings.examine.memory,
         accounts=not is_examined(settings) and settings.examine.time > 0,
         examine_command=(settings.examine.command or ()) if settings.examine.time > 0 else (),

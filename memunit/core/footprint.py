@@ -7,11 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from memunit.core import v8
 from memunit.core.leak import Leak
 from memunit.core.paths import fold
 from memunit.core.quantity import format_size, format_time
+from memunit.core.v8 import Heaps
 
-VERDICTS = ("native", "threads", "shared", "descriptors", "processes", "baseline", "unknown")
+VERDICTS = (
+    "native",
+    "javascript",
+    "fragmentation",
+    "threads",
+    "shared",
+    "descriptors",
+    "processes",
+    "baseline",
+    "unknown",
+)
 # As in memunit/worker/examination/verdict.py: what explains less of the growth is not named, and less growth is none.
 _NAMED = 0.4
 _LITTLE = 4 << 20
@@ -66,21 +78,38 @@ def account(
     *,
     files: bool = False,
     mapped: Mapping[str, int] | None = None,
+    heaps: Heaps | None = None,
 ) -> Account:
-    """`before` is None where nobody has looked at the start; `mapped` are files by their resident bytes, if known."""
+    """`before` is None where nobody has looked at the start; `mapped` are files by their resident bytes, if known, and
+    `heaps` what V8 has told of a Node program.
+    """
+    told = "" if heaps is None else f" {v8.clause(heaps)}"
     own = after.own(files=files)
     if before is None:
         text = (
             f"has {format_size(own)}: {_parts(after, files=files)}; {_counts(after)}. What it had at its start is not "
-            "known, so what grew is not known."
+            f"known, so what grew is not known.{told}"
         )
-        return Account(leak=_leak("unknown", after, None, 0, 0, own=own), text=text)
+        return Account(leak=_leak("unknown", after, None, 0, 0, own=own, heaps=heaps), text=text)
     growth = max(0, own - before.own(files=files))
     since = "" if before.at < _LATE else f", {format_time(round(before.at))} after it was ready"
 
-    def found(verdict: str, size: int, text: str, *, holder: str = "", confidence: str = "medium") -> Account:
-        text = f"{text}.{_besides(before, after)}"
-        leak = _leak(verdict, after, before, growth, size, own=own, holder=holder, confidence=confidence)
+    def found(
+        verdict: str, size: int, text: str, *, holder: str = "", type_: str = "", confidence: str = "medium"
+    ) -> Account:
+        text = f"{text}.{_besides(before, after)}{told}"
+        leak = _leak(
+            verdict,
+            after,
+            before,
+            growth,
+            size,
+            own=own,
+            holder=holder,
+            type_=type_,
+            confidence=confidence,
+            heaps=heaps,
+        )
         return Account(leak=leak, text=text)
 
     if growth < max(_LITTLE, own // _LITTLE_SHARE):
@@ -131,6 +160,9 @@ def account(
             "Threads are started and do not end"
         )
         return found("threads", size, text)
+    part = None if heaps is None else v8.part(heaps, size, growth)
+    if part is not None:
+        return found(part.verdict, part.size, part.text, type_=part.type, confidence=part.confidence)
     text = (
         f"{much} in anonymous memory{since}: the heap of the program. It allocates that and keeps it; a profiler of "
         "its language tells where"
@@ -190,7 +222,9 @@ def _leak(
     *,
     own: int,
     holder: str = "",
+    type_: str = "",
     confidence: str = "low",
+    heaps: Heaps | None = None,
 ) -> Leak:
     share = size / growth if growth else 0.0
     details: dict[str, Any] = {
@@ -204,11 +238,13 @@ def _leak(
         "confidence": confidence,
         "kernel": {"before": None if before is None else _numbers(before), "after": _numbers(after)},
     }
+    if heaps is not None:
+        details["v8"] = v8.numbers(heaps)
     return Leak(
         verdict=verdict,
         holder=holder,
         kind="mapped file" if holder else "",
-        type="",
+        type=type_,
         elements="",
         length=0,
         more=0,
@@ -222,7 +258,7 @@ def _leak(
         own=own,
         threads=after.threads,
         confidence=confidence,
-        usec=0,
+        usec=0 if heaps is None else heaps.usec,
         stopped_for="",
         details=details,
     )

@@ -4,20 +4,15 @@ The worker's half is memunit/worker/examination. What it says is data of a hosti
 printable value or nothing.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memunit.core import bounded
 from memunit.core.quantity import format_size
 
 VERDICTS = ("python", "native", "fragmentation", "threads", "tasks", "shared", "baseline", "unknown")
 CONFIDENCES = ("high", "medium", "low")
-_LONGEST = 200
-_LARGEST = 1 << 53
-_DEEPEST = 4
-_MOST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,36 +54,33 @@ class Leak:
 
 def decode(report: bytes) -> Leak | None:
     """What a worker has left on its page; None if that is no report. Never raises."""
-    try:
-        said = json.loads(report, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, dict) or said.get("verdict") not in VERDICTS:
+    said = bounded.table(report)
+    if said is None or said.get("verdict") not in VERDICTS:
         return None
     numbers = said.get("numbers")
     confidence = said.get("confidence")
     stopped_for = said.get("stopped_for")
     return Leak(
         verdict=said["verdict"],
-        holder=_text(said.get("holder")),
-        kind=_text(said.get("kind")),
-        type=_text(said.get("type")),
-        elements=_text(said.get("elements")),
-        length=_count(said.get("length")),
-        more=_count(said.get("more")),
-        bound=_count(said.get("bound")),
-        most=_count(said.get("most")),
-        size=_count(said.get("bytes")),
-        growth=_count(said.get("growth")),
-        share=_share(said.get("share")),
-        route=_text(said.get("route")),
-        route_share=_share(said.get("route_share")),
-        own=_count(said.get("own")),
-        threads=_count(numbers.get("threads")) if isinstance(numbers, dict) else 0,
+        holder=bounded.text(said.get("holder")),
+        kind=bounded.text(said.get("kind")),
+        type=bounded.text(said.get("type")),
+        elements=bounded.text(said.get("elements")),
+        length=bounded.count(said.get("length")),
+        more=bounded.count(said.get("more")),
+        bound=bounded.count(said.get("bound")),
+        most=bounded.count(said.get("most")),
+        size=bounded.count(said.get("bytes")),
+        growth=bounded.count(said.get("growth")),
+        share=bounded.share(said.get("share")),
+        route=bounded.text(said.get("route")),
+        route_share=bounded.share(said.get("route_share")),
+        own=bounded.count(said.get("own")),
+        threads=bounded.count(numbers.get("threads")) if isinstance(numbers, dict) else 0,
         confidence=confidence if confidence in CONFIDENCES else "low",
-        usec=_count(said.get("usec")),
+        usec=bounded.count(said.get("usec")),
         stopped_for=stopped_for if stopped_for in ("time", "memory") else "",
-        details=_bounded(said, 0),
+        details=bounded.whole(said),
     )
 
 
@@ -207,42 +199,3 @@ def _remedy(leak: Leak) -> str:
     if "[" in leak.holder:
         return f"bound {leak.holder.partition('[')[0]}"
     return f"bound that {leak.type.rpartition('.')[2] or 'container'}"
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    return "".join(each if each.isprintable() else "?" for each in value[:_LONGEST])
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return int(max(0, min(value, _LARGEST))) if isinstance(value, int) or math.isfinite(value) else 0
-
-
-def _share(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0.0
-    return float(max(0.0, min(value, 1.0)))
-
-
-def _bounded(value: object, depth: int) -> Any:
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float):
-        return max(-_LARGEST, min(value, _LARGEST))
-    if isinstance(value, str):
-        return _text(value)
-    if depth >= _DEEPEST:
-        return None
-    if isinstance(value, list):
-        return [_bounded(each, depth + 1) for each in value[:_MOST]]
-    if isinstance(value, dict):
-        some = list(value.items())[:_MOST]
-        return {_text(key): _bounded(each, depth + 1) for key, each in some}
-    return None

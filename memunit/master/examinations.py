@@ -4,8 +4,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 
-from memunit.core import footprint, leak
+from memunit.core import footprint, leak, v8
 from memunit.core.actions import Journal
 from memunit.core.board import Board, Reason, Stage, reason_of
 from memunit.core.exitcodes import EX_UNAVAILABLE
@@ -58,7 +59,7 @@ class Examinations:
         self._unwritable = False
         # Of commands and Node programs: what the kernel has told at their start, and at their end.
         self._begun: dict[WorkerId, footprint.Footprint] = {}
-        self._accounts: dict[WorkerId, footprint.Account] = {}
+        self._accounts: dict[WorkerId, Callable[..., footprint.Account]] = {}
 
     def begin(self, worker: Worker, configuration: Configuration, folder: str, *, ready: bool) -> None:
         """Look at a worker, in its control group at `folder`, that has just become `ready` or was sampled.
@@ -90,7 +91,7 @@ class Examinations:
         ended = footprint.Footprint(**found, at=_since_ready(worker))
         wanted = footprint.wants_files(begun, ended, files=files)
         mapped = kernel.mapped(worker.pid) if wanted else None
-        self._accounts[worker.id] = footprint.account(begun, ended, files=files, mapped=mapped)
+        self._accounts[worker.id] = partial(footprint.account, begun, ended, files=files, mapped=mapped)
         if not (program and configuration.examine_command) or worker.id in self._told:
             return False
         due = reason is Reason.EXAMINE or self._their_rate.due(time.monotonic())
@@ -131,8 +132,12 @@ class Examinations:
         who = WorkerId(slot, generation)
         board, tokens = board_of(who), self._asked.pop(who, [])
         name = f"{slot}.{generation} (pid {end.fields['MEMUNIT_WORKER_PID']})"
-        found = None if board is None or board.report is None else leak.decode(board.report)
-        account, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
+        report = None if board is None else board.report
+        found = None if report is None else leak.decode(report)
+        seen_by_kernel, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
+        account = None
+        if seen_by_kernel is not None:
+            account = seen_by_kernel(heaps=None if report is None else v8.decode(report))
         seen = self._examiners.told(who)
         profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
         if account is not None:

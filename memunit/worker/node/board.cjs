@@ -5,15 +5,19 @@
 
 const diagnostics = require('diagnostics_channel');
 const { closeSync, readSync, writeSync } = require('fs');
+const heap = require('./heap.cjs');
 
 const MAGIC = 'memunitW';
 const NUMBERS = [1, 0x15000, 128, 64, 128, 128]; // version, size, routes, slots, bytes of a name and of a slot
 const [, , ROUTES, SLOTS, NAME_SIZE, SLOT_SIZE] = NUMBERS;
+const ORDER = 64;
 const STATE = 128;
 const UNLISTED = 192;
 const COUNTS = 0x1000;
 const IN_WORK = 0x2000;
 const NAMES = 0x4000;
+const REPORT = 0x8000;
+const MOST_REPORT = 48 * 1024;
 const UNKNOWN = 0xffffffff;
 const LONGEST = 104;
 const LONGEST_NAME = 120;
@@ -27,6 +31,9 @@ const VARIABLE = new RegExp(
 );
 const SERVING = 1;
 const DRAINING = 2;
+const EXAMINING = 3;
+const EXAMINED = 4;
+const GAVE_UP = 5;
 
 class Board {
   constructor(fd) {
@@ -42,16 +49,45 @@ class Board {
     this._unlisted = 0;
     this._dirty = false;
     this._due = false;
+    this._start = undefined; // what V8 told when the worker became ready
     diagnostics.channel('http.server.request.start').subscribe(({ request, response }) => this._begin(request, response));
     diagnostics.channel('http.server.response.finish').subscribe(({ request, response }) => this._end(request, response));
   }
 
   serving() {
+    this._start = heap.look();
     this._write(number(SERVING), STATE);
   }
 
   draining() {
     this._write(number(DRAINING), STATE);
+  }
+
+  // After the last request, if the master has ordered it before its signal; `most` milliseconds at most.
+  examine(most) {
+    const budget = Math.min(this._ordered(), most);
+    if (!(budget > 0) || this._start === undefined) return;
+    this._write(number(EXAMINING), STATE);
+    try {
+      const report = Buffer.from(JSON.stringify({ version: 1, v8: heap.examine(this._start, budget) }));
+      if (report.length > MOST_REPORT) throw new RangeError('the report is too long');
+      this._write(report, REPORT + 4);
+      this._write(number(report.length), REPORT);
+      this._write(number(EXAMINED), STATE);
+    } catch {
+      this._write(number(GAVE_UP), STATE);
+    }
+  }
+
+  // Milliseconds; 0 where it is not to be examined.
+  _ordered() {
+    const order = Buffer.alloc(8);
+    try {
+      readSync(this._fd, order, 0, order.length, ORDER);
+    } catch {
+      return 0;
+    }
+    return order.readUInt32LE(4);
   }
 
   // Called once a second: an answer that is broken off never finishes.
@@ -176,7 +212,7 @@ function routeOf(request) {
 }
 
 // What stands in for a page where there is none, or one of another version.
-const NONE = { serving() {}, draining() {}, look() {} };
+const NONE = { serving() {}, draining() {}, examine() {}, look() {} };
 
 // The page whose descriptor is in MEMUNIT_BOARD, which is taken out of `environment`.
 function take(environment) {

@@ -20,7 +20,7 @@ function bounds(environment) {
 // theirs end the process: typically server.close(() => process.exit()), with no regard for what the drain waits for.
 // Returns what stops this process without a signal, because the app has begun to end it: the app then has until nearly
 // the end of the grace to do so, and SIGTERM is the end of that time.
-function onTerm({ begin, drain, leave, say }) {
+function onTerm({ begin, drain, leave, examine, say }) {
   const emit = process.emit;
   let stopping = false;
   let released = false;
@@ -31,6 +31,7 @@ function onTerm({ begin, drain, leave, say }) {
     begin();
     for (const listener of process.listeners('memunit:drain')) attempt(listener);
     const when = bounds(process.env);
+    const begun = performance.now();
     const late = after(when.leave);
     const told = own ? new Promise((resolve) => (hurry = resolve)) : undefined;
     await Promise.race([drain(when), late]);
@@ -39,6 +40,7 @@ function onTerm({ begin, drain, leave, say }) {
     // of that come first.
     await turn();
     await turn();
+    examine((when.leave - (performance.now() - begun)) / 2);
     let status = 0;
     say("waiting for the app's memunit:clean");
     for (const listener of process.listeners('memunit:clean')) {

@@ -81,6 +81,8 @@ function start(sockets) {
     },
     drain: (bounds) => Promise.all([servers.drain(bounds), siblings.ended()]),
     leave: () => servers.cut(),
+    // In one piece: the loop does not turn meanwhile.
+    examine: (most) => board.examine(notify.watchdog > 0 ? Math.min(most, notify.watchdog / 2) : most),
     say: (text) => notify.status(why + text),
   });
 }
