@@ -132,7 +132,7 @@ def test_what_is_none_is_nothing(report: bytes) -> None:
 def test_any_report_becomes_bounded_values() -> None:
     """And any of these gives a sentence of one line."""
     chance = random.Random(5)
-    hostile = [
+    hostile: list[Any] = [
         -1,
         2**200,
         1e308,
