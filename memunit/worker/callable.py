@@ -171,6 +171,7 @@ def _serve(
     worker: Worker, notify: Notify, run: Run, clean: Optional[Clean], give_back: Optional[Clean]
 ) -> int:
     stacks.arm()
+    notify.keep()
     stopper = _Stopper(worker, notify, clean, giving.Giver(give_back))
     stopper.start()
     try:

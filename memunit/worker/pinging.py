@@ -17,6 +17,7 @@ def begin(notify: Notify, threaded: Optional[Threaded], look: Callable[[], None]
 
     `look()` is called before each ping. Where there are threads, they have to get on too.
     """
+    notify.keep()
     if notify.watchdog is not None:
         if threaded is not None:
             # The first one arms the master's watchdog. The threads would send it a moment later, and a request that

@@ -14,7 +14,7 @@ import pytest
 from tests.support import interpreters
 from tests.support.http import Client
 from tests.support.interpreters import DEBIAN, newest
-from tests.support.workers import ROOT, Stage, stage
+from tests.support.workers import APPS, ROOT, Stage, stage
 
 pytest_plugins = ["tests.support.stacks"]
 
@@ -281,6 +281,32 @@ def test_pings_until_the_end(stack: tuple[Path, dict[str, str]], here: Stage) ->
             here.hear(worker.pid, "WATCHDOG=1")
         client.send("k")
         assert client.read().closes
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize(("server", "target"), [("asgi", "plain:app"), ("wsgi", "plainwsgi:app")])
+def test_it_pings_and_stops_with_as_many_clients_as_it_may_have(
+    here: Stage, tmp_path: Path, server: str, target: str
+) -> None:
+    """Out of descriptors it can't make a socket; it is no worker that hangs, and its clients lose nothing."""
+    module = target.partition(":")[0]
+    (tmp_path / "few.py").write_text(
+        f"import resource, sys\nsys.path.insert(0, {str(APPS)!r})\nfrom {module} import app\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+    )
+    worker = here.start(DEBIAN, "few:app", server=server, directory=tmp_path, watchdog_usec=100_000).ready()
+    with contextlib.ExitStack() as clients:
+        first = clients.enter_context(Client(here.target))
+        assert first.get().status == 200
+        for _ in range(40):
+            clients.enter_context(Client(here.target))
+        while "Too many open files" not in worker.output:
+            here.hear(worker.pid, "WATCHDOG=1")
+        here.said(worker.pid).clear()
+        for _ in range(3):
+            here.hear(worker.pid, "WATCHDOG=1")
+        assert first.get().status == 200
+        worker.stop()
     assert worker.wait() == 0
 
 

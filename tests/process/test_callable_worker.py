@@ -50,6 +50,27 @@ def test_replacements_under_load_lose_nothing(here: Stage, tmp_path: Path) -> No
     assert report["ok"] > 0
 
 
+def test_it_is_heard_with_no_descriptor_left(here: Stage, tmp_path: Path) -> None:
+    """A server with as many connections as its process may have gets on, and says so."""
+    (tmp_path / "full.py").write_text(
+        "import contextlib, os, resource\n"
+        "def run(worker):\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+        "    with contextlib.suppress(OSError):\n"
+        "        while True:\n"
+        "            os.dup(0)\n"
+        "    worker.ready()\n"
+        "    worker.ping()\n"
+        "    worker.stopping.wait()\n"
+    )
+    worker = here.start(
+        DEBIAN, "full:run", server="callable", directory=tmp_path, watchdog_usec=1_000_000
+    ).ready()
+    here.hear(worker.pid, "WATCHDOG=1")
+    worker.stop()
+    assert worker.wait() == 0
+
+
 def test_run_speaks_for_itself(here: Stage) -> None:
     """One parameter: the library's run(worker). The watchdog hears what run pings, and nothing else."""
     worker = here.start(DEBIAN, "served:run", server="callable", watchdog_usec=1_000_000)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +78,58 @@ def test_full_queue_costs_a_ping_and_no_time(tmp_path: Path) -> None:
         assert 0.2 <= time.monotonic() - began < 90
         server.recv(16)
         assert notify.send("READY=1")
+
+
+@contextlib.contextmanager
+def _no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as free:  # noqa: PTH123  the lowest number that is free
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free.fileno(), hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_with_no_descriptor_left_it_is_heard(tmp_path: Path) -> None:
+    """As many clients as a worker may have are no reason for the master to take it for one that hangs."""
+    with _server(str(tmp_path / "n")) as server:
+        notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "n")})
+        notify.keep()
+        with _no_descriptor_left():
+            assert notify.ping()
+            assert notify.send("STOPPING=1", "STATUS=finishing")
+        assert [server.recv(4096), server.recv(4096)] == [b"WATCHDOG=1", b"STOPPING=1\nSTATUS=finishing"]
+
+
+def _sockets() -> set[int]:
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the folder's own
+            if each.readlink().name.startswith("socket:"):
+                found.add(int(each.name))
+    return found
+
+
+def test_what_an_app_has_put_in_the_place_of_the_reserve_is_left_alone(tmp_path: Path) -> None:
+    """An app that closes all descriptors has others under their numbers, and not a byte of ours is for these."""
+    before = _sockets()
+    notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "n")})
+    notify.keep()
+    (number,) = _sockets() - before
+    with _server(str(tmp_path / "n")), _server(str(tmp_path / "apps")) as apps:
+        own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        own.connect(str(tmp_path / "apps"))
+        os.dup2(own.fileno(), number)
+        own.close()
+        with _no_descriptor_left():
+            assert not notify.ping()
+        del notify
+        with socket.socket(fileno=number) as still:
+            still.send(b"the app's")
+        assert apps.recv(4096) == b"the app's"
 
 
 @pytest.mark.parametrize(
