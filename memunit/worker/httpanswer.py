@@ -103,7 +103,10 @@ def head_of_text(status: int, headers: Iterable[Any]) -> Head:
             prefix, special = _text_names[name]
         except KeyError:
             prefix, special = _text_name(name)
-        value = given.encode("latin-1").strip(b" \t")
+        try:
+            value = given.encode("latin-1").strip(b" \t")
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise _no_text(name, given) from error
         if _VALUE.fullmatch(value) is None:
             what = "line break" if "\n" in given or "\r" in given else "control character"
             raise ValueError(f"the header {name!r} has a {what} in it")
@@ -162,12 +165,20 @@ def _name(name: Any) -> "tuple[bytes, int]":
 
 
 def _text_name(name: str) -> "tuple[bytes, int]":
-    prefix, special = found = _name(name.encode("latin-1"))
+    try:
+        prefix, special = found = _name(name.encode("latin-1"))
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise _no_text(name, name) from error
     if special == _TRANSFER_ENCODING or prefix in _HOP_BY_HOP:
         found = prefix, _DROPPED
     if len(_text_names) < _KEPT_NAMES:
         _text_names[name] = found
     return found
+
+
+def _no_text(name: Any, value: Any) -> Unsendable:
+    what = "not of Latin-1" if isinstance(value, str) else "not a str"
+    return Unsendable(f"the header {name!r} has {value!r} in it, which is {what}")
 
 
 def _bytes(name: Any, value: Any) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from memunit.worker.farewell import wait_for_answer
+from memunit.worker.httpanswer import Unsendable, head_of_text
 from memunit.worker.proxied import Trusted, from_proxies
 from memunit.worker.threads import Threads
 
@@ -139,3 +140,21 @@ def test_jobs_that_come_at_once_wait_for_none_of_each_other() -> None:
             together.wait(240)
         threads.finish()
         assert not together.broken
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("Content-Length", 5, "the header 'Content-Length' has 5 in it, which is not a str"),
+        ("X-Shop", None, "the header 'X-Shop' has None in it, which is not a str"),
+        ("X-Shop", b"a", "the header 'X-Shop' has b'a' in it, which is not a str"),
+        (b"X-Shop", "a", "the header b'X-Shop' has b'X-Shop' in it, which is not a str"),
+        ("X-Shop", "5 \u20ac", "the header 'X-Shop' has '5 \u20ac' in it, which is not of Latin-1"),
+        ("X-\u20ac", "5", "the header 'X-\u20ac' has 'X-\u20ac' in it, which is not of Latin-1"),
+    ],
+)
+def test_a_header_of_wsgi_that_is_no_text_is_named(name: Any, value: Any, says: str) -> None:
+    """A number for a length, and what is not Latin-1, are mistakes of a first hour: PEP 3333 wants native strings."""
+    with pytest.raises(Unsendable) as raised:
+        head_of_text(200, [(name, value)])
+    assert str(raised.value) == says
