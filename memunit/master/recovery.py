@@ -214,10 +214,7 @@ class Recovery:
         if left is not None and passed is not None:
             entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=self._anew(there)))
         elif left is not None:
-            text = (
-                f"The master before (pid {left.master}) has ended without a word. {_took(len(there))}; each is "
-                "replaced in its turn, for systemd has taken its /tmp from it"
-            )
+            text = f"The master before (pid {left.master}) has ended without a word. {took(len(there))}"
             entries.append(Journal(kind=Message.MASTER_SUCCEEDED, message=text))
         if trouble or (left is None and unknown):
             why = trouble or "Nothing tells which workers a master before has left"
@@ -242,12 +239,14 @@ class Recovery:
         return f"The master has executed itself anew, version {__version__}{version}: {kept}"
 
 
-def _took(many: int) -> str:
-    return (
-        f"{workers(many)} of its {'is' if many == 1 else 'are'} taken over"
-        if many
-        else "None of its workers is left"
-    )
+def took(many: int) -> str:
+    """What a successor says of the workers that it found."""
+    why = "replaced in its turn, for systemd has taken its /tmp from it"
+    if many == 0:
+        return "None of its workers is left; new ones are started"
+    if many == 1:
+        return f"1 worker of its is taken over; it is {why}"
+    return f"{many} workers of its are taken over; each is {why}"
 
 
 def _serve(many: int) -> str:

@@ -27,6 +27,7 @@ from memunit.master.continuity import (
     written,
 )
 from memunit.master.filenames import WORKERS
+from memunit.master.recovery import took
 
 RUNS = LeftWorker(
     slot=0,
@@ -218,3 +219,22 @@ def test_without_a_directory_nothing_is_kept() -> None:
     kept = HandoverFile(None)
     kept.save("one")
     kept.remove()
+
+
+@pytest.mark.parametrize(
+    ("many", "says"),
+    [
+        (0, "None of its workers is left; new ones are started"),
+        (
+            1,
+            "1 worker of its is taken over; it is replaced in its turn, for systemd has taken its /tmp from it",
+        ),
+        (
+            3,
+            "3 workers of its are taken over; each is replaced in its turn, for systemd has taken its /tmp from it",
+        ),
+    ],
+)
+def test_what_a_successor_says_of_the_workers_that_it_finds(many: int, says: str) -> None:
+    """Where none is left, none is replaced in its turn."""
+    assert took(many) == says
