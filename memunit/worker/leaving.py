@@ -1,30 +1,35 @@
 """The last bound of a worker's end: Python waits for threads of the app that are no daemons, without any.
 
-After the drain nothing is left to wait for but them (and atexit functions, and processes of multiprocessing). They
-have until shortly before grace ends: they may be at work that matters. Then the worker says whom it waited for, and
-ends, with its own exit status; the master would end it by SIGKILL and report an end that was none of the app's.
+After the drain nothing is left to wait for but them, lifespan.shutdown, tasks that are cancelled and go on, atexit
+functions and processes of multiprocessing. They have until shortly before grace ends: they may be at work that
+matters. Then the worker says whom it waited for, and ends, with its own exit status; the master would end it by
+SIGKILL and report an end that was none of the app's.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import math
 import os
 import sys
 import threading
 import time
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Tuple
 
 from memunit.worker import grace, signals
 from memunit.worker.notify import Notify
 from memunit.worker.problem import say
 
+if TYPE_CHECKING:
+    import asyncio
+
 _SOON = 1.0  # seconds until the status says whom the worker waits for
 _UNASKED = 5.0  # seconds that an end has which nobody has asked for
 _MOST = 8
+_REMEDY = ": end such a thread in the app's shutdown, or make it a daemon thread"
 
 _watch: Optional["_Watch"] = None
+_named: Callable[[], str] = str
 
 
 def bound(status: Optional[int] = None, notify: Optional[Notify] = None) -> None:
@@ -33,10 +38,22 @@ def bound(status: Optional[int] = None, notify: Optional[Notify] = None) -> None
     if _watch is None:
         _watch = _Watch()
         _watch.start()
+    _watch.be_first()
     if status is not None:
         _watch.status = status
     if notify is not None:
         _watch.notify = notify
+
+
+def wait_for(named: Callable[[], str]) -> None:
+    """`named()` says what this process waits for from now on; "" where that is nothing but what is found here."""
+    global _named  # noqa: PLW0603  a process ends once
+    _named = named
+
+
+def name_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> str:
+    """Those that have not ended, with the place in the app where each of them is."""
+    return _listed([f"task {task.get_name()}{_place(task)}" for task in tasks if not task.done()])
 
 
 class _Watch(threading.Thread):
@@ -45,24 +62,19 @@ class _Watch(threading.Thread):
         self.status = 0
         self.notify: Optional[Notify] = None
         self._exiting = False
-        atexit.register(self._exits)  # the last one registered is the first to be called
+
+    def be_first(self) -> None:
+        """Hear of it when atexit functions are called: the last one registered is the first of them."""
+        atexit.unregister(self._exits)
+        atexit.register(self._exits)
 
     def run(self) -> None:
         begun, stopped_at = time.monotonic(), signals.stopped_at()
         until = begun + _UNASKED if stopped_at is None else stopped_at + grace.read().leave
-        never = threading.Event()
-        never.wait(min(_SOON, max(0.0, until - begun)))
-        if self.notify is not None:
-            self.notify.status(f"waiting for {waited_for() or 'the end of the interpreter'}")
-        if until == math.inf:
-            return
-        never.wait(max(0.0, until - time.monotonic()))
-        what = waited_for()
+        self._tell_until(until)
+        what, remedy = waited_for()
         if what:
-            say(
-                f"memunit worker: its requests are finished, and it ends without {what}: "
-                "end such a thread in the app's shutdown, or make it a daemon thread"
-            )
+            say(f"memunit worker: its requests are finished, and it ends without {what}{remedy}")
         else:
             say(
                 "memunit worker: its requests are finished, and it ends before the interpreter has finished its own end"
@@ -75,12 +87,30 @@ class _Watch(threading.Thread):
                 stream.flush()
         os._exit(self.status)
 
+    def _tell_until(self, until: float) -> None:
+        never, told = threading.Event(), ""
+        while True:
+            left = max(0.0, until - time.monotonic())
+            never.wait(min(_SOON, left))
+            if left <= _SOON:
+                return
+            what = waited_for()[0] or "the end of the interpreter"
+            if self.notify is not None and what != told:
+                self.notify.status(f"waiting for {what}")
+                told = what
+
     def _exits(self) -> None:
         self._exiting = True
 
 
-def waited_for() -> str:
-    """The threads, and the processes of multiprocessing, that keep this process from ending; "" for none."""
+def waited_for() -> Tuple[str, str]:
+    """What keeps this process from ending, "" for nothing that is known, and the remedy."""
+    what = _named()
+    return (what, "") if what else (_threads(), _REMEDY)
+
+
+def _threads() -> str:
+    """Threads, and the processes of multiprocessing."""
     main, found = threading.main_thread(), []
     for thread in threading.enumerate():
         if thread is not main and not thread.daemon:
@@ -102,6 +132,15 @@ def _where(ident: Optional[int]) -> str:
     frame = frame or inner
     code = frame.f_code
     return f" (in {code.co_name}, {code.co_filename}:{frame.f_lineno})"
+
+
+def _place(task: "asyncio.Task[Any]") -> str:
+    stack = task.get_stack()
+    return (
+        f" (in {stack[-1].f_code.co_name}, {stack[-1].f_code.co_filename}:{stack[-1].f_lineno})"
+        if stack
+        else ""
+    )
 
 
 def _listed(found: List[str]) -> str:

@@ -16,6 +16,7 @@ from memunit.worker import (
     giving,
     grace,
     inherited,
+    leaving,
     noting,
     pinging,
     scoreboard,
@@ -90,7 +91,8 @@ class Worker:
             self._arm(server)
         assert self._orderly is not None
         self._connections.on_empty = server.changed = self._changed
-        waits.tell(server, self.notify)
+        waiting = waits.Waits(server, self.notify)
+        waiting.tell()
         self._app.drain()
         while self._open():
             self._quiet.clear()
@@ -102,11 +104,17 @@ class Worker:
         if self._threaded is not None:
             finished = self._loop.create_task(self._threaded.finish())
             await asyncio.wait({finished}, timeout=self._orderly.left(self._grace.give_up))
+        waiting.over()
+        if self.claim.stopped_at is not None:
+            leaving.bound(notify=self.notify)
         own = self.claim.owner()
         if own:
             self.notify.status(f"calling the app's own handler of {own}")
+            leaving.wait_for(lambda: f"the app's own handler of {own}")
         status = self.claim.pass_on()
+        leaving.wait_for(lambda: "the app's lifespan.shutdown")
         await surely(self._loop.create_task(lifespan.shutdown()))
+        leaving.wait_for(str)
         if lifespan.should_exit:
             self.notify.status("the app's shutdown failed")
             return EX_SOFTWARE

@@ -66,6 +66,7 @@ def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
             for task in rest:
                 task.cancel()
             if rest:
+                leaving.wait_for(lambda: leaving.name_tasks(rest))
                 loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())

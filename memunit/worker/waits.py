@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from memunit.worker.notify import Notify
 
@@ -15,11 +15,24 @@ _AGAIN = 1.0  # seconds from one STATUS= to the next, and only while the worker 
 _LONGEST = 120  # characters of a path
 
 
-def tell(server: HttpServer, notify: Notify) -> None:
-    """Say what is waited for, now and each second from now on, as long as the loop runs."""
-    # Without waiting: a loop that drains has better to do, and a second later there is more to say.
-    notify.send("STATUS=" + sentence(server), wait=0.0)
-    asyncio.get_running_loop().call_later(_AGAIN, tell, server, notify)
+class Waits:
+    """Says what is waited for, each second from tell() on, until over()."""
+
+    def __init__(self, server: HttpServer, notify: Notify) -> None:
+        self._server = server
+        self._notify = notify
+        self._next: Optional[asyncio.TimerHandle] = None
+
+    def tell(self) -> None:
+        """Say it now, and go on."""
+        # Without waiting: a loop that drains has better to do, and a second later there is more to say.
+        self._notify.send("STATUS=" + sentence(self._server), wait=0.0)
+        self._next = asyncio.get_running_loop().call_later(_AGAIN, self.tell)
+
+    def over(self) -> None:
+        """It is no longer clients that this worker waits for."""
+        if self._next is not None:
+            self._next.cancel()
 
 
 def sentence(server: HttpServer) -> str:

@@ -81,6 +81,31 @@ def test_a_thread_that_does_not_end(here: Stage, server: str, path: str, says: s
     assert says in worker.output
 
 
+@pytest.mark.parametrize(
+    ("which", "path", "says"),
+    [
+        ("endless-shutdown", "/", "the app's lifespan.shutdown"),
+        ("blocked-shutdown", "/", "the app's lifespan.shutdown"),
+        ("blocked-handler", "/", "the app's own handler of SIGTERM"),
+        ("", "/stubborn", "task Task-"),
+    ],
+)
+def test_what_does_not_end_after_the_drain(here: Stage, which: str, path: str, says: str) -> None:
+    """The app's shutdown, its handler, a task that takes no cancellation: each is named, and needs no SIGKILL."""
+    environment = {"AWKWARD": which, "MEMUNIT_GRACE_USEC": "1800000"}
+    worker = here.start(DEBIAN, "awkward:app", environment=environment).ready()
+    with Client(here.target) as client:
+        assert client.get(path).body == b"ok %d" % worker.pid
+    worker.stop()
+    assert here.hear(worker.pid, "STATUS=waiting for ").startswith(f"STATUS=waiting for {says}")
+    assert worker.wait() == 0
+    assert f"its requests are finished, and it ends without {says}" in worker.output
+    if which == "endless-shutdown":
+        here.hear(worker.pid, "STATUS=flushed")
+    if path == "/stubborn":
+        assert " (in _stubborn, " in worker.output
+
+
 def test_threads_that_end_are_waited_for(here: Stage) -> None:
     """A timer at work, and an executor whose threads Python ends itself: no word, and nothing is cut off."""
     worker = here.start(

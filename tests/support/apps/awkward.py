@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import concurrent.futures
+import contextlib
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -22,17 +26,22 @@ def _thread(**options: Any) -> None:
     threading.Thread(target=_hang, name="shop-consumer", **options).start()
 
 
+if WHICH == "endless-shutdown":
+    atexit.register(tell, "flushed")
+if WHICH == "blocked-handler":
+    signal.signal(signal.SIGTERM, lambda *_: _hang())
 if WHICH == "import-thread":
     _thread()
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    global _pool  # noqa: PLW0603
     if scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)
         return
+    if scope["path"] == "/stubborn":
+        _pool = asyncio.ensure_future(_stubborn())
     if scope["path"] == "/executor":
-        import asyncio
-
         asyncio.get_running_loop().run_in_executor(None, _hang)
     body = b"ok %d" % os.getpid()
     await send(
@@ -57,14 +66,24 @@ async def _lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await receive()
     if WHICH == "shutdown":
         raise OSError("cannot flush")
+    if WHICH == "endless-shutdown":
+        await asyncio.sleep(float("inf"))
+    if WHICH == "blocked-shutdown":
+        _hang()
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def _stubborn() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    global _pool  # noqa: PLW0603
     if environ["PATH_INFO"] == "/thread":
         _thread()
     elif environ["PATH_INFO"] == "/pool":
-        global _pool  # noqa: PLW0603
         _pool = concurrent.futures.ThreadPoolExecutor(1, "shop-pool")
         _pool.submit(int)
     elif environ["PATH_INFO"] == "/ends":
