@@ -10,6 +10,7 @@ with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
     start     start of the program to an ASGI app's first answer: memunit, uvicorn, gunicorn, granian
     board     what a request pays for the worker's page, by itself, and in workers with and without, in turn
     allocators what a worker holds under each allocator, and when it was asked to give memory back
+    finding   requests a second with all that finds leaks and without, while nothing leaks
     giving    how late an event loop is while its worker gives memory back
     fragments a load that fragments the heap, with and without giving back: recycles, and requests lost
     recycles  1,000 recycles for memory with examination, 1,000 without, in pairs: loss, time, what is left behind
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from tests.bench import (
     allocators,
     board,
+    finding,
     fragments,
     generator,
     giving,
@@ -55,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "wsgi": wsgi.main,
     "allocators": allocators.main,
     "fragments": fragments.main,
+    "finding": finding.main,
     "giving": giving.main,
     "recycles": recycles.main,
     "respawn": respawn.main,

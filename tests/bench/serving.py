@@ -33,16 +33,16 @@ def main() -> None:
                 else:
                     lines(process, b"startup complete", 2)
                 answer(port)
-                rate, _, _ = _wrk(port, 16)
-                _, p50, _ = _wrk(port, 1)
+                rate, _, _ = wrk(port, 16)
+                _, p50, _ = wrk(port, 1)
                 rates[name].append(rate)
                 p50s[name].append(p50)
                 before = _cpu(process.pid)
-                rate, _, count = _wrk(port, 64)
+                rate, _, count = wrk(port, 64)
                 many[name].append(rate)
                 between = _cpu(process.pid)
                 kept[name].append((between - before) / count * 1e6)
-                _, _, count = _wrk(port, 64, "Connection: close")
+                _, _, count = wrk(port, 64, "Connection: close")
                 new[name].append((_cpu(process.pid) - between) / count * 1e6)
     for what, unit, table in (
         ("requests a second, 16 connections", "", rates),
@@ -72,7 +72,7 @@ def _cpu(pid: int) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def _wrk(port: int, connections: int, header: str = "") -> tuple[float, float, int]:
+def wrk(port: int, connections: int, header: str = "") -> tuple[float, float, int]:
     """Requests a second, the median latency in microseconds, and how many requests were answered."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}", "--latency", f"http://127.0.0.1:{port}/"]
     if header:
