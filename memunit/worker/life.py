@@ -37,6 +37,7 @@ from memunit.worker.signals import Claim, Unclaimed
 from memunit.worker.uvicorns import WebSockets
 from memunit.worker.websockets import Application
 
+_PATIENCE = 1.0  # seconds of the app's start-up, after which the status says what the worker waits for
 _LOOKS = 1000  # requests after which it is looked whether the app has set handlers of signals
 
 
@@ -69,6 +70,7 @@ class Worker:
         self._grace = grace.read()
         self._looks = _LOOKS
         self.giver: Optional[giving.Giver] = None
+        self._waits = False
         self.tried = False
         """Whether what serves is known to work: the zygote has served a request."""
 
@@ -159,7 +161,7 @@ class Worker:
             examined.note_at_start()
         self._acceptor.start(siblings)
         board.stage(board.SERVING)
-        self.notify.send("READY=1")
+        self.notify.send("READY=1", *(["STATUS=serving"] if self._waits else []))
         pinging.begin(self.notify, self._threaded, claim.look)
         return True
 
@@ -170,7 +172,9 @@ class Worker:
             # Plainer than asyncio.wait(), whose parts would be pages of each worker's own.
             self._awaited = self._loop.create_future()
             starting.add_done_callback(self._go_on)
+            waiting = self._loop.call_later(_PATIENCE, self._say_what_it_waits_for)
             await self._awaited
+            waiting.cancel()
         if not starting.done() or self._stopping.is_set():
             return False
         starting.result()
@@ -179,6 +183,10 @@ class Worker:
             self.notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))
             return False
         return True
+
+    def _say_what_it_waits_for(self) -> None:
+        self.notify.status("waiting for the app's lifespan.startup")
+        self._waits = True
 
     def _go_on(self, _: object = None) -> None:
         if self._awaited is not None and not self._awaited.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,34 @@ def test_a_start_up_that_has_to_succeed(here: Stage, which: str, mode: str, stat
     assert here.hear(worker.pid, "STATUS=the app's") == says
     assert worker.wait() == status
     assert "READY=1" not in here.said(worker.pid)
+
+
+def test_a_start_up_that_takes_its_time_is_named(here: Stage, tmp_path: Path) -> None:
+    """So that the entry of a start timeout says what the worker has waited for."""
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    worker = here.start(DEBIAN, "awkward:app", environment={"AWKWARD": "long-startup", "HOLD": str(hold)})
+    assert here.hear(worker.pid, "STATUS=") == "STATUS=waiting for the app's lifespan.startup"
+    assert "READY=1" not in here.said(worker.pid)
+    hold.open("w").close()
+    worker.ready()
+    assert here.hear(worker.pid, "STATUS=") == "STATUS=serving"
+    worker.stop()
+    assert worker.wait() == 0
+
+
+def test_the_entry_of_a_start_timeout_says_what_the_worker_waited_for(unit: Unit, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    unit.write(
+        app={"run": "awkward:app", "environment": {"AWKWARD": "long-startup", "HOLD": str(hold)}},
+        workers={"count": 1, "start_timeout": "4s"},
+    )
+    service = unit.serve()
+    entry = service.entry("ended")
+    assert entry.cause == "start-timeout"
+    assert "waiting for the app's lifespan.startup" in entry.rest
+    service.stop()
 
 
 @pytest.mark.parametrize(

@@ -621,6 +621,23 @@ def test_an_exception_is_a_crash_with_its_stack(app: App) -> None:
     assert service.stop() == 0
 
 
+def test_an_exception_that_the_app_handles_is_no_cause_of_what_comes_later(app: App) -> None:
+    app.write("asked.js", HANDLES="1")
+    text = app.unit.file.read_text().replace('"60s"\n', '"6s"\n', 1)
+    app.unit.file.write_text(text)
+    service = app.unit.serve().ready()
+    pid = only(service)
+    with app.unit.client() as thrower, app.unit.client() as client:
+        thrower.ask("/throw")
+        service.expect("handled: nothing to sell")
+        client.ask("/hang")
+        entry = service.entry("ended", pid=pid)
+    assert entry.cause == "watchdog"
+    assert "nothing to sell" not in entry.rest
+    service.entry("ready", count=2)
+    assert service.stop() == 0
+
+
 def test_an_exception_before_it_listens_is_named_in_the_entry(app: App, folder: Path) -> None:
     (folder / "broken.js").write_text("require('http');\nthrow new Error('no stock');\n")
     app.write("broken.js")

@@ -15,6 +15,7 @@ class Notify {
     this._fd = fd === undefined ? -1 : Number(fd);
     this._address = environment.NOTIFY_SOCKET;
     this._due = [];
+    this.said = ''; // the last status
     this._timer = undefined;
     const { WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = environment;
     // Milliseconds within which the master wants to hear a ping, or 0: sd_watchdog_enabled(3).
@@ -23,6 +24,7 @@ class Notify {
 
   // Sends them in one datagram, at once or when there is room; in the order in which they came.
   send(...assignments) {
+    for (const each of assignments) if (each.startsWith('STATUS=')) this.said = each.slice('STATUS='.length);
     this._due.push(assignments.map(plain).join('\n'));
     this.flush();
   }

@@ -70,7 +70,13 @@ function start(sockets) {
 
   for (const name of IGNORED) signals.hold(name, () => {});
   process.on('uncaughtExceptionMonitor', (error, origin) => {
-    notify.status(`${origin}: ${inOneLine(error)}`);
+    const before = notify.said;
+    const failure = `${origin}: ${inOneLine(error)}`;
+    notify.status(failure);
+    // An app that handles it goes on, and what ends it later is something else.
+    setImmediate(() => {
+      if (notify.said === failure) notify.status(before);
+    }).unref();
   });
   const stop = stopping.onTerm({
     begin() {

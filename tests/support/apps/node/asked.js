@@ -35,6 +35,7 @@ if (process.env.WS) {
     socket.on('close', (code) => console.log(`websocket closed with ${code}`));
   });
 }
+if (process.env.HANDLES) process.on('uncaughtException', (error) => console.log(`handled: ${error.message}`));
 if (process.env.CLEAN) {
   process.on('memunit:drain', () => {
     console.log('drain begins');
