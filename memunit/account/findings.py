@@ -45,7 +45,7 @@ def _well(facts: Facts) -> Finding:
     counted = facts.unit.counted
     serve = f"{counted[0]} of {plural(counted[1], 'worker')} serve" if counted else "The master runs"
     if not facts.unit.known:
-        serve = "No systemd could be asked"
+        serve = "systemd could not be asked"
     past = facts.account.counts(since=facts.now - DAY)
     told = ", ".join(f"{count} {cause}" for cause, count in past.items())
     return Finding(

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         for each in found:
             text += at.paint(f"worker {linked.name_of(each)} (pid {each['pid']})", "bold") + "\n"
             if not each["complete"]:
-                text += at.paint("  its main thread did not answer; the threads without it:", "warn") + "\n"
+                text += at.paint("  its main thread did not answer; the other threads:", "warn") + "\n"
             text += "".join(f"  {line}\n" if line else "\n" for line in lines(each["text"].strip("\n")))
             text += "\n"
         return emit(text)

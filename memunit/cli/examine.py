@@ -20,8 +20,8 @@ _EPILOG = """\
 examples:
   memunit examine shop 0    replace the worker of slot 0, and print what grew in it
 
-exit codes: 0 the worker has told, 64 wrong command line, or no worker serves there or can be examined,
-69 not running, or the worker has told nothing, 77 only root and the user of the service may call"""
+exit codes: 0 printed what grew, 64 wrong command line, or no worker serves there or can be examined,
+69 not running, or the worker has reported nothing, 77 only root and the user of the service may call"""
 # A replacement has to come up, and the requests of the worker have to end.
 _TIMEOUT = 900.0
 

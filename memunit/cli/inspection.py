@@ -230,14 +230,14 @@ class _Inspection:
         first = str(details[0]) if details else ""
         if what == "missing":
             if details[1]:
-                text = f"there is no module {first}: {details[1]} holds none of that name"
+                text = f"there is no module {first}: {details[1]} has no module of that name"
                 return self._problem(key, text, "correct the name")
             text = f"there is no module {first} in {folder}, nor among those of {self._python()}"
             return self._problem(
                 key, text, "correct the name, correct app.directory, or install the app there"
             )
         if what == "no package":
-            text = f"{first} is a module and not a package, so it holds no {details[1]}"
+            text = f"{first} is a module and not a package, so it has no {details[1]}"
             return self._problem(key, text, "correct the name")
         if what == "syntax":
             return self._problem(

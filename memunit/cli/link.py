@@ -132,7 +132,7 @@ class Link:
             raise OSError(errno.EPROTO, "the reply is too large", self.path)
 
     def _gone(self) -> OSError:
-        return ConnectionResetError(errno.ECONNRESET, "the master has hung up", self.path)
+        return ConnectionResetError(errno.ECONNRESET, "the master has closed the connection", self.path)
 
 
 def _whole(method: str) -> str:

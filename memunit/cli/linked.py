@@ -54,7 +54,10 @@ def failure(instance: str, error: OSError) -> Failed:
         text = f"the master of {instance} does not answer: {error.strerror}"
         return Failed(f"{text}; systemctl restart memunit@{instance} ends it", EX_UNAVAILABLE)
     if error.errno in (errno.ECONNRESET, errno.EPIPE):
-        return Failed(f"the master of {instance} has hung up before it answered; try again", EX_UNAVAILABLE)
+        return Failed(
+            f"the master of {instance} closed the connection before it answered; try again",
+            EX_UNAVAILABLE,
+        )
     why = error.strerror or str(error)
     return Failed(f"the master of {instance} can't be asked: {error.filename or ''}: {why}", EX_UNAVAILABLE)
 

@@ -41,9 +41,7 @@ def _number(
         kind = "passwd" if what == "user" else "group"
         text = f'there is no {what} "{name}" on this machine'
         problems.append(
-            Problem(
-                source, label(source, f"socket.{what}"), text, f"getent {kind} lists those that there are"
-            )
+            Problem(source, label(source, f"socket.{what}"), text, f"getent {kind} lists the existing ones")
         )
         return None
 

@@ -142,7 +142,7 @@ class Asking:
             try:
                 list(measured(told))
             except Exception:
-                text = f"the master of {self._instance} tells what this version does not know"
+                text = f"the master of {self._instance} sends an answer that this version does not know"
                 self._fails(text, EX_UNAVAILABLE)
                 return None
             self.gone_since, self._said, self.code = math.inf, "", 0

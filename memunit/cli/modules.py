@@ -38,7 +38,7 @@ def _look(folder: Path, names: list[str]) -> str | None:
             return ""
         if file is not None and not is_regular:
             rest = ".".join(names[i + 1 :])
-            return f"{file} is a module and not a package, so it holds no {rest}" if rest else ""
+            return f"{file} is a module and not a package, so it has no {rest}" if rest else ""
         if not is_folder:
             if i == 0:
                 return None

@@ -36,7 +36,7 @@ def number_of(name: str) -> int:
             text, remedy = f'there is no group "{name}" on this machine', f"addgroup --system {name}"
             raise NoGroup(text, f"{remedy}, or say one that getent group lists") from None
     if number == _overflow("gid"):
-        text = f'"{name}" is the group that the kernel shows in the place of each unknown group'
+        text = f'"{name}" stands for every group that the kernel does not know'
         raise NoGroup(text, "make a group for this purpose: addgroup --system NAME")
     return number
 

@@ -76,7 +76,7 @@ def known(instance: str, place: str | None) -> Unit:
     if not (there or place or instance in configured()):
         text = (
             f'there is no instance "{instance}": no {instance_path(instance)}, and no unit of it runs; memunit status '
-            "shows which there are"
+            "lists all instances"
         )
         raise Failed(text, EX_UNAVAILABLE)
     return unit

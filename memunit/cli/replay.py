@@ -112,7 +112,9 @@ class _Table:
         replay: Replay | None = None
         for flight in flights:
             if replay is not None and flight.head.follows and replay.state != flight.head.state:
-                self._complain(f"{flight.path} begins in a state that is not the end of the file before")
+                self._complain(
+                    f"{flight.path} does not begin with the state at the end of the file before it"
+                )
             replay = Replay(flight.head.state, codec)
             try:
                 for done in replay.run(codec.parse_steps(flight.lines())):
@@ -138,7 +140,7 @@ class _Table:
         for name, why in done.broken:
             self._complain(f"{self._clock(head, done.step.now)} the invariant {name} is broken: {why}")
         if done.differs:
-            self._complain(f"{self._clock(head, done.step.now)} this was not decided then")
+            self._complain(f"{self._clock(head, done.step.now)} the recorded master decided something else")
 
     def _clock(self, head: Head, now: float) -> str:
         at = head.realtime + now - head.monotonic

@@ -189,15 +189,15 @@ def _shown(life: Life | None, evidence: Sequence[str], at: Terminal) -> list[str
 # -- a worker ------------------------------------------------------------------------------------------------------
 
 _STEPS = {
-    "memory-limit": "nothing, if it is now and then: no request was lost; memunit why {name} says how often it is, "
+    "memory-limit": "nothing, if this is rare: no request was lost; memunit why {name} says how often it happens, "
     "memunit leaks {name} what grows",
     "memory-ceiling": "find the request that needs so much at once, or raise ceiling in [memory] of {file}",
     "watchdog": "the stacks show where the worker hung; give that call a time limit, or raise watchdog in [workers] "
     "of {file}",
-    "crash-exit": "mend what it printed, then systemctl reload memunit@{name}",
+    "crash-exit": "mend the error that it printed, then systemctl reload memunit@{name}",
     "crash-signal": "coredumpctl info {pid} shows a core dump if there is one; a SIGKILL that nobody sent is the OOM "
     "killer: journalctl -k",
-    "start-failed": "mend what it printed; memunit check {name} finds the usual mistakes",
+    "start-failed": "mend the error that it printed; memunit check {name} finds the usual mistakes",
     "start-timeout": "if the app only needs more time, raise start_timeout in [workers] of {file}",
     "grace-expired": "the stacks show what the worker waited for; bound that in the app, or raise grace in [stop] "
     "of {file}",
@@ -238,7 +238,7 @@ def _fate(life: Life) -> str:
     if life.ended is not None:
         return f"ended, {clean(life.cause, 30)}"
     if life.lost:
-        return "its master ended before it, and the journal does not say how it ended"
+        return "its master ended first, and the journal does not say how the worker ended"
     return {"starting": "is starting", "running": "serves", "stop-sigterm": "is stopping"}[life.phase]
 
 
@@ -256,7 +256,7 @@ def _particulars(facts: Facts, life: Life) -> list[str]:
     told.append(f"It was {', '.join(clock)} ({facts.ago(life.ended or life.first)}).")
     if life.memory is not None:
         bound = f" of {format_size(life.limit)}" if life.limit else ""
-        peak = f", {format_size(life.peak)} at most" if life.peak else ""
+        peak = f", {format_size(life.peak)} at its peak" if life.peak else ""
         told.append(f"Its memory was {format_size(life.memory)}{bound}{peak}.")
     told += [
         clean(note.message, 400)

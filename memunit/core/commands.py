@@ -60,13 +60,15 @@ def warnings_of(
     if server.socket == "":
         called = f"{name} {_SERVING[name]}" if name in _SERVING else name
         text = (
-            f"{called} takes no inherited socket: it listens on a port of its own, which a second worker can't have or "
-            "clients of this one never reach"
+            f"{called} uses no inherited socket: it listens on a port of its own. No second worker can have that "
+            "port, or no client of the inherited socket reaches it"
         )
         return [("app.command", text, ours)]
     found: list[tuple[str, str, str]] = []
     if server.given is not None and not any(server.given.fullmatch(word) for word in words):
-        text = f"{name} takes the inherited socket only if it is told to: it listens on a port of its own"
+        text = (
+            f"{name} uses the inherited socket only if an option says so: now it listens on a port of its own"
+        )
         found.append(("app.command", text, f'add "{server.socket}" to it; or {ours}'))
     if name != "gunicorn":
         if ready != "exec":

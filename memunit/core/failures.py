@@ -137,7 +137,7 @@ def _pay(slot: Slot, worker: Worker, served: float) -> None:
 def _say_in_vain(p: Pass, slot: Slot, worker: Worker, *, bare: bool) -> None:
     """Once an instance for a limit that is below what the app needs, else once a slot until it is well again."""
     age = least_age(p.state.policy, slot)
-    rarer = f"the next comes after {wording.seconds(age)} at least, and each further one later"
+    rarer = f"the next recycle waits until its worker has served {wording.seconds(age)}, and each further one longer"
     assert worker.memory is not None
     assert worker.limit is not None
     fields = wording.worker_fields(worker) | {

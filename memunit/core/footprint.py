@@ -87,8 +87,8 @@ def account(
     own = after.own(files=files)
     if before is None:
         text = (
-            f"has {format_size(own)}: {_parts(after, files=files)}; {_counts(after)}. What it had at its start is not "
-            f"known, so what grew is not known.{told}"
+            f"has {format_size(own)}: {_parts(after, files=files)}; {_counts(after)}. Its memory at the start is not "
+            f"known, so nobody can say what grew.{told}"
         )
         return Account(leak=_leak("unknown", after, None, 0, 0, own=own, heaps=heaps), text=text)
     growth = max(0, own - before.own(files=files))
@@ -114,8 +114,8 @@ def account(
 
     if growth < max(_LITTLE, own // _LITTLE_SHARE):
         text = (
-            f"has grown by {format_size(growth)} since it was ready{since}, of {format_size(own)} that it has. This is "
-            "no leak: the app needs that much from the start; raise memory.limit"
+            f"has grown by only {format_size(growth)} since it was ready{since}, to {format_size(own)}. This is no "
+            "leak: the app needs that much from the start; raise memory.limit"
         )
         return found("baseline", growth, text, confidence="high")
     new = {pid: held for pid, held in after.processes.items() if pid not in before.processes}
@@ -164,8 +164,8 @@ def account(
     if part is not None:
         return found(part.verdict, part.size, part.text, type_=part.type, confidence=part.confidence)
     text = (
-        f"{much} in anonymous memory{since}: the heap of the program. It allocates that and keeps it; a profiler of "
-        "its language tells where"
+        f"{much} in anonymous memory{since}: the heap of the program. The program keeps what it allocates; a profiler "
+        "of its language shows where"
     )
     return found("native", size, text)
 
@@ -195,7 +195,7 @@ def _in_processes(new: Mapping[int, int], growth: int, since: str) -> tuple[str,
     if largest >= growth * _NAMED:
         text = (
             f"{_much(largest, growth)} in anonymous memory of a process that it has started since it was ready{since}. "
-            "What that process allocates, it keeps"
+            "That process keeps what it allocates"
         )
         return "native", largest, text
     return "unknown", size, f"{_much(size, growth)} in {those}"

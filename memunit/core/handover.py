@@ -104,7 +104,7 @@ def read(text: str | bytes, boot: str) -> Handover | None:
     try:
         found = parse(text)
         if not isinstance(found, dict) or found.keys() != {"version", "boot", "left"}:
-            raise Unusable("it is not what a master writes")
+            raise Unusable("no master writes such a text")
         if found["version"] != VERSION:
             raise Unusable(f"its version is {str(found['version'])[:20]!r}, and {VERSION} is known here")
         if found["boot"] != boot:
@@ -120,17 +120,17 @@ def _check(handover: Handover) -> None:
     """Raises Unusable for what can't be: one that was believed once is found again by each successor."""
     workers, zygotes = handover.workers, handover.zygotes
     if not all(map(_can_be, workers)):
-        raise Unusable("a number in it is none that a worker can have")
+        raise Unusable("it has a number that no worker can have")
     if not all(each.pid in _PIDS and each.start >= 0 for each in zygotes):
-        raise Unusable("a number in it is none that a zygote can have")
+        raise Unusable("it has a number that no zygote can have")
     if not 0 <= handover.takeovers <= MOST_TAKEOVERS:
-        raise Unusable("no master has died so often")
+        raise Unusable("it counts more dead masters than there can be")
     if max(len(workers), len(zygotes), len(handover.generations)) > _MOST:
-        raise Unusable("there are more in it than an instance has")
+        raise Unusable("it has more workers or zygotes than an instance can have")
     pids = {each.pid for each in workers} | {each.pid for each in zygotes}
     names = {(each.slot, each.generation) for each in workers}
     if len(pids) < len(workers) + len(zygotes) or len(names) < len(workers):
-        raise Unusable("two in it are one")
+        raise Unusable("it names a process or a worker twice")
 
 
 def _can_be(worker: LeftWorker) -> bool:

@@ -89,7 +89,7 @@ def sentence(leak: Leak, worker: str) -> str:
     partly = ""
     if leak.stopped_for and not leak.holder:
         bound = leak.stopped_for
-        partly = f" The examination ended with its bound of {bound}, before it had seen all: raise examine.{bound}."
+        partly = f" The examination reached its bound of {bound} before it had seen everything: raise examine.{bound}."
     return f"{_what(leak, worker)}{partly}"
 
 
@@ -98,7 +98,7 @@ def nothing(worker: str, *, examining: bool) -> str:
     if examining:
         return f"Worker {worker} was not examined to the end: it ended before. What grew in it is not known"
     return (
-        f"Worker {worker} was not examined: there was no time left of its grace, or it could not be. "
+        f"Worker {worker} was not examined: its grace was over, or it can't be examined. "
         "What grew in it is not known"
     )
 
@@ -136,13 +136,13 @@ def _what(leak: Leak, worker: str) -> str:
             return f"{much} in {_holder(leak)}{by}. This is a leak in Python objects: {_remedy(leak)}."
         case "python":
             return (
-                f"{much} in Python objects{by}. This is a leak in Python objects, and no single place that has a name "
-                "holds them: the types that are most frequent are in the report."
+                f"{much} in Python objects{by}. This is a leak in Python objects. No place with a name holds most of "
+                "them; the report has the most frequent types."
             )
         case "native":
             return (
                 f"{much} in memory that Python does not manage{by}. This is a leak in a library in C, C++ or Rust, "
-                "or in how it is used: look for what is opened for each request and not closed."
+                "or in the app's use of it: look for objects that each request opens and does not close."
             )
         case "fragmentation":
             return (
@@ -158,7 +158,7 @@ def _what(leak: Leak, worker: str) -> str:
         case "tasks":
             return (
                 f"{much} in {leak.length:,} tasks of asyncio that wait, most of them in {leak.holder or '?'}{by}. "
-                "Tasks are created and do not end: give what they wait for a timeout."
+                "Tasks are created and do not end: set a timeout for what they wait for."
             )
         case "shared":
             return (
@@ -172,9 +172,8 @@ def _what(leak: Leak, worker: str) -> str:
             )
         case "baseline":
             return (
-                f"Worker {worker} has grown by {format_size(leak.growth)} since it was ready, of "
-                f"{format_size(leak.own)} that it has. This is no leak: the app needs that much from the start; "
-                "raise memory.limit."
+                f"Worker {worker} has grown by only {format_size(leak.growth)} since it was ready, to "
+                f"{format_size(leak.own)}. This is no leak: the app needs that much from the start; raise memory.limit."
             )
     grown = f"Worker {worker} has grown by {format_size(leak.growth)}"
     return f"{grown}, and no single place was found that holds most of it{by}."

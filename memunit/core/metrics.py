@@ -216,7 +216,7 @@ FAMILIES = (
     Family(
         "budget_free_bytes",
         Kind.GAUGE,
-        "What is free of the memory that the instance may use.",
+        "Free part of the memory that the instance may use.",
         _of_memory("available"),
     ),
     Family(

@@ -33,7 +33,7 @@ def bad_instance(name: str) -> tuple[str, str]:
         return f"{text}: it is empty", remedy
     if foreign:
         known = "letters of ASCII, digits and _ . - @ \\ may be"
-        return f"{text}: {_called(foreign)} is in it", f"{known}; systemd-escape(1) writes others so"
+        return f"{text}: {_called(foreign)} is in it", f"{known}; systemd-escape(1) escapes others"
     if len(name) > _LONGEST:
         return (
             f"{text}: it has {len(name)} characters",

@@ -79,9 +79,9 @@ def _wrong(outcome: Outcome, time: float, memory: int) -> str:
         case "memory":
             return f"was killed at {format_size(memory)} (examine.memory)"
         case "worker":
-            return "was killed, for the worker had ended before it"
+            return "was killed, because the worker ended first"
         case "stop":
-            return "was killed, for memunit stops or executes itself anew"
+            return "was killed, because memunit stops or executes itself anew"
     if (outcome.code, outcome.status) == ("exited", 0) or (outcome.cut and outcome.status in _CUT_OFF):
         return ""
     ended = how(outcome.code, outcome.status, ran=True)

@@ -47,7 +47,7 @@ def parse_size(value: str | int) -> int | None:
     text = str(value).strip()
     parts = _parts(text)
     if text.startswith("-"):
-        raise QuantityError(f"{text} is less than nothing", 'say a size such as "400M"')
+        raise QuantityError(f"{text} is negative", 'say a size such as "400M"')
     if text.endswith("%"):
         raise QuantityError("a percentage can't be used here", 'say a size such as "400M"')
     if parts is None:
@@ -100,7 +100,7 @@ def parse_time(value: str | float, *, endless: bool = True) -> float:
         raise QuantityError(f"{value} is not a time", remedy)
     text = f"{value:f}" if isinstance(value, float) else str(value).strip()
     if text.startswith("-"):
-        raise QuantityError(f"{text} is less than nothing", example)
+        raise QuantityError(f"{text} is negative", example)
     parts = _parts(text)
     if parts is None:
         remedy = f'{example}, or "infinity"' if endless else example

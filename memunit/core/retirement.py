@@ -55,4 +55,6 @@ def kept(state: State, now: float) -> str:
     if not serving or now >= relied_on_at(state):
         return ""
     names = " and ".join(f"worker {worker.id.slot}.{worker.id.generation}" for worker in serving)
-    return f"{names} {'serves' if len(serving) == 1 else 'serve'} on until a worker does that stays"
+    return (
+        f"{names} {'serves' if len(serving) == 1 else 'serve'} on until a worker of a remaining slot serves"
+    )

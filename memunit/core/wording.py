@@ -168,7 +168,7 @@ def last_words(worker: Worker) -> str:
 def _detail(worker: Worker, cause: Cause | None) -> str:
     memory = usage(worker)
     if cause is Cause.MEMORY_CEILING and worker.oom == "own" and worker.ceiling is not None:
-        peak = f", {format_size(worker.peak)} at most" if worker.peak else ""
+        peak = f" (peak {format_size(worker.peak)})" if worker.peak else ""
         return f" of {format_size(worker.ceiling)} reached, the kernel has killed it{peak}"
     if cause is Cause.MEMORY_CEILING and worker.memory is not None and worker.ceiling is not None:
         return f", {format_size(worker.memory)} of {format_size(worker.ceiling)} ({worker.metric})"

@@ -1,4 +1,4 @@
-"""What the master is asked for by signals, and over its control socket and its interface for a reload, as facts."""
+"""Requests to the master, as facts: by signals, over the control socket, and over the interface for a reload."""
 
 import signal
 
@@ -18,7 +18,7 @@ from memunit.master.witnesses import Witnesses, no_witness, witness_told
 
 
 class Asking:
-    """What was asked for and is no fact yet stays here: a reload by SIGHUP, and an execution anew."""
+    """Requests that are no facts yet stay here: a reload by SIGHUP, and an execution anew."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Asking:
         return [f.RecycleRequested(worker.id)]
 
     def _asked_for(self, slot: str, token: int, state: State) -> Worker | None:
-        """The worker that serves in a slot; None where that is none to replace, which `token` is told."""
+        """The worker that serves in a slot; None if there is none to replace, and then `token` gets the reason."""
         number = int(slot) if slot.isascii() and slot.isdigit() and len(slot) < 6 else -1
         worker = state.roster.running_in(number)
         if worker is None:

@@ -20,10 +20,10 @@ _MOST_REQUESTS = 3
 
 
 class Belongings:
-    """A worker for which something of it can't be made goes on without."""
+    """If one of these can't be made, the worker goes on without it."""
 
     def __init__(self, directory: str, report: Reporter) -> None:
-        """What can be watched is in the runtime `directory`."""
+        """The files to watch are in the runtime `directory`."""
         self._report = report
         self._scoreboard: Scoreboard[WorkerId] = Scoreboard(
             scoreboard.header, line_size=scoreboard.LINE_SIZE, lines=scoreboard.LINES
@@ -56,7 +56,7 @@ class Belongings:
     # -- the file that it watches ----------------------------------------------------------------------------
 
     def watch(self, who: WorkerId, label: str) -> str:
-        """The path of what it is to watch; "" where none can be made, which is told once."""
+        """Make the file that a worker is to watch: its path, "" if none can be made (told once)."""
         try:
             return self._watches.make(who, label)
         except OSError as error:
@@ -69,7 +69,7 @@ class Belongings:
             return ""
 
     def find_watch(self, who: WorkerId, label: str) -> None:
-        """A predecessor has made what it watches."""
+        """Find the file that a predecessor made for this worker."""
         self._watches.find(who, label)
 
     def ask_back(self, who: WorkerId) -> list[f.Fact]:
@@ -77,7 +77,7 @@ class Belongings:
         return [] if self._watches.ask(who) else [f.Unwatched(who)]
 
     def sweep(self) -> None:
-        """Remove what nobody watches that is there."""
+        """Remove the files that no worker watches."""
         self._watches.sweep()
 
     # -- the page --------------------------------------------------------------------------------------------

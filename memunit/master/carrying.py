@@ -1,4 +1,4 @@
-"""What policy has decided is carried out: each action becomes system calls, words to systemd, or an entry."""
+"""Carries out what policy has decided: each action becomes system calls, messages to systemd, or a journal entry."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from memunit.master.startlog import Record
 
 
 class Carrying:
-    """Of one master. What comes of an action at once is returned, as facts of the next pass."""
+    """Carries out the actions of one master. Results that are known at once are returned, as facts of the next pass."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -83,7 +83,7 @@ class Carrying:
         return ()
 
     def use(self, configuration: Configuration, state: State) -> None:
-        """What is the master's own of a configuration, and in effect with it."""
+        """Put those settings of a configuration into effect that are the master's own."""
         self._parts.recorder.use(configuration.recorder, state)
         self._parts.doors.admit(configuration.read_group)
 
@@ -101,12 +101,12 @@ class Carrying:
         return facts
 
     def end_examinations(self, state: State) -> list[f.Fact]:
-        """Of the programs that examine a worker, none outlives this master: whose signal waits for one gets it now."""
+        """End the programs that examine workers. A worker whose signal waits for its program gets the signal now."""
         self._parts.examinations.stop()
         return self.released(state)
 
     def begin_accounts(self, facts: Sequence[f.Fact], state: State) -> None:
-        """What is known of a worker from its start: of each that has become ready, or was sampled."""
+        """Note the memory of each worker that has just become ready or was sampled, to compare with at its end."""
         for fact in facts:
             if isinstance(fact, f.Ready | f.Sampled) and fact.id in state.workers:
                 worker = state.workers[fact.id]

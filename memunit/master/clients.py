@@ -1,7 +1,6 @@
 """A listening Unix socket and its clients: whole messages from each, in order, and messages to each.
 
-Never blocks, and never grows: whatever a client does or fails to do, it costs what is written here and then its
-connection.
+Never blocks, and never grows: a client that does too much or too little costs bounded memory, and loses its connection.
 """
 
 import contextlib
@@ -98,7 +97,7 @@ class Clients:
         return self._threshold.kept()
 
     def admit(self, read_group: int | None) -> None:
-        """From now on members of this group may read; None for nobody. Those of the one before are hung up on."""
+        """From now on members of this group may read; None for nobody. Clients of the former group are hung up on."""
         if read_group != self._read_group:
             for client in [each for each in self._clients.values() if each.right is Right.READ]:
                 self._drop(client)
@@ -240,7 +239,7 @@ class Clients:
             self._attend(client)
 
     def _attend(self, client: Client) -> None:
-        """What is waited for: that it reads, or else that it says more."""
+        """Wait until it reads what waits for it, or else until it sends more."""
         if client.reader.pending and not (client.to_send or client.busy or client.ends):
             self._pending.add(client.token)
         events = select.EPOLLOUT if client.to_send else 0 if client.busy or client.ends else select.EPOLLIN
@@ -277,7 +276,7 @@ class Clients:
         return right_of(peer.uid, groups, own=own, read_group=group)
 
     def _has_room(self, right: Right) -> bool:
-        """Whether it finds a place; of those with no greater right, the one that was silent the longest makes room."""
+        """Whether there is a place for it. If not, the longest silent client with no greater right makes room."""
         alike = [client for client in self._clients.values() if client.right <= right]
         if len(self._clients) < MOST and len(alike) < _MOST[right]:
             return True

@@ -1,4 +1,4 @@
-"""A master may end at any moment: what the one after it needs is in a file, or is passed on to itself.
+"""A master may end at any moment. What the next master needs is in a file, or is passed on over an execve(2).
 
 There is one way back for all that can happen. After a SIGKILL or a hang, a successor reads the file. After an
 exception, and for an upgrade, the master executes itself anew and finds the same text, and with it what an execve(2)
@@ -49,7 +49,7 @@ def inherit(text: bytes | None, directory: str | None) -> Inherited:
     try:
         left = handover.read(first, system.boot_id())
         if left is None or not texts_are_known(left):
-            raise Unusable("it names what this version does not know")
+            raise Unusable("it has names that this version does not know")
     except Unusable as error:
         return Inherited(trouble=f"what the master has passed on to itself can't be used: {error}")
     passed = course = None
@@ -69,7 +69,7 @@ def _from_file(directory: str | None) -> Inherited:
         with open(path, "rb", opener=opened) as file:
             left = handover.read(file.read(_LARGEST), system.boot_id())
         if left is not None and not texts_are_known(left):
-            raise Unusable("it names what this version does not know")
+            raise Unusable("it has names that this version does not know")
     except FileNotFoundError:
         return Inherited()
     except OSError as error:
@@ -82,7 +82,7 @@ def _from_file(directory: str | None) -> Inherited:
 
 
 class HandoverFile:
-    """The file, replaced in one step each time. Nothing here raises: what can't be kept is a worse successor."""
+    """The file, replaced in one step each time. Nothing here raises: without it, a successor only knows less."""
 
     def __init__(self, directory: str | None) -> None:
         """Kept in `directory`, or nowhere."""
@@ -125,7 +125,7 @@ def written(left: Handover) -> str:
 
 
 def passed_on(left: str, passed: Passed | None, course: Course | None) -> bytes:
-    """What `inherit` reads; what can't be written is left out, and its place taken by the next simpler way."""
+    """What `inherit` reads. A part that can't be written is left out; `inherit` then falls back to a simpler part."""
     lines = [left]
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         if passed is not None:
@@ -143,7 +143,7 @@ def first_revision(configuration: Configuration, inherited: Inherited) -> dict[i
 
 
 def again(state: State) -> list[Action]:
-    """What those that stop are told once more: whether they were told is not known."""
+    """The signals for workers that stop, once more: nobody knows whether the workers got them."""
     signals = {Phase.STOP_SIGTERM: Signal.TERM, Phase.STOP_SIGKILL: Signal.KILL}
     return [Send(each.id, signals[each.phase]) for each in state.workers.values() if each.phase in signals]
 
@@ -155,7 +155,7 @@ def reconciled(
     processes: Processes,
     there: Collection[WorkerId],
 ) -> list[f.Fact]:
-    """What policy has not heard of its workers, by the processes that are `there`, and would never hear.
+    """Facts about workers that policy has missed, and would never get: found by the processes that are `there`.
 
     A worker whose start is among the `actions` that are still to be done has not failed: it starts now.
     """

@@ -178,7 +178,7 @@ class Doors:
     def abandon(self) -> None:
         """Tell all clients that wait for an answer that there will be none."""
         if self.control is not None:
-            text = "The master has failed and has begun anew; what was asked of it may not be done, see the journal"
+            text = "The master has failed and has begun anew, and may not have done what you asked for; see the journal"
             for token in self.control.waiting():
                 self.control.reply(token, EX_SOFTWARE, text)
 
@@ -246,7 +246,7 @@ def _renew(socket: Door) -> None:
 
 def _made(what: str, path: str, untold: int) -> Journal:
     lost = {
-        "notify": "What workers said meanwhile is lost, and none of them is ended for it",
+        "notify": "Messages that workers sent meanwhile are lost, and no worker is ended because of that",
         "control": "Commands that were given meanwhile have failed",
         "interface": "Commands that were given meanwhile have failed",
     }[what]
@@ -258,7 +258,7 @@ def _made(what: str, path: str, untold: int) -> Journal:
 
 def _not_made(what: str, path: str, error: OSError) -> Journal:
     after = {
-        "notify": "Workers can't be heard: those that serve go on, unwatched, and none that is started becomes ready",
+        "notify": "The master can't hear workers: those that serve go on unwatched, and no new worker becomes ready",
         "control": "memunit reload can't reach the master; SIGHUP does",
         "interface": "memunit status, top, recycle, scale, set and stacks can't reach the master",
     }[what]

@@ -34,7 +34,7 @@ _WITH_FILES = ("rss", "pss")
 
 
 class Examinations:
-    """Those of one master. What is not told when it executes itself anew is told by nobody; a report is no promise."""
+    """The examinations of one master. Reports that are not told when it executes itself anew are lost."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class Examinations:
         except OSError as error:
             if not self._unwritable:
                 why = f"{error.filename or self._directory}: {error.strerror}"
-                text = f"Reports of what grew are not kept, for they can't be written: {why}"
+                text = f"memunit can't keep the reports of what grew: {why}"
                 self._report.warn(Message.CONFIGURATION, text)
             self._unwritable = True
             return {}

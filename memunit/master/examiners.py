@@ -67,7 +67,7 @@ class Examiners:
         return waits
 
     def released(self) -> list[WorkerId]:
-        """Whose signal need not wait any longer: each of them once."""
+        """The workers whose signal need not wait any longer, each once."""
         found = sorted(who for who in self._waiting if not self._programs.runs(who))
         self._waiting.difference_update(found)
         return found
@@ -78,7 +78,7 @@ class Examiners:
             self._programs.stop(who, "stop")
 
     def told(self, who: WorkerId) -> Told | None:
-        """What the program has found that was run against a worker which has ended; None if there was none."""
+        """What the program of a worker that has ended has found; None if there was no program."""
         self._programs.stop(who, "worker")
         self._waiting.discard(who)
         time, memory = self._bounds.pop(who, (0.0, 0))

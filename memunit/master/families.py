@@ -84,7 +84,7 @@ class Families(Generic[Name]):
         return self._families.get(name)
 
     def speaker(self, pid: int) -> Name | None:
-        """For whom a process speaks, of those whose first process has ended."""
+        """The worker that a process speaks for, among those whose first process has ended."""
         return next((name for name in self._orphaned if self._families[name].has(pid)), None)
 
     def waits_for(self, name: Name) -> bool:
@@ -92,7 +92,7 @@ class Families(Generic[Name]):
         return name in self._orphaned
 
     def goes_on(self, name: Name, end: End, *, stopping: bool) -> bool:
-        """Whether a worker whose first process has ended has not: others were told to stop with it.
+        """Whether a worker goes on after the end of its first process, because others were told to stop with that.
 
         With `stopping`, systemd may have told them. Their end is heard from `gone`.
         """

@@ -72,7 +72,7 @@ class Family:
                 return
 
     def abandon(self) -> None:
-        """Nobody has told the first process to end: the others are, and killed when their grace is over."""
+        """The first process has ended unasked: tell the others to end, and kill them when their grace is over."""
         self.kill_at = time.monotonic() + self.grace
         self.signal(self.stop_signal)
 

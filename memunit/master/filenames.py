@@ -8,7 +8,7 @@ WORKERS = "workers.json"
 
 
 def given_directory() -> str:
-    """The runtime directory that systemd gives to the processes of a unit; "" for who is none of them."""
+    """The runtime directory that systemd gives to the processes of a unit; "" in another process."""
     return os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""What there is to know in a pass, as facts. The one place where the master waits is here."""
+"""Gathers the facts of a pass. The master waits here, and in no other place."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from memunit.master.parts import Parts
 
 
 class Gathering:
-    """Of one master: waits until there is news, and asks each part for it."""
+    """Waits until there is news, and asks each part of the master for it."""
 
     def __init__(self, parts: Parts, carrying: Carrying) -> None:
         self._parts = parts
@@ -37,13 +37,13 @@ class Gathering:
         self._ready = {descriptor for descriptor, _ in parts.epoll.poll(math.ceil(until * 1000) / 1000)}
 
     def nothing_ready(self) -> None:
-        """This pass has not waited: it goes on with what the last one has not come to."""
+        """This pass does not wait: it goes on with what the last pass has not reached."""
         self._ready = set()
 
     def gather(self, facts: list[f.Fact], state: State) -> None:
         """Add to `facts` all that is known by now. Signals before exits (see `step`), a worker's words before its end.
 
-        Each is kept as soon as it is known: what comes after it may fail.
+        Each fact is added as soon as it is known, because a later step may fail.
         """
         parts = self._parts
         facts += parts.doors.lost(self._ready, deciding=time.monotonic() >= state.wake_at)
@@ -80,7 +80,7 @@ class Gathering:
 
 
 def _deciding(facts: list[f.Fact], state: State) -> bool:
-    """Whether somebody may be replaced in this pass: then what is free is to be known as it is now.
+    """Whether a worker may be replaced in this pass: then the free memory has to be known as of now.
 
     The reading of the last round of samples may be from the middle of an import that has failed since, for want
     of memory: by that, a worker was once stopped before its replacement started, with room for both again.

@@ -121,7 +121,7 @@ class Interface:
         self._clients.ready(token)
 
     def _say(self, peer: Peer, call: Call, facts: list[f.Fact]) -> None:
-        """Who has asked for what stands in the journal, before what comes of it."""
+        """Write to the journal who has asked for what, before the entries of its results."""
         recycled = [fact.id for fact in facts if isinstance(fact, f.RecycleRequested)]
         what = ", ".join(f"{who.slot}.{who.generation}" for who in recycled[:16])
         more = " and more" if len(recycled) > 16 else ""
@@ -247,7 +247,7 @@ class Interface:
         _no_more(parameters)
         asked = [one for one in found if one.tells_stacks]
         if not asked:
-            why = "no Python worker of asgi, wsgi or callable is among those that are meant"
+            why = "none of these workers is a Python worker (asgi, wsgi, callable)"
             raise Refused(f"{interfaces.INSTANCE}.NoStacks", {"reason": why})
         self._waiting[token] = call
         self._stacks[token] = []
@@ -296,7 +296,7 @@ class Interface:
 
 
 def _no_more(parameters: Mapping[str, Any]) -> None:
-    """Whatever is left is a parameter that the method does not have."""
+    """Refuse the call if a parameter is left: the method has no such parameter."""
     if parameters:
         raise invalid(next(iter(parameters))[:255])
 

@@ -10,10 +10,10 @@ from memunit.master import system
 
 
 def strangers(notify_path: str, known: Container[int]) -> dict[int, int]:
-    """{pid: pidfd} of who was started by a master with this notify socket, and is neither `known` nor of the known.
+    """{pid: pidfd} of the processes that a master with this notify socket has left, but for the `known` and theirs.
 
-    By the environment that they were executed with: what a worker starts inherits it, so those that descend from a
-    known process, or are in its process group, are of it. The caller closes the pidfds.
+    They are recognized by the environment of their execve(2). What a worker starts inherits it too, so descendants of a
+    known process, and members of its process group, belong to that process. The caller closes the pidfds.
     """
     wanted = b"NOTIFY_SOCKET=" + os.fsencode(notify_path)
     held = {}

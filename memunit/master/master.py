@@ -97,7 +97,7 @@ class Master:
         return self._carrying.exit_code
 
     def _turn(self) -> None:
-        """One pass. What it has not come to stays, facts and actions, for whoever goes on."""
+        """One pass. Facts and actions that it has not reached stay, for the master that goes on."""
         if self._facts or self._actions:
             self._gathering.nothing_ready()
         else:
@@ -252,7 +252,7 @@ class Master:
         self._facts.append(f.StopRequested())
 
     def end_examinations(self) -> None:
-        """Of the programs that examine a worker, none outlives this master: whose signal waits for one gets it now."""
+        """End the programs that examine workers. A worker whose signal waits for its program gets the signal now."""
         self._facts += self._carrying.end_examinations(self._state)
 
     def forget_actions(self) -> None:

@@ -1,4 +1,4 @@
-"""What prometheus_client keeps for an app of several processes: files by which an ended one would count as living.
+"""The files of prometheus_client for an app of several processes: by them an ended process would count as living.
 
 Each process has files of its own in the folder that PROMETHEUS_MULTIPROC_DIR names: counter_PID.db and so on. Gauges
 whose mode begins with "live" are of living processes alone, and the library leaves it to the server to remove their

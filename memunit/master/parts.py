@@ -78,7 +78,7 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Nothing is left of this master, for a successor or for anybody."""
+        """Close all parts: nothing of this master stays, not for a successor either."""
         self.signals.disarm(ends=self.setting.sole)
         self.recorder.close()
         self.processes.close()

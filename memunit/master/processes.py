@@ -182,7 +182,7 @@ class Processes:
         return self._families.lingering
 
     def overheard(self, pid: int, status: str | None) -> None:
-        """What a process has said that is no worker: a zygote says so why it fails, if it can't say it any more."""
+        """Take the STATUS= of a process that is no worker: a zygote whose socket is closed says in it why it fails."""
         who = self._registry.speaker(pid)
         if isinstance(who, ZygoteId) and status:
             self._zygotes.overheard(who, status)
@@ -193,7 +193,8 @@ class Processes:
         stopping: Callable[[], bool] = lambda: False,
         departed: Callable[[int], object] = lambda pid: None,
     ) -> list[f.Fact]:
-        """Who has ended, and of what; `forget` is called with the worker and its pid, `departed` with each pid.
+        """The workers that have ended, each with its end; `forget` is called with the worker and its pid, `departed`
+        with each pid.
 
         `stopping` is asked if somebody has: then systemd may have told all of its processes to stop before we did.
         """
@@ -361,8 +362,8 @@ class Processes:
         """By a set-user-ID program, as sudo(8)."""
         worker = f"Worker {who.slot}.{who.generation} (pid {self.pid(who)})"
         text = (
-            f"{worker} can't be sent {signal.Signals(signum).name}: it has become another user's. It is killed "
-            "when its time is over, if it has a group of its own; let User= of the unit choose the user"
+            f"{worker} can't be sent {signal.Signals(signum).name}: it belongs to another user now. It is "
+            "killed when its time is over, if it has a control group of its own; choose the user with User= of the unit"
         )
         self._report.warn(Message.WORKER_STOPPING, text)
 

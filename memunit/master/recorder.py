@@ -121,7 +121,7 @@ class Recorder:
     def _fails(self, error: OSError) -> None:
         self._close()
         self._warn(
-            f"What policy is told can't be recorded in {self._directory}: {error.strerror}; the flight recorder is off "
+            f"The flight recorder can't write to {self._directory}: {error.strerror}; it is off "
             "until the next start"
         )
 

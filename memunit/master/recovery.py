@@ -101,7 +101,7 @@ class Recovery:
             self._tell(f"{fact}, {often} times within a minute. {self._end(master)}")
             return EX_SOFTWARE
         self._tell(
-            f"{fact}. No worker is ended for it: the master executes itself anew, and "
+            f"{fact}. This ends no worker: the master executes itself anew, and "
             f"{_serve(master.serving)}. The traceback stands above"
         )
         if often >= _MOST:
@@ -111,15 +111,15 @@ class Recovery:
         return EX_SOFTWARE
 
     def failed_to_take(self, error: Exception) -> int:
-        """Those that another master has left can't be taken over; an exit code. The next one would fail of them too,
-        and each after it: so the file tells it nothing but that.
+        """The workers of another master can't be taken over; returns an exit code. Each later master would fail in the
+        same way: so from now on the file says only that.
         """
         _print(error, ())
-        self._file.save("A master has failed of what stood here")
+        self._file.save("A master has failed to take over the workers that this file named")
         self._tell(
             f"memunit itself has failed while it took workers over: {type(error).__name__}: {error} "
             f"({_place(error)}). The master ends with exit status {EX_SOFTWARE}; the next one starts clean, and the "
-            "workers that are there serve until others do"
+            "workers that are there serve until new workers serve"
         )
         return EX_SOFTWARE
 
@@ -132,11 +132,11 @@ class Recovery:
         else:
             if often > 1:
                 master.forget_actions()
-            self._tell(f"{fact}. No worker is ended for it. The traceback stands above")
+            self._tell(f"{fact}. This ends no worker. The traceback stands above")
 
     def _end(self, master: Able) -> str:
         if self._at.parent_death_signal:
-            after = "its workers finish what they have and end, for nobody is there to take them over"
+            after = "its workers finish their requests and end, because no other master can take them over"
         elif self._at.directory is None:
             after = "its workers go on serving, and nobody replaces them"
         else:
@@ -174,7 +174,7 @@ class Recovery:
             return f"{type(error).__name__}: {error}"
 
     def _variables(self) -> dict[str, str]:
-        """What systemd would say to a process that it starts: a version that knows no more begins from that."""
+        """The variables that systemd gives to a process: an older version without adoption can start with them."""
         systemd, sockets = self._at.systemd, self._at.sockets
         own = str(os.getpid())
         said = {} if not systemd.address else {"NOTIFY_SOCKET": systemd.address}
@@ -188,9 +188,9 @@ class Recovery:
     # -- the one after it ------------------------------------------------------------------------------------
 
     def unclaimed(self, processes: Processes) -> list[int]:
-        """The pids of those that are there, and of which nothing is known. None of them is cut off.
+        """The pids of processes that are there and that no file names. None of them is cut off.
 
-        With a usable file, that is who was forked in the moment before the master's end: it may serve by now.
+        With a usable file, such a process was forked in the moment before the master's end, and may serve by now.
         """
         if not self._at.sole:
             return []
@@ -214,12 +214,12 @@ class Recovery:
         if left is not None and passed is not None:
             entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=self._anew(there)))
         elif left is not None:
-            text = f"The master before (pid {left.master}) has ended without a word. {took(len(there))}"
+            text = f"The master before this one (pid {left.master}) ended unexpectedly. {took(len(there))}"
             entries.append(Journal(kind=Message.MASTER_SUCCEEDED, message=text))
         if trouble or (left is None and unknown):
-            why = trouble or "Nothing tells which workers a master before has left"
+            why = trouble or "No file says which workers an earlier master has left"
             after = (
-                f"{unknown} of its processes are told to stop once others serve"
+                f"{unknown} of its processes are told to stop when new workers serve"
                 if unknown
                 else "none is there"
             )
@@ -228,7 +228,7 @@ class Recovery:
         return entries
 
     def answer(self, there: Collection[WorkerId]) -> str:
-        """To whoever has asked for it."""
+        """The answer to the client that has asked for it."""
         return self._anew(there)
 
     def _anew(self, there: Collection[WorkerId]) -> str:
@@ -241,12 +241,12 @@ class Recovery:
 
 def took(many: int) -> str:
     """What a successor says of the workers that it found."""
-    why = "replaced in its turn, for systemd has taken its /tmp from it"
+    why = "replaced in its turn, because systemd has removed its /tmp"
     if many == 0:
         return "None of its workers is left; new ones are started"
     if many == 1:
-        return f"1 worker of its is taken over; it is {why}"
-    return f"{many} workers of its are taken over; each is {why}"
+        return f"1 of its workers is taken over; it is {why}"
+    return f"{many} of its workers are taken over; each is {why}"
 
 
 def _serve(many: int) -> str:

@@ -1,4 +1,4 @@
-"""The configurations that workers of a master are of, each by the number of its revision."""
+"""The configurations that the workers of a master use, each with its revision number."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,7 +8,7 @@ from memunit.master.setting import Configuration
 
 
 class Revisions:
-    """Those that are known: a reload adds one, and what nobody is of any more is forgotten."""
+    """The known configurations: a reload adds one, and one that no worker uses any more is forgotten."""
 
     def __init__(self, known: Mapping[int, Configuration]) -> None:
         self._known = dict(known)
@@ -47,7 +47,7 @@ class Revisions:
         self._known = {each: kept for each, kept in self._known.items() if each in used}
 
     def forget_metrics(self, pid: int) -> None:
-        """Of a process that has ended, whichever of the revisions that are still known it was of."""
+        """Remove the metric files of a process that has ended, for each revision that is still known."""
         known = self._known.values()
         for place in {metricfiles.folder(each.environment, each.directory) for each in known}:
             if place is not None:

@@ -66,7 +66,7 @@ class Scoreboard(Generic[Name]):
         return index
 
     def release(self, name: Name) -> None:
-        """This worker has ended, or has not come to be: nobody is to leave connections to it."""
+        """This worker has ended or was not started: its siblings leave no connections to it any more."""
         index = self._lines.pop(name, None)
         if index is not None:
             self._empty(index)

@@ -1,7 +1,8 @@
 """Who holds how much memory, and when that is looked at: the kernel's trip-wire, or a look at every interval.
 
 Both give the same samples. Where there is a group, the kernel says that a worker has come to its limit, and it is
-looked at then, while it is over, and else only now and then: for what raises no event, as a leak that is swapped out.
+measured then and while it is over. Otherwise it is measured only now and then, to find what raises no event: a leak
+that is swapped out.
 """
 
 import math
@@ -125,7 +126,7 @@ class Sensors(Generic[Name]):
             sampler.forget(pid)
 
     def _tripped(self, ready: Collection[int], now: float) -> set[Name]:
-        """Whose trip-wire it was. Of all groups: a descriptor that nobody reads would keep the loop awake."""
+        """The workers whose trip-wire it was. All groups are read: an unread descriptor would keep the loop awake."""
         tripped = set()
         for name, group in self._groups.items():
             if group.events in ready:

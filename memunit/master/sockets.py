@@ -70,7 +70,7 @@ def passed_to_another() -> str:
         return ""
     if not said:
         return "LISTEN_FDS is set, and LISTEN_PID is not"
-    return f"LISTEN_PID is {said}, so they are meant for that process, and this one is {os.getpid()}"
+    return f"LISTEN_PID is {said}, so the sockets are for that process, and this process is {os.getpid()}"
 
 
 def inherited(*, used: bool = False) -> list[tuple[str, socket.socket]]:

@@ -1,4 +1,4 @@
-"""A Unix socket at which the master lets clients in, and the one descriptor by which it waits for it and for them."""
+"""A Unix socket at which clients connect, and the one descriptor by which the master waits for it and for them."""
 
 import contextlib
 import errno
@@ -39,7 +39,7 @@ def peer_of(connection: socket.socket) -> Peer:
 def groups_of(connection: socket.socket) -> frozenset[int]:
     """The groups of who has connected, from the same moment as Peer; none where the kernel does not tell them.
 
-    Not from /proc: that is of whoever has the pid by now. More than 256 groups are not told either.
+    They are not read from /proc, because another process may have the pid by now. More than 256 groups: none.
     """
     try:
         told = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS)

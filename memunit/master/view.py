@@ -60,7 +60,7 @@ class View:
         return timed(self.same(state), time.monotonic())
 
     def at_work(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """These workers with what each has in work now."""
+        """These workers, each with its requests in work now."""
         return shown.with_requests(told, self._look, time.monotonic())
 
 

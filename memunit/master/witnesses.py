@@ -25,19 +25,19 @@ def no_witness(profiler: str) -> str:
     if profiler:
         return ""
     return (
-        "a command can't be a witness, for memunit does not know how to profile it: use a profiler of its language. A "
-        'worker of app.run can: V8 samples one of server = "node", and memray traces one in Python'
+        "a command can't be a witness, because memunit has no profiler for it: use a profiler of its language. A "
+        'worker of app.run can be one: V8 samples a worker with server = "node", and memray traces a Python worker'
     )
 
 
 def witness_told(slot: int, profiler: str) -> str:
     """What the person is told who has asked for one."""
     deed = {
-        "V8": "of which V8 samples the allocations",
-        "memray": "of which memray, if the app's environment has it, traces the allocations: that costs CPU and memory",
+        "V8": "V8 samples its allocations",
+        "memray": "memray traces its allocations, if the app's environment has memray; that costs CPU and memory",
     }[profiler]
     return (
-        f"The worker of slot {slot} is being replaced by a witness, {deed}. When the witness ends, an entry names its "
+        f"A witness replaces the worker of slot {slot}: {deed}. When the witness ends, an entry names its "
         "profile; memunit examine ends it at once"
     )
 

@@ -261,7 +261,7 @@ class Zygote(Generic[Name]):
                 request.send(self._control, self.course.death_signal)
 
     def _expected(self, message: said.Message) -> bool:
-        """Whether this is what it has to say now."""
+        """Whether the zygote may send this message now."""
         match message:
             case said.Ready() | said.Unusable():
                 return not self.course.ready
@@ -299,7 +299,7 @@ class Zygote(Generic[Name]):
         return events
 
     def _decline(self) -> None:
-        """Have it end, with what the import wants done at its end: it may hold what each worker wants to take."""
+        """Have it end, and run the clean-up of the import: it may hold a port or a lock that each worker needs."""
         self.course.declined = self.course.spent = True
         self.course.kill_at = min(self.course.kill_at, time.monotonic() + SHORT_PATIENCE)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How far a zygote has come, and what is said of one that has not come further."""
+"""How far a zygote has come, and the sentence about a zygote that came no further."""
 
 import math
 import signal
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memunit.master.spawn import End, describe
 
-RUBBISH = "the zygote has sent what is no message of its"
+RUBBISH = "the zygote has sent a message that no zygote sends"
 
 
 @dataclass(slots=True, kw_only=True)

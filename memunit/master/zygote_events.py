@@ -1,4 +1,4 @@
-"""What a zygote's master hears of it: the workers that it forks, or why none comes."""
+"""The events of a zygote for its master: the workers that it has forked, or why none comes."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass

@@ -85,7 +85,7 @@ class Requests(Generic[Name]):
         return self.begun
 
     def answered(self) -> Request[Name]:
-        """The one that was on its way, and is so no more."""
+        """Take the request that was on its way: it has its answer."""
         assert self.begun is not None
         request, self.begun = self.begun, None
         return request

@@ -108,7 +108,7 @@ class Zygotes:
         return self._nursery.awaits(who)
 
     def overheard(self, who: ZygoteId, status: str) -> None:
-        """What a zygote has given as its status: why it fails, if it can't say it any more."""
+        """Take the STATUS= of a zygote: why it fails, if its socket is closed."""
         self._nursery.overheard(who, status)
 
     def ended(self, who: ZygoteId, child: Child, end: End, failure: OSError | None) -> None:
@@ -208,16 +208,16 @@ def label(identity: ZygoteId) -> str:
 
 def _declined(hazards: tuple[str, ...]) -> Journal:
     text = (
-        f"The app is not preloaded: {'; '.join(hazards)}. Each worker imports the app for itself, after this one "
-        "import to find out. To have it preloaded, do that in a function that app.after_fork names"
+        f"The app is not preloaded: {'; '.join(hazards)}. Each worker imports the app itself, after this "
+        "first import, which was the check. To preload the app, do these things in a function that app.after_fork names"
     )
     return Journal(kind=Message.PRELOAD_DECLINED, message=text)
 
 
 def _unfinished(pid: int | None) -> str:
     return (
-        f"The zygote (pid {pid}) is killed: what the app's import wants done at its end (atexit, finalizers) has taken "
-        f"{PATIENCE:.0f} s and is not done. All workers had ended; let it finish sooner"
+        f"The zygote (pid {pid}) is killed: the clean-up of the app's import (atexit, finalizers) has not finished in "
+        f"{PATIENCE:.0f} s after the end of the last worker. Make the clean-up shorter"
     )
 
 

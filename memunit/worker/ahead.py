@@ -1,6 +1,6 @@
-"""An interpreter that was started before it was known what it serves: it loads what any app needs, and waits for that.
+"""An interpreter that is started before anybody knows its app. It loads what every app needs, and waits for the rest.
 
-It is told in one packet of JSON, with the descriptors of a launch: {"arguments", "environment", "parent",
+The rest comes in one packet of JSON, with the descriptors of a launch: {"arguments", "environment", "parent",
 "parent_death_signal"}. Then it is as if it had been executed with these. The other side is memunit/master/ahead.py.
 """
 
@@ -25,9 +25,9 @@ _MOST = 253
 
 
 def wait(server: str, mortal: str = "") -> None:
-    """Wait until sys.argv is what to serve, and all else in place; ends the process when nobody needs it.
+    """Wait until sys.argv names the app and all else is in place; end the process if nobody needs it.
 
-    `mortal` is a word if it will be told of its parent's death.
+    `mortal` is not empty if the process will ask for a signal at its parent's death.
     """
     control = socket.socket(fileno=_CONTROL)
     os.set_inheritable(_CONTROL, False)
@@ -53,7 +53,7 @@ def wait(server: str, mortal: str = "") -> None:
 
 
 def _load(server: str) -> None:
-    """What goes wrong here goes wrong again, for somebody who says it."""
+    """An error here is passed over: it comes again later, and is reported then."""
     with contextlib.suppress(Exception):
         servers.load(server)
     if server in ("asgi", "wsgi"):

@@ -108,7 +108,7 @@ def take(environment: Optional[MutableMapping[str, str]] = None) -> None:
 
 
 def take_descriptor(fd: int) -> None:
-    """Map the page with this descriptor, and close it. Nothing happens if it is none that is known here."""
+    """Map the page with this descriptor, and close the descriptor. A page of another version is not used."""
     try:
         memory = mmap.mmap(fd, 0)
         os.close(fd)
@@ -119,7 +119,7 @@ def take_descriptor(fd: int) -> None:
 
 
 def rehearse() -> None:
-    """In a zygote: look at a page that is none."""
+    """In a zygote: look at a descriptor that has no page."""
     with contextlib.suppress(OSError):
         page = os.memfd_create("memunit-rehearsal", os.MFD_CLOEXEC)
         os.ftruncate(page, SIZE)

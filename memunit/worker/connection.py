@@ -125,7 +125,7 @@ class Connection(Reading):
     def _resume_for_more(self) -> None:
         """Read on, unless there is enough already: what has come behind the last request can be many more.
 
-        Of a client that sends on, more would come with each answer than the answer has used up.
+        If the client goes on sending, each answer would read more than it has used up.
         """
         waiting = self.state == WORK and len(self._buffer) > HIGH_WATER
         if not waiting and (self.cycle is None or not self.cycle.full):

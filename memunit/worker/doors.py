@@ -52,8 +52,8 @@ class Door:
     def waiting(self) -> Optional[int]:
         """How many wait, None if it is not known.
 
-        An accept(2) that finds none costs five times as much as to ask. And it is what most accepts would find: all
-        workers wake up for each connection.
+        An accept(2) that finds no connection costs five times as much as this question. Most would find none, because
+        each connection wakes all workers.
         """
         if not self._tells:
             return None

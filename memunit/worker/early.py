@@ -34,8 +34,8 @@ def read(sock: socket.socket) -> Optional[bytes]:
 class Early:
     """Stands for the transport of `connection`, and reads nothing: to the connection it is one that is paused.
 
-    Who wants to read on, or writes more than the kernel takes at once, gets a transport of the loop's, for which
-    `open_transport(sock, early)` is called. From then on what is written waits for it.
+    If the connection wants to read on, or writes more than the kernel takes at once, it gets a transport of the loop:
+    `open_transport(sock, early)` is called. From then on all data waits for that transport.
     """
 
     __slots__ = (

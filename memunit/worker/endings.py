@@ -1,7 +1,7 @@
-"""What the import wants done at the end of its process, and who does it when there are many: the zygote, once.
+"""The clean-up that the import has registered for the end of its process. The zygote runs it, once for all workers.
 
-A temporary directory that the import has made is one for all workers. The first worker to end took it from the
-others, for each of them had inherited the function that removes it.
+A temporary directory that the import has made serves all workers. Each worker inherits the function that removes the
+directory, so the first worker to end once removed it for all others.
 """
 
 from __future__ import annotations

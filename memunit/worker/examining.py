@@ -1,6 +1,6 @@
-"""Import an app, tell what a fork would break of what that leaves behind, and end: for `memunit check --import`.
+"""For `memunit check --import`: import an app, report what a fork of this process would break, and end.
 
-What is told is one packet, {"ready", "hazards", "notes", "lingers"} or {"unusable"}, as that of a zygote.
+The report is one packet, {"ready", "hazards", "notes", "lingers"} or {"unusable"}, as a zygote sends it.
 """
 
 from __future__ import annotations

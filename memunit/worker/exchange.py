@@ -107,7 +107,7 @@ class Exchange(Call):
             self._server.done(self)
 
     def leave_off(self) -> None:
-        """An app that computes, and has begun nothing, is left to its work: it can't be told, and may yet answer."""
+        """An app that computes, and has sent nothing yet, goes on: nobody can tell it, and it may still answer."""
         self.leaving = True
         if not self._submitted:
             self._break_off()

@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def become_worker(request: Dict[str, Any], pages: List[int]) -> None:
-    """What `request` asks for (see zygote.py), and what the fork of a process that has imported an app wants done.
+    """Become the worker of `request` (see zygote.py), and do what is needed after the fork of a process with an app.
 
     `pages` are the descriptors that came with the request.
 
@@ -73,7 +73,7 @@ def _disown() -> None:
 
 
 def _reseed() -> None:
-    """What does not see to it in a fork by itself, as the module `random` does, and OpenSSL from 1.1.1 on."""
+    """Reseed what does not reseed itself in a fork. (The module `random` does, and OpenSSL from 1.1.1 on.)"""
     ssl = sys.modules.get("ssl")
     if getattr(ssl, "OPENSSL_VERSION_INFO", (9,)) < (1, 1, 1):
         sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)

@@ -1,9 +1,9 @@
 """Giving memory back when the master asks for it, by systemd's protocol (https://systemd.io/MEMORY_PRESSURE).
 
 In a thread, and never in the loop. But a collection holds the GIL, and malloc_trim(3) the lock of the main thread's
-arena, so the loop stands still for as long as either takes. Each is done if it takes 10 ms at most, as far as can be
-told beforehand, and else out of an allowance that grows by a two-thousandth of the time: a delay that is rarer than one
-in a thousand is in no 99.9th percentile.
+arena, so the loop stands still for as long as either takes. A step is done if its estimate is 10 ms at most. A longer
+step is paid for from an allowance, which grows by a two-thousandth of the time that passes: delays of less than a
+thousandth of the time do not show in the 99.9th percentile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Inherited:
 def take(environment: Optional[MutableMapping[str, str]] = None) -> None:
     """Take the path of our FIFO out of `environment`: a process that the app starts would read what is for the worker.
 
-    What is no FIFO is somebody else's, and stays.
+    A path that is no FIFO belongs to somebody else, and stays.
     """
     env = os.environ if environment is None else environment
     path = env.get("MEMORY_PRESSURE_WATCH", "")
@@ -111,7 +111,7 @@ class Giver:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the loop hear the question from now on, if there is anything to hear it by.
 
-        A hook that is a coroutine function runs in the loop, as what it empties was made there.
+        A hook that is a coroutine function runs in the loop, where its caches were made.
         """
         descriptor = opened()
         if descriptor is None:
@@ -182,7 +182,7 @@ class Giver:
             page.gave_back(max(0, before - _resident()))
 
     def _hand_back(self) -> None:
-        """What is free first: how much that is can be told, and what a collection finds can't."""
+        """Hand back free memory first: its size is known before, and what a collection finds is not."""
         gc.collect(1)
         self._release()
         blocks = max(0, sys.getallocatedblocks() - _Inherited.frozen)

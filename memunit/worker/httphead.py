@@ -127,7 +127,7 @@ def judge_fields(line: Line, headers: Headers) -> Meaning:
 def origin_form(target: bytes, headers: Headers) -> Tuple[bytes, Headers]:
     """Path and query of a target that begins with no slash, and `headers` with the host that it names.
 
-    RFC 9112, 3.2.2: a server ignores Host then, and so does who stands in front of it.
+    RFC 9112, 3.2.2: a server ignores Host then, and so does a proxy in front of it.
     """
     match = _ABSOLUTE.fullmatch(target)
     if match is None:

@@ -83,7 +83,7 @@ def open_socket(entry: Inherited) -> socket.socket:
 
 
 def open_stream_listeners(entries: List[Inherited]) -> List[socket.socket]:
-    """All `entries` as listening stream sockets; raises Unusable that names the one that is none, and closes none."""
+    """All `entries` as listening stream sockets. Raises Unusable, which names an entry that is none."""
     if not entries:
         raise Unusable("no listening socket was passed; start with --listen ADDRESS or from a .socket unit")
     listeners: List[socket.socket] = []

@@ -1,9 +1,9 @@
-"""The last bound of a worker's end: Python waits for threads of the app that are no daemons, without any.
+"""The last bound of a worker's end: Python itself waits without a bound for threads that are not daemons.
 
 After the drain nothing is left to wait for but them, lifespan.shutdown, tasks that are cancelled and go on, atexit
 functions and processes of multiprocessing. They have until shortly before grace ends: they may be at work that
-matters. Then the worker says whom it waited for, and ends, with its own exit status; the master would end it by
-SIGKILL and report an end that was none of the app's.
+matters. Then the worker says whom it waited for, and ends with its own exit status. Otherwise the master would send
+SIGKILL, and report that as the cause of the end.
 """
 
 from __future__ import annotations

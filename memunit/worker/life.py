@@ -230,7 +230,7 @@ class Worker:
         )
 
     def _look(self) -> None:
-        """After a request that may have set handlers of signals. Those that do it do it early: the rest is free."""
+        """Look for new handlers of signals, after each of the first requests: later ones hardly set any."""
         self.claim.look()
         self._looks -= 1
         if self._looks == 0 and self._server is not None:

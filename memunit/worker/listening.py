@@ -237,7 +237,7 @@ class Acceptor:
         self._given += 1
 
     def _begin(self, begun: List[Tuple[Connection, Early, bytes]]) -> None:
-        """What has come already is answered without a transport, if that can be.
+        """Answer requests that have come already, without a transport if possible.
 
         After all have been accepted: a thread that a request has woken takes the interpreter from this one at its next
         system call.
@@ -255,7 +255,7 @@ class Acceptor:
                 )
 
     def _settle(self) -> None:
-        """Who has waited for an answer until now, has a transport from now on, which tells when the client goes."""
+        """A connection that still waits for its answer gets a transport, which tells when the client goes."""
         waiting, self._early = self._early, []
         for connection in waiting:
             connection.resume()

@@ -14,7 +14,7 @@ from memunit.worker.uvicorns import Uvicorn, WebSockets
 
 
 class Parts:
-    """Whether the worker serves, or is rehearsed in the zygote, it has these."""
+    """The parts of a worker, whether it serves or is rehearsed in the zygote."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Who the client is, when the peer is a reverse proxy: X-Forwarded-For and X-Forwarded-Proto of those who are trusted.
 
-uvicorn's own middleware, which is not used, differs from version to version (networks came with 0.31), takes the
-last of several header lines alone, and knows nothing of two kinds of peers. One is at the other end of a Unix socket
-and has no address: who may connect is decided by the permissions of the socket's file, so whoever does is trusted. The
-other has an IPv4 address that a dual-stack socket shows as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
+uvicorn's own middleware, which is not used, differs from version to version (networks came with 0.31), takes the last
+of several header lines alone, and knows nothing of two kinds of peers. One is at the other end of a Unix socket and has
+no address: the permissions of the socket's file decide who may connect, so each such peer is trusted. The other has an
+IPv4 address that a dual-stack socket shows as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def _steady(left: Sequence[float], column: Sequence[float], part: float) -> bool
 
 
 def _independent(left: Sequence[float], floor: float) -> float:
-    """As many notes as these would be if each were independent of the one before; `floor` is noise that is."""
+    """How many independent notes these are worth: a note like the one before counts less. `floor` is noise."""
     close: float = sum(map(mul, left, left[1:])) / (sum(map(mul, left, left)) + floor)
     close = max(0.0, min(0.999, close))
     return len(left) * (1.0 - close) / (1.0 + close)

@@ -23,7 +23,7 @@ _HANDSHAKE = (
 
 
 class Failed(Exception):
-    """What came was not the answer."""
+    """The answer was not the expected one."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a server gives to whoever starts it: a call that serves, and the app with it."""
+"""What each server module returns: an app, ready to be served, and the call that serves it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Server(NamedTuple):
 
 
 class Threaded(Protocol):
-    """What does the work of an app in threads, as wsgi.Bridge."""
+    """Runs an app in threads, as wsgi.Bridge does."""
 
     def server(
         self, *arguments: Any, trial: bool, trusted: "Optional[Trusted]", **options: Any
     ) -> "HttpServer":
         """An HttpServer, by HttpServer's own arguments but for the app; one with the trial's app if it is for a trial.
 
-        What the proxies say that are `trusted` is believed.
+        The server believes what `trusted` proxies say of the client.
         """
 
     def on_busy(self, busy: Callable[[bool], None]) -> None:

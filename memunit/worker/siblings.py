@@ -51,7 +51,7 @@ class Siblings:
                 words[own + ACCEPTED] = self._accepted
 
     def look(self) -> Tally:
-        """Who accepts beside this worker, and what they have."""
+        """Look which siblings accept, and how many connections each has."""
         connections = workers = 0
         if self._place is not None:
             words = self._place.words

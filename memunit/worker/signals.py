@@ -108,7 +108,7 @@ class Claim:
         return " and ".join(f"{signal.Signals(number).name} ({self._names[number]})" for number in mine)
 
     def exit_libraries(self) -> None:
-        """Tell those who wait for the end of uvicorn's server: from now on nobody new comes."""
+        """Tell libraries that wait for the end of uvicorn's server: no new connection is accepted from now on."""
         self.should_exit = True
         server = getattr(sys.modules.get("uvicorn.server"), "Server", None)
         handle_exit = getattr(server, "handle_exit", None)

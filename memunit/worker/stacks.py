@@ -27,7 +27,7 @@ _file: Optional[int] = None
 
 
 def arm() -> None:
-    """By descriptor: an app, or an import, may have put something without one in the place of sys.stderr."""
+    """Write to descriptor 2: an app or its import may have replaced sys.stderr by an object without a descriptor."""
     faulthandler.enable(2, all_threads=True)
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         faulthandler.register(ASKED, 2, all_threads=True)

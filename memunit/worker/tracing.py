@@ -106,7 +106,7 @@ class Tracer:
 
 
 def _is_open(descriptor: int) -> bool:
-    """That by which the folder was listed is closed again."""
+    """The descriptor by which the folder was listed is closed again."""
     try:
         os.fstat(descriptor)
     except OSError:

@@ -98,7 +98,7 @@ class Uvicorn:
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """What goes wrong in here is that this version is another than memunit knows: raises Unusable."""
+        """An error in this block means that memunit does not know this version of uvicorn: raises Unusable."""
         try:
             yield
         except Unusable:

@@ -59,7 +59,7 @@ def _threads(text: str) -> int:
 
 
 class Bridge:
-    """What has a WSGI app run in threads beside the loop of an ASGI worker."""
+    """Runs a WSGI app in threads beside the loop of an ASGI worker."""
 
     def __init__(self, app: Callable[..., Any], threads: Threads, script_name: str) -> None:
         self._app = app
@@ -90,11 +90,11 @@ class Bridge:
         self._busy = busy
 
     def ping(self, ping: Callable[[], Any]) -> None:
-        """Call `ping()` from the loop once a thread has been free to ask for it.
+        """Call `ping()` from the loop once a thread is free.
 
-        While none is, also when a request in work has got on since the last call, or waits for its client at this
-        moment: a pool with eight slow clients serves, and one that hangs does not. How long a client may take is
-        for the connection to say.
+        If no thread is free, call it if a request in work has got on since the last call, or waits for its client now.
+        So a pool with eight slow clients counts as serving, and a pool that hangs does not. How long a client may take
+        is for the connection to say.
         """
         assert self._server is not None
         steps = self._server.steps()

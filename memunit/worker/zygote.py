@@ -1,7 +1,7 @@
 """A process that has imported the app and forks workers from itself on the master's request.
 
-The master's own children they become all the same: each is forked by an intermediate process that ends at once,
-and the master is the child subreaper. So the end of a zygote takes no worker along.
+The workers become children of the master all the same: an intermediate process forks each worker and ends at once, and
+the master is the child subreaper. So the end of a zygote ends no worker.
 
 Messages are JSON, one in a packet (SOCK_SEQPACKET). From the master: {"id", "environment", "watchdog_usec",
 "cgroup", "parent", "parent_death_signal"}, with the descriptor of the worker's own page, if there is one (board.py). To
@@ -119,8 +119,8 @@ def _check(own: int, control: socket.socket, entries: List[Inherited]) -> None:
 class _Zygote:
     """Forks, and ends when the master has closed its end of the socket: at once, or after the last of its workers.
 
-    It lingers where the import wants something done at the end (`ends`), which may take from a worker what it still
-    uses. It is alone in knowing when that is: a worker can outlive its master.
+    It lingers if the import has registered a clean-up (`ends`), which may remove what a worker still uses. Only the
+    zygote knows when its last worker has ended, because a worker can outlive its master.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class _Zygote:
                 self._settle()
 
     def _settle(self) -> None:
-        """Rehearse, and note what is there, for all workers but the first, for whose answer somebody waits."""
+        """After the first fork: rehearse, and make the notes, for all later workers. The first one can't wait."""
         self._settled = True
         self._rehearse()
         examined.note_in_zygote()
@@ -262,7 +262,7 @@ def _oom_score(text: str) -> str:
     """Set it, and give what it was (proc_pid_oom_score_adj(5)).
 
     A second zygote beside the first may be too much for the memory there is, and workers that share an import of
-    hundreds of megabytes are the bigger ones to the OOM killer: so whoever still imports is to go first.
+    hundreds of megabytes are the bigger ones to the OOM killer: so a process that still imports is to be killed first.
     """
     before = "0"
     with contextlib.suppress(OSError):

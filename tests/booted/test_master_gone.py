@@ -61,7 +61,7 @@ def test_who_serves_goes_on_and_is_replaced_in_its_turn(signum: int) -> None:
             held = Held(instance, 2)
             kill_master(instance, signum)
             (taken,) = instance.journal.until(kind(Message.MASTER_SUCCEEDED.id))
-            assert "2 workers of its are taken over" in taken["MESSAGE"]
+            assert "2 of its workers are taken over" in taken["MESSAGE"]
             # Answered when their worker is told to stop, for its replacement serves.
             instance.journal.until(kind(Message.WORKER_STOPPING.id))
             held.answer()

@@ -18,7 +18,7 @@ from tests.support.wait import DEADLINE, wait_gone
 
 pytest_plugins = ["tests.support.units"]
 
-ADOPTED = r"The master before \(pid \d+\) has ended without a word"
+ADOPTED = r"The master before this one \(pid \d+\) ended unexpectedly"
 
 
 def served(unit: Unit, count: int = 2, **app: object) -> Service:
@@ -67,7 +67,7 @@ def test_a_successor_takes_over_and_replaces_each_in_its_turn(unit: Unit, preloa
         killed(first)
         assert all(map(alive, before.values()))
         second = unit.serve()
-        second.expect(f"{ADOPTED}. 2 workers of its are taken over", source="output")
+        second.expect(f"{ADOPTED}. 2 of its workers are taken over", source="output")
         second.hear("^READY=1")
         ends = [second.entry("ended", pid=pid) for pid in before.values()]
         assert [each.cause for each in ends] == ["adopted", "adopted"]

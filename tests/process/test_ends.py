@@ -105,7 +105,7 @@ def test_a_worker_that_has_become_another_users_does_not_end_the_master(open_uni
     mark = service.mark
     service.send(signal.SIGHUP)
     service.expect(
-        rf"Worker 0\.1 \(pid {pid}\) can't be sent SIGTERM: it has become another user's", after=mark
+        rf"Worker 0\.1 \(pid {pid}\) can't be sent SIGTERM: it belongs to another user now", after=mark
     )
     service.expect("^it is$", after=mark)
     service.send(signal.SIGTERM)

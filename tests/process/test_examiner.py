@@ -217,7 +217,7 @@ def test_none_outlives_a_master_that_is_killed(unit: Unit, tmp_path: Path) -> No
 def test_a_worker_that_ends_meanwhile_ends_it_too(unit: Unit, tmp_path: Path) -> None:
     service, old, command, program = under_way(unit, tmp_path)
     os.kill(old, signal.SIGKILL)
-    assert "examine.command was killed, for the worker had ended before it." in finished(command, service)[1]
+    assert "examine.command was killed, because the worker ended first." in finished(command, service)[1]
     wait_gone(program)
     assert service.stop() == 0
 
@@ -228,7 +228,7 @@ def test_without_a_replacement_nothing_waits_for_it(unit: Unit, tmp_path: Path) 
     service = begin(unit, tmp_path, held.script, workers={**WORKERS, "surge": 0}, examine={"time": "10min"})
     code, said = examine(unit, service)
     assert code == 0, said
-    assert "examine.command was killed, for the worker had ended before it." in said
+    assert "examine.command was killed, because the worker ended first." in said
     service.entry("ready", count=2)
     assert service.stop() == 0
 

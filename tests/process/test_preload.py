@@ -368,6 +368,4 @@ def test_an_atexit_function_that_hangs_is_told_of_when_its_time_is_over(
     (zygote,) = zygotes(service)
     assert service.stop() == 0
     wait_gone(zygote)
-    assert service.find(
-        rf"The zygote \(pid {zygote}\) is killed: what the app's import wants done at its end"
-    )
+    assert service.find(rf"The zygote \(pid {zygote}\) is killed: the clean-up of the app's import ")

@@ -136,7 +136,7 @@ def test_a_third_failure_in_a_minute_ends_the_master_alone(unit: Unit) -> None:
         )
         service.hear("^STATUS=memunit itself has failed, see the journal; 2 workers go on serving")
         second = unit.serve()
-        second.expect("2 workers of its are taken over")
+        second.expect("2 of its workers are taken over")
         for pid in before.values():
             assert second.entry("ended", pid=pid).cause == "adopted"
     assert load.report().lost == 0, load.report()

@@ -211,8 +211,11 @@ def test_a_folder_that_may_not_be_written_is_no_matter_of_ports(open_unit: Unit,
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"LISTEN_PID": "1"}, "LISTEN_PID is 1, so they are meant for that process, and this one is [0-9]+"),
-        ({"LISTEN_PID": "4194305"}, "LISTEN_PID is 4194305, so they are meant for that process"),
+        (
+            {"LISTEN_PID": "1"},
+            "LISTEN_PID is 1, so the sockets are for that process, and this process is [0-9]+",
+        ),
+        ({"LISTEN_PID": "4194305"}, "LISTEN_PID is 4194305, so the sockets are for that process"),
         ({}, "LISTEN_FDS is set, and LISTEN_PID is not"),
     ],
 )
@@ -231,7 +234,7 @@ def test_serve_names_the_cause_too(unit: Unit) -> None:
     service = unit.start(
         *MEMUNIT, "serve", "app", environment={"LISTEN_FDS": "1", "LISTEN_PID": "1"}, sockets=()
     )
-    service.expect("there is no socket to serve on: LISTEN_PID is 1, so they are meant for that process")
+    service.expect("there is no socket to serve on: LISTEN_PID is 1, so the sockets are for that process")
     assert service.exit_code() == 78
 
 

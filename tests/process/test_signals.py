@@ -57,7 +57,7 @@ def test_who_serves_alone_is_not_scaled_away(unit: Unit) -> None:
     failed = service.entry("ended", slot=0)
     service.send(signal.SIGTTOU)
     service.expect(
-        "Scaled to 1 worker; worker 1.1 serves on until a worker does that stays$", source="output"
+        "Scaled to 1 worker; worker 1.1 serves on until a worker of a remaining slot serves$", source="output"
     )
     # The slot fails once more, and the worker that serves is not told to stop.
     assert service.entry("ended", slot=0, after=service.mark).cause == failed.cause == "start-failed"

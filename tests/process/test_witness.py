@@ -33,6 +33,15 @@ def witness(unit: Unit, service: Service, *slot: str) -> tuple[int, str]:
     return finished(command, service)
 
 
+def witnessed(unit: Unit, service: Service) -> tuple[int, str]:
+    """Have a witness replace the worker of slot 0: its pid, and what the command has printed."""
+    first = service.serving()[0]
+    code, said = witness(unit, service)
+    assert code == 0, said
+    assert service.entry("ended", pid=first).cause == "requested"
+    return service.serving()[0], said
+
+
 def profiles(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "state" / "witness").iterdir())
 
@@ -50,13 +59,9 @@ def functions(node: dict[str, Any]) -> dict[str, int]:
 def test_its_profile_names_what_holds_the_memory(unit: Unit, tmp_path: Path) -> None:
     """For one life: the worker after it is none."""
     service = serve(unit, tmp_path, app=NODE)
-    first = service.serving()[0]
-    code, said = witness(unit, service)
-    assert code == 0, said
-    assert "The worker of slot 0 is being replaced by a witness" in said
-    assert service.entry("ended", pid=first).cause == "requested"
+    second, said = witnessed(unit, service)
+    assert "A witness replaces the worker of slot 0: V8 samples its allocations." in said
     assert profiles(tmp_path) == []
-    second = service.serving()[0]
     for _ in range(20):
         unit.get("/remember")
     code, said = examine(unit, service)
@@ -149,12 +154,8 @@ def test_memray_names_what_holds_the_memory(
     python = interpreters.memray()
     app = python_app(tmp_path, python, run=run, server=server, preload=preload)
     service = serve(unit, tmp_path, app=app)
-    first = service.serving()[0]
-    code, said = witness(unit, service)
-    assert code == 0, said
-    assert "of which memray, if the app's environment has it, traces the allocations" in said
-    service.entry("ended", pid=first)
-    second = service.serving()[0]
+    second, said = witnessed(unit, service)
+    assert "memray traces its allocations, if the app's environment has memray" in said
     for _ in range(50):
         unit.get("/" + "x" * 30)
     code, said = examine(unit, service)
@@ -181,10 +182,7 @@ def test_memray_names_what_holds_the_memory(
 def test_a_killed_python_worker_leaves_none(unit: Unit, tmp_path: Path) -> None:
     """Half a profile is none."""
     service = serve(unit, tmp_path, app=python_app(tmp_path, interpreters.memray()))
-    first = service.serving()[0]
-    assert witness(unit, service)[0] == 0
-    service.entry("ended", pid=first)
-    second = service.serving()[0]
+    second, _ = witnessed(unit, service)
     assert [path.suffix for path in profiles(tmp_path)] == [".new"]
     os.kill(second, signal.SIGKILL)
     service.entry("ended", pid=second)

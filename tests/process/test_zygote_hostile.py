@@ -85,7 +85,7 @@ def test_what_is_no_message_ends_the_zygote_and_nothing_else(
 ) -> None:
     """The socket to the master is in the app's process: it can be found, and written to."""
     imported(made, tmp_path, for_each_socket(f"os.write(int(name), {packet!r})"))
-    assert made.refusal("0") == "the zygote has sent what is no message of its"
+    assert made.refusal("0") == "the zygote has sent a message that no zygote sends"
     assert made.forked == {}
 
 

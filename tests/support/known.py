@@ -11,6 +11,6 @@ STEPS = (
 def table() -> str:
     """As docs/memory.md has it."""
     sums = [sum(column) for column in zip(*(sizes for _, _, sizes in STEPS), strict=True)]
-    rows = [("it", METRICS), *((text, sizes) for _, text, sizes in STEPS), ("in all", sums)]
+    rows = [("the worker", METRICS), *((text, sizes) for _, text, sizes in STEPS), ("in all", sums)]
     lines = ["| " + " | ".join([text, *map(str, sizes)]) + " |" for text, sizes in rows]
     return "\n".join([lines[0], "|---" * (len(METRICS) + 1) + "|", *lines[1:]])

@@ -339,7 +339,7 @@ def test_modules(tmp_path: Path) -> None:
         "--app: there is no module shop.gone: T/shop/gone.py does not exist; correct the name, or --directory"
     ]
     assert module("single.x.y:app") == [
-        "--app: T/single.py is a module and not a package, so it holds no x.y; correct the name, or --directory"
+        "--app: T/single.py is a module and not a package, so it has no x.y; correct the name, or --directory"
     ]
     # What may come from elsewhere is left to the import itself.
     assert module("spread.gone:app") == []
@@ -758,7 +758,7 @@ def test_check_of_what_is_not_there(etc: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == (
         f"memunit: {etc}/gone.toml: there is no such file; create {etc}/gone.toml, see memunit.toml(5)\n"
         'memunit: "a b" can\'t be the name of an instance: a space is in it; letters of ASCII, digits and _ . - @ \\ may '
-        "be; systemd-escape(1) writes others so\n"
+        "be; systemd-escape(1) escapes others\n"
     )
 
 

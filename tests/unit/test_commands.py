@@ -10,8 +10,8 @@ from memunit.cli.main import main
 from memunit.core.commands import configuration_of, warnings_of
 
 PRELOAD = "says READY=1 before it has loaded the app"
-NO_SOCKET = "takes no inherited socket"
-TOLD = "takes the inherited socket only if it is told to"
+NO_SOCKET = "uses no inherited socket"
+TOLD = "uses the inherited socket only if an option says so"
 NEVER = "never says READY=1"
 
 

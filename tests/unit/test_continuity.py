@@ -80,7 +80,7 @@ def _unknown(path: Path) -> None:
         (lambda path: path.symlink_to("/dev/zero"), f"{WORKERS} can't be read: Too many levels"),
         (os.mkfifo, f"{WORKERS} can't be used: no JSON"),
         (lambda path: path.write_bytes(b""), f"{WORKERS} can't be used: no JSON"),
-        (_unknown, f"{WORKERS} can't be used: it names what this version does not know"),
+        (_unknown, f"{WORKERS} can't be used: it has names that this version does not know"),
     ],
     ids=["directory", "link", "fifo", "empty", "unknown"],
 )
@@ -227,11 +227,11 @@ def test_without_a_directory_nothing_is_kept() -> None:
         (0, "None of its workers is left; new ones are started"),
         (
             1,
-            "1 worker of its is taken over; it is replaced in its turn, for systemd has taken its /tmp from it",
+            "1 of its workers is taken over; it is replaced in its turn, because systemd has removed its /tmp",
         ),
         (
             3,
-            "3 workers of its are taken over; each is replaced in its turn, for systemd has taken its /tmp from it",
+            "3 of its workers are taken over; each is replaced in its turn, because systemd has removed its /tmp",
         ),
     ],
 )

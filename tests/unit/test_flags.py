@@ -195,7 +195,7 @@ def test_a_long_grace_is_no_matter_of_a_unit_here() -> None:
         (["--"], ['COMMAND: names no program; say it as in ["node", "server.js"]']),
         (["--app", "shop"], ['--app: "shop" names no attribute; say which object of it is meant: "shop:app"']),
         (["--app", "a:b", "--limit", "400"], ['--limit: 400 bytes; say "400M"']),
-        (["--app", "a:b", "--limit=-4M"], ['--limit: -4M is less than nothing; say a size such as "400M"']),
+        (["--app", "a:b", "--limit=-4M"], ['--limit: -4M is negative; say a size such as "400M"']),
         (["--app", "a:b", "--workers", "0"], ["--workers: 0 workers serve nobody; say 1 or more; to serve nobody, stop the .socket unit"]),
         (["--app", "a:b", "--workers", "x"], ['--workers: "x" is not a whole number from 1 to 1024, or "auto"']),
         (["--app", "a:b", "--min-lifetime", "infinity"], ['--min-lifetime: this time can\'t be infinity; say a time such as "10s"']),

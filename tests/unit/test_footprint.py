@@ -85,8 +85,8 @@ def told(files: bool = False, mapped: dict[str, int] | None = None, **more: Any)
             "unknown",
             "88M of 90M in 4 processes that it has started since it was ready.",
         ),
-        (told(anon=M), "baseline", "has grown by 1M since it was ready, of 22M that it has. This is no leak"),
-        (told(file=90 * M), "baseline", "has grown by 0B since"),
+        (told(anon=M), "baseline", "has grown by only 1M since it was ready, to 22M. This is no leak"),
+        (told(file=90 * M), "baseline", "has grown by only 0B since"),
         (
             told(files=True, file=90 * M, mapped={"/srv/shop/data.mdb": 88 * M}),
             "baseline",
@@ -108,7 +108,7 @@ def test_a_start_that_nobody_has_seen_is_no_growth() -> None:
     assert found.leak.growth == 0
     assert footprint.sentence(found, "0.7 (pid 1)") == (
         "Worker 0.7 (pid 1) has 21M: 20M anonymous, 0B shared, 1M of the kernel; 1 process, 4 threads, 12 descriptors. "
-        "What it had at its start is not known, so what grew is not known."
+        "Its memory at the start is not known, so nobody can say what grew."
     )
 
 

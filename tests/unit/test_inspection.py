@@ -70,8 +70,8 @@ def of_files(folder: Path, run: str, files: dict[str, str], hooks: dict[str, str
     ("run", "files", "found"),
     [
         ("shop.web:app", {}, f"app.run: there is no module shop in DIR, nor among those of {PYTHON}; correct the name, correct app.directory, or install the app there"),
-        ("shop.web:app", {"shop/__init__.py": ""}, "app.run: there is no module shop.web: DIR/shop holds none of that name; correct the name"),
-        ("shop.web:app", {"shop.py": ""}, "app.run: DIR/shop.py is a module and not a package, so it holds no web; correct the name"),
+        ("shop.web:app", {"shop/__init__.py": ""}, "app.run: there is no module shop.web: DIR/shop has no module of that name; correct the name"),
+        ("shop.web:app", {"shop.py": ""}, "app.run: DIR/shop.py is a module and not a package, so it has no web; correct the name"),
         ("json.web:app", {}, "app.run: there is no module json.web: "),
         ("web:app", {"web.py": "def app(:\n"}, "app.run: DIR/web.py line 1 is no Python: invalid syntax; correct the line"),
         ("shop.web:app", {"shop/__init__.py": "\n\nx = = 1\n", "shop/web.py": ""}, "app.run: DIR/shop/__init__.py line 3 is no Python: invalid syntax"),

@@ -62,7 +62,7 @@ def test_the_sentence_of_the_issue() -> None:
             "It takes 5,000,000 entries and is not full: lower that bound",
         ),
         ({"kind": "handlers of a logger", "type": "list"}, "add a handler once"),
-        ({"holder": ""}, "no single place that has a name holds them"),
+        ({"holder": ""}, "No place with a name holds most of them"),
         ({"verdict": "native", "holder": ""}, "that Python does not manage"),
         ({"verdict": "fragmentation", "holder": ""}, "This is no leak of the app's"),
         (
@@ -79,7 +79,7 @@ def test_the_sentence_of_the_issue() -> None:
         ({"verdict": "unknown", "holder": ""}, "no single place was found"),
         (
             {"verdict": "unknown", "holder": "", "stopped_for": "time"},
-            "before it had seen all: raise examine.time.",
+            "before it had seen everything: raise examine.time.",
         ),
     ],
 )

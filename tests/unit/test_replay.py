@@ -123,9 +123,15 @@ def test_each_fact_and_each_action_has_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda line: line.replace('"exited",0', '"exited",1'), "was not decided then"),
-        (lambda line: line.replace('["Ready",[1,1]]', '["Ready",[0,1]]'), "was not decided then"),
-        (lambda line: '"00000000"\n' if line.startswith('"') else line, "was not decided then"),
+        (lambda line: line.replace('"exited",0', '"exited",1'), "the recorded master decided something else"),
+        (
+            lambda line: line.replace('["Ready",[1,1]]', '["Ready",[0,1]]'),
+            "the recorded master decided something else",
+        ),
+        (
+            lambda line: '"00000000"\n' if line.startswith('"') else line,
+            "the recorded master decided something else",
+        ),
     ],
     ids=["end", "ready", "mark"],
 )
@@ -208,7 +214,7 @@ def test_two_halves_are_put_in_order_and_join(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "flight.jsonl").write_text("".join([json.dumps(other) + "\n", *later[1:]]))
     code, out, err = replayed(tmp_path, capsys)
     assert code == 70
-    assert "begins in a state that is not the end" in out
+    assert "does not begin with the state at the end of" in out
 
 
 @pytest.mark.parametrize(

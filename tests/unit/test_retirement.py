@@ -60,7 +60,9 @@ def test_who_serves_alone_serves_on_until_another_can_be_relied_on(fact: f.Fact)
     done = sim.step(fact)
     assert sent(done, Signal.TERM) == []
     (entry,) = entries(done, "SCALE")
-    assert entry.message == "Scaled to 1 worker; worker 1.1 serves on until a worker does that stays"
+    assert (
+        entry.message == "Scaled to 1 worker; worker 1.1 serves on until a worker of a remaining slot serves"
+    )
     for _ in range(3):
         # READY=1 and an end right after it is what the slot does: nobody relies on that.
         who = starting(sim)
@@ -116,7 +118,9 @@ def test_as_many_as_are_wanted_serve_until_one_that_stays_does() -> None:
     sim = crash_looping(3)
     done = sim.step(f.ScaleTo(1))
     assert sent(done, Signal.TERM) == [C]
-    assert entries(done, "SCALE")[0].message.endswith("; worker 1.1 serves on until a worker does that stays")
+    assert entries(done, "SCALE")[0].message.endswith(
+        "; worker 1.1 serves on until a worker of a remaining slot serves"
+    )
     who = starting(sim)
     sim.ready(who)
     assert sent(sim.advance(PROBATION), Signal.TERM) == [B]
@@ -131,7 +135,7 @@ def test_two_that_are_given_up_serve_on_where_two_are_wanted() -> None:
     done = sim.step(f.ScaleTo(2))
     assert sent(done, Signal.TERM) == []
     assert entries(done, "SCALE")[0].message.endswith(
-        "; worker 2.1 and worker 3.1 serve on until a worker does that stays"
+        "; worker 2.1 and worker 3.1 serve on until a worker of a remaining slot serves"
     )
 
 
