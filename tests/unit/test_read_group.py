@@ -71,7 +71,7 @@ def test_a_group_is_a_name_or_a_number() -> None:
     assert str(found.value) == 'there is no group "no-such-group" on this machine'
     assert found.value.remedy.startswith("addgroup --system no-such-group")
     for name in ("65534", "nogroup"):
-        with pytest.raises(NoGroup, match="in the place of each unknown group"):
+        with pytest.raises(NoGroup, match="stands for every group that the kernel does not know"):
             number_of(name)
 
 
