@@ -18,6 +18,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ from tests.mutation.mutants import Mutant, chosen, mutants
 ROOT = Path(__file__).parents[2]
 _POLICY = (
     "tests/unit/test_causes.py",
+    "tests/unit/test_giving.py",
+    "tests/unit/test_adjusting.py",
     "tests/unit",
     "tests/exploration/test_random.py",
     "tests/exploration/test_liveness.py",
@@ -66,7 +69,7 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.core.agenda": (3, _POLICY),
     "memunit.core.roster": (3, ("tests/unit/test_roster.py", *_POLICY)),
     "memunit.core.causes": (3, _POLICY),
-    "memunit.core.adoption": (5, ("tests/unit/test_adoption.py",)),
+    "memunit.core.adoption": (5, ("tests/unit/test_adoption.py", "tests/unit/test_adjusting.py")),
     "memunit.core.handover": (4, ("tests/unit/test_handover.py", "tests/unit/test_continuity.py")),
     "memunit.master.continuity": (6, ("tests/unit/test_continuity.py",)),
     "memunit.master.sweeping": (6, ("tests/process/test_sweeping.py",)),
@@ -79,6 +82,8 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
 }
 # CPU seconds after which a mutant that spins counts as killed; and seconds after which one that waits for ever does.
 LONGEST = 240
+# The same for one unit test: none needs a second.
+LONGEST_UNIT = 20
 LATEST = 1200
 SHARE = 0.95
 
@@ -102,6 +107,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__file__ = str(_path(self._mutant.module))
         exec(compile(self._mutant.tree, module.__file__, "exec"), module.__dict__)
+
+
+class _Bound:
+    """Ends a mutant that spins in a unit test."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        longest = LONGEST_UNIT if item.path.parent.name == "unit" else LONGEST
+        signal.setitimer(signal.ITIMER_VIRTUAL, longest)
 
 
 def _path(module: str) -> Path:
@@ -137,7 +151,8 @@ def tried(mutant: Mutant | None, tests: Sequence[str]) -> str:
             said = io.StringIO()
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 code = pytest.main(
-                    ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *tests]
+                    ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *tests],
+                    plugins=[_Bound()],
                 )
             text = said.getvalue()
             found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
@@ -150,7 +165,7 @@ def tried(mutant: Mutant | None, tests: Sequence[str]) -> str:
     return text or ("" if os.WIFEXITED(status) else f"signal {os.WTERMSIG(status)}")
 
 
-def _apart(mutant: Mutant, tests: Sequence[str]) -> str:
+def _apart(mutant: Mutant | None, tests: Sequence[str]) -> str:
     """The same in a copy of the tree, whose processes have the fault too."""
     with tempfile.TemporaryDirectory(prefix="memunit-mutant-") as folder:
         tree = Path(folder)
@@ -159,7 +174,9 @@ def _apart(mutant: Mutant, tests: Sequence[str]) -> str:
                 ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
             )
         shutil.copy(ROOT / "pyproject.toml", tree)
-        tree.joinpath(*mutant.module.split(".")).with_suffix(".py").write_text(ast.unparse(mutant.tree))
+        if mutant is not None:
+            path = tree.joinpath(*mutant.module.split(".")).with_suffix(".py")
+            path.write_text(ast.unparse(mutant.tree))
         local = [str(tree / Path(test).relative_to(ROOT)) for test in tests]
         command = [
             sys.executable,
@@ -197,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         tests = _tests(names)
         if not asked.list and not asked.hasty and not sound.issuperset(tests):
-            failed = tried(None, tests)
+            failed = _apart(None, tests) if module in APART else tried(None, tests)
             if failed:
                 print(f"{failed} fails without any mutant")
                 return 2

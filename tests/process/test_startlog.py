@@ -1,11 +1,13 @@
 """The record that outlives a master that fails to start."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from memunit.master.startlog import Record, StartLog, asked_for
+from memunit.master import system
+from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, asked_for, inherited_record
 
 
 def test_what_one_master_saves_the_next_one_loads(tmp_path: Path) -> None:
@@ -84,3 +86,27 @@ def test_a_start_sooner_than_systemds_own_is_a_persons(began: float, person: boo
 
 def test_a_record_without_an_end_tells_nothing_about_who_starts() -> None:
     assert not asked_for(Record(failures=3, retry_at=600.0, exited_at=0.0), began=0.5)
+
+
+@pytest.mark.parametrize(("wait", "left"), [(20.0, 20.0), (3600.0, LONGEST_HOLD), (-5.0, -5.0)])
+def test_a_successor_is_held_for_a_minute_at_most(tmp_path: Path, wait: float, left: float) -> None:
+    """A minute from its own start: the record may be of a clock that has long gone on, or of an hour's backoff."""
+    now = time.monotonic()
+    log = StartLog(str(tmp_path))
+    record = Record(failures=9, retry_at=now + wait, exited_at=0.0)
+    log.save(record)
+    found = inherited_record(log, now)
+    assert found is not None
+    assert (found.failures, found.retry_at) == (9, pytest.approx(now + left))
+    assert log.load() == record
+
+
+@pytest.mark.parametrize("systemds_own", [True, False])
+def test_a_persons_own_start_forgets_the_record(tmp_path: Path, systemds_own: bool) -> None:
+    """The one before has ended half a second before this process began, or so long before that systemd started it."""
+    now = time.monotonic()
+    began = now - system.process_age()
+    log = StartLog(str(tmp_path))
+    log.save(Record(failures=9, retry_at=now + 20.0, exited_at=began - (10.0 if systemds_own else 0.5)))
+    assert (inherited_record(log, now) is not None) is systemds_own
+    assert (log.load() is not None) is systemds_own

@@ -26,7 +26,9 @@ from memunit.master.continuity import (
     reconciled,
     written,
 )
+from memunit.master.doors import KeptDoors
 from memunit.master.filenames import WORKERS
+from memunit.master.kept import Course, KeptProcesses, Passed, course_codec
 from memunit.master.recovery import took
 
 RUNS = LeftWorker(
@@ -40,6 +42,9 @@ RUNS = LeftWorker(
     ready_at=11.0,
     deadline=math.inf,
 )
+
+
+PASSED = Passed(configurations={}, doors=KeptDoors(notify=(3,)), processes=KeptProcesses())
 
 
 def left(*workers: LeftWorker) -> Handover:
@@ -125,6 +130,16 @@ def test_what_is_passed_on_and_can_not_be_read_leaves_the_workers() -> None:
     assert "can't be used" in inherit(b"{}", None).trouble
     other = handover.write(left(RUNS), "another boot").encode()
     assert "can't be used" in inherit(other, None).trouble
+
+
+def test_policy_goes_on_where_it_was_if_this_version_wrote_it() -> None:
+    """In a text of another version, the same words may mean something else."""
+    course = Course(state=state(RUNS), facts=(f.StopRequested(),))
+    text = passed_on(written(left(RUNS)), PASSED, course)
+    assert inherit(text, None) == Inherited(left=left(RUNS), passed=PASSED, course=course)
+    version = course_codec().version.encode()
+    other = text.replace(version, b"another!")
+    assert inherit(other, None) == Inherited(left=left(RUNS), passed=PASSED)
 
 
 def state(*workers: LeftWorker) -> State:

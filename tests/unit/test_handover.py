@@ -57,6 +57,11 @@ def test_it_is_read_as_it_was_written() -> None:
     assert handover.read(handover.write(LEFT, BOOT), BOOT) == LEFT
 
 
+def test_the_largest_pid_is_one() -> None:
+    """The kernel gives out those below PID_MAX_LIMIT (proc_pid_max(5))."""
+    assert handover.read(changed(worker(pid=(1 << 22) - 1)), BOOT) is not None
+
+
 def test_of_another_boot_nobody_lives() -> None:
     assert handover.read(handover.write(LEFT, "the one before"), BOOT) is None
 

@@ -256,6 +256,27 @@ def test_a_leak_of_which_the_kernel_tells_is_recycled_without_delay() -> None:
         sim.sizes[who] = 103 * M
 
 
+def test_a_leak_in_doubt_is_judged_once() -> None:
+    """The first sample after it was told to stop showed that it grew on. It drains, and takes no more: that is no step."""
+    sim = Sim(replace(POLICY, count=1, patience=0.0, min_lifetime=0.0))
+    for generation in (1, 2):
+        who = WorkerId(0, generation)
+        sim.ready(who)
+        sim.sample(who, 10 * M)
+        for old in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(old.id)
+        sim.advance(3.0)
+        sim.sample(who, 100 * M)
+        sim.advance(0.1)
+        sim.sizes[who] = 103 * M
+    sim.ready(WorkerId(0, 3))
+    assert [worker.id for worker in sim.workers(Phase.STOP_SIGTERM)] == [who]
+    sim.advance(1.0)
+    sim.sample(who, 103 * M)
+    assert sim.state.slots[0].futile == 0
+    assert not sim.state.tally.in_vain
+
+
 def test_a_step_of_which_the_kernel_tells_is_recycled_at_once_but_once() -> None:
     policy = replace(POLICY, count=1, patience=0.0, min_lifetime=0.0)
     sim = Sim(policy)

@@ -170,3 +170,32 @@ def test_a_reload_that_fails_gives_back_what_was_set_before_it() -> None:
     sim.exit(WorkerId(0, 3), "exited", 1)
     assert sim.state.rollout is None
     assert sim.state.settings == {"memory.limit": "90M"}
+
+
+@pytest.mark.parametrize("starts_in", [0.0, 3.25])
+def test_who_is_ready_is_told_with_how_long_it_took(starts_in: float) -> None:
+    """The second that it has to live on before anybody relies on it is none of its start."""
+    sim = Sim(POLICY)
+    sim.advance(starts_in)
+    done = sim.ready(A) + sim.advance(5)
+    (entry,) = entries(done, "WORKER_READY")
+    assert entry.message == f"Worker 0.1 (pid {sim.alive[A]}) is ready after {starts_in:.2f} s"
+
+
+def test_a_reload_that_comes_in_the_stop_is_answered() -> None:
+    """Whoever waits for it, of memunit reload, would wait for ever."""
+    sim = serving()
+    sim.step(f.StopRequested())
+    (answer,) = results(sim.reload(POLICY, 4, 5))
+    assert (answer.tokens, answer.ok) == ((4, 5), False)
+    assert answer.text == "Reload not begun: the service is being stopped"
+
+
+@pytest.mark.parametrize("pings", [True, False])
+def test_who_pinged_while_it_started_is_watched_from_ready_on(pings: bool) -> None:
+    sim = Sim(replace(POLICY, watchdog=20.0))
+    if pings:
+        sim.step(f.Ping(A))
+    ready = sim.ready(A) + sim.advance(3)
+    assert not sent(ready, Signal.ABRT)
+    assert sent(sim.advance(20), Signal.ABRT) == ([A] if pings else [])
