@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.harness import Service, Unit, finished
+from tests.support.harness import MEMUNIT, Service, Unit, finished
 from tests.support.wait import wait_gone
 from tests.support.workers import APPS
 
@@ -86,6 +87,20 @@ def test_one_that_has_ended_while_no_master_lived(unit: Unit) -> None:
     second.entry("ended", pid=gone)
     assert kinds(unit, gone) == {"max", "counter"}
     assert second.stop() == 0
+
+
+def test_who_serves_on_is_counted_by_the_next_master_too(unit: Unit) -> None:
+    service = measured(unit)
+    service.entry("ready", count=2)
+    before = service.serving()
+    command = subprocess.Popen(
+        [*MEMUNIT, "reexec", unit.name], env=unit.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert finished(command, service)[0] == 0
+    assert service.serving() == before
+    assert all(kinds(unit, pid) >= LIVE for pid in before.values())
+    assert value(unit, "app_livesum") == 2
+    assert service.stop() == 0
 
 
 def test_the_former_name_and_a_path_from_where_the_app_is(unit: Unit) -> None:

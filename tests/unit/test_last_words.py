@@ -25,12 +25,15 @@ def draining(policy: Policy) -> Sim:
     return sim
 
 
-@pytest.mark.parametrize(("grace", "asked"), [(30.0, 24.0), (2.0, 1.5), (600.0, 594.0)])
-def test_stacks_are_asked_for_once_a_moment_before_the_kill(grace: float, asked: float) -> None:
+@pytest.mark.parametrize(
+    ("grace", "asked", "left"), [(30.0, 24.0, "6.00 s"), (2.0, 1.5, "0.50 s"), (600.0, 594.0, "6.00 s")]
+)
+def test_stacks_are_asked_for_once_a_moment_before_the_kill(grace: float, asked: float, left: str) -> None:
     sim = draining(replace(POLICY, grace=grace))
     assert sent(sim.advance(asked - 0.1), Signal.STACKS) == []
     done = sim.advance(0.2)
     assert sent(done, Signal.STACKS) == [A]
+    assert f" has {left} of its grace left" in entries(done, "WORKER_STOPPING")[0].message
     assert entries(done, "WORKER_STOPPING")[0].message.endswith("; its stacks follow")
     done = sim.advance(grace - asked + 0.1)
     assert (sent(done, Signal.STACKS), sent(done, Signal.KILL)) == ([], [A])

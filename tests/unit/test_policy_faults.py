@@ -257,7 +257,7 @@ def test_a_leak_of_which_the_kernel_tells_is_recycled_without_delay() -> None:
 
 
 def test_a_leak_in_doubt_is_judged_once() -> None:
-    """The first sample after it was told to stop showed that it grew on. It drains, and takes no more: that is no step."""
+    """The first sample after it was told to stop showed that it grew on; it drains, and takes no more."""
     sim = Sim(replace(POLICY, count=1, patience=0.0, min_lifetime=0.0))
     for generation in (1, 2):
         who = WorkerId(0, generation)

@@ -199,3 +199,16 @@ def test_who_pinged_while_it_started_is_watched_from_ready_on(pings: bool) -> No
     ready = sim.ready(A) + sim.advance(3)
     assert not sent(ready, Signal.ABRT)
     assert sent(sim.advance(20), Signal.ABRT) == ([A] if pings else [])
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_who_starts_unheard_has_its_time_anew_but_once(again: bool) -> None:
+    """Its READY=1 may have been lost. A path that is lost again and again lets nobody start for ever."""
+    sim = Sim(replace(POLICY, start_timeout=30.0))
+    sim.ready(WorkerId(1, 1))
+    sim.advance(20)
+    sim.step(f.Unheard())
+    assert not sent(sim.advance(20), Signal.ABRT)
+    if again:
+        sim.step(f.Unheard())
+    assert sent(sim.advance(10), Signal.ABRT) == [A]
