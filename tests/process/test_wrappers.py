@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -118,8 +119,12 @@ def test_a_wrapper_that_ends_last_has_cut_nothing_off(unit: Unit, tmp_path: Path
     assert service.stop() == 0
 
 
-def test_a_stop_of_the_service_waits_for_them_too(unit: Unit, tmp_path: Path) -> None:
-    """systemd signals every process of the unit, and the master as well: twice is harmless."""
+@pytest.mark.parametrize("together", [False, True])
+def test_a_stop_of_the_service_waits_for_them_too(unit: Unit, tmp_path: Path, together: bool) -> None:
+    """systemd signals every process of the unit, and the master as well: twice is harmless.
+
+    A master that was not running meanwhile hears of its signal and of the wrapper's end `together`.
+    """
     fifo = hold(tmp_path)
     unit.write(app={"command": wrapped("sh", tmp_path)}, workers={"count": 1})
     service = unit.serve().ready()
@@ -128,11 +133,15 @@ def test_a_stop_of_the_service_waits_for_them_too(unit: Unit, tmp_path: Path) ->
         server = server_of(service)
         (wrapper,) = service.serving().values()
         # The main process first, as systemd does it: else the wrapper's end may be the first that the master hears of.
-        for pid in (service.pid, server, wrapper):
-            os.kill(pid, signal.SIGTERM)
+        with service.stopped() if together else contextlib.nullcontext():
+            for pid in (service.pid, server, wrapper):
+                os.kill(pid, signal.SIGTERM)
+            if together:
+                wait_gone(wrapper)
         service.hear("^STOPPING=1")
         service.pass_by()
         assert service.running
+        assert not service.entries("ended")
         let_go(fifo)
         assert client.read().body == b"whole\n"
     assert service.exit_code() == 0

@@ -27,6 +27,9 @@ def test_the_signal_to_stop_is_no_crash_but_may_cut_off(signum: int, code: str) 
     assert not cut_off(stopped(stop_signal=signum, outlived=True), code, signum)
     # It had a handler, which has raised the signal again when all was done; or that is not known.
     assert not cut_off(stopped(stop_signal=signum, deaf=False), code, signum)
+    # At the stop of the unit the signal comes twice; and who had not begun to serve has lost nothing.
+    assert not cut_off(stopped(stop_signal=signum, reason=Cause.STOP), code, signum)
+    assert not cut_off(stopped(stop_signal=signum, reason=None), code, signum)
 
 
 def test_another_signal_is_a_crash() -> None:

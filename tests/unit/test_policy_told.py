@@ -212,3 +212,38 @@ def test_who_starts_unheard_has_its_time_anew_but_once(again: bool) -> None:
     if again:
         sim.step(f.Unheard())
     assert sent(sim.advance(10), Signal.ABRT) == [A]
+
+
+def test_the_place_of_one_that_asks_for_more_time_is_the_next_ones_when_its_own_is_over() -> None:
+    """One slot at a time without a surge. Its start has half a minute, and it has asked for an hour."""
+    sim = serving(replace(POLICY, surge=0, start_timeout=30.0))
+    other = WorkerId(1, 1)
+    sim.step(f.RecycleRequested(A))
+    sim.exit(A)
+    sim.step(f.ExtendTimeout(A2, 3600.0), f.RecycleRequested(other))
+    assert sent(sim.advance(29.5), Signal.TERM) == []
+    assert sent(sim.advance(0.5), Signal.TERM) == [other]
+
+
+def test_who_hangs_and_then_ends_has_failed_once() -> None:
+    sim = Sim(replace(POLICY, watchdog=20.0))
+    sim.up()
+    sim.advance(5)
+    sim.step(f.Ping(A))
+    assert sent(sim.advance(20), Signal.ABRT) == [A]
+    assert sim.state.slots[0].failures == 1
+    sim.exit(A, "dumped", 6)
+    assert sim.state.slots[0].failures == 1
+
+
+def test_a_reload_does_not_wait_for_what_is_replaced_for_another_cause() -> None:
+    sim, other = serving(), WorkerId(1, 1)
+    sim.reload(POLICY, 7)
+    for old, new in ((A, A2), (other, WorkerId(1, 2))):
+        assert new in sim.alive
+        done = sim.ready(new) + sim.advance(1)
+        if old is A:
+            sim.step(f.RecycleRequested(A2))
+        done += sim.exit(old)
+    assert [answer.ok for answer in results(done)] == [True]
+    assert WorkerId(0, 3) in sim.alive
