@@ -61,7 +61,7 @@ def test_an_import_that_a_fork_breaks_is_each_workers_own_until_a_reload_finds_i
     service = unit.serve()
     told = service.expect("The app is not preloaded: the app's import has made semaphores").text
     assert f"(shop.queue, a Queue, {shop}/shop.py line 2)" in told
-    assert "Each worker imports the app for itself, after this one import to find out" in told
+    assert "Each worker imports the app itself, after this first import, which was the check" in told
     service.ready()
     assert zygotes(service) == []
     _, pid, _, imported_by = unit.get().split()
