@@ -126,7 +126,7 @@ def test_a_master_that_was_executed_anew_knows_less_and_says_so(unit: Unit, tmp_
     assert service.stop() == 0
 
 
-# By what a request to growing.js leaves: the verdict, and what is told of it.
+# By what a request to leaks.js leaves: the verdict, and what is told of it.
 NODE_LEAKS = {
     "objects": (
         "javascript",
@@ -147,7 +147,7 @@ def test_what_grew_in_a_node_program_is_told(unit: Unit, tmp_path: Path, name: s
     node = nodes.named(name)
     if node is None:
         pytest.skip(f"there is no Node {name} here")
-    app: dict[str, object] = {"run": "growing.js", "server": "node", "directory": str(APPS / "node")}
+    app: dict[str, object] = {"run": "leaks.js", "server": "node", "directory": str(APPS / "node")}
     service = serve(unit, tmp_path, app={**app, "node": str(node)})
     for leak, (verdict, words) in NODE_LEAKS.items():
         unit.get(f"/{leak}")
@@ -167,7 +167,7 @@ def test_what_grew_in_a_node_program_is_told(unit: Unit, tmp_path: Path, name: s
 @pytest.mark.skipif(nodes.system() is None, reason="there is no Node here")
 def test_a_heap_too_large_for_the_time_is_not_collected(unit: Unit, tmp_path: Path) -> None:
     """Two milliseconds for each megabyte: then garbage may be among it, and the entry says so."""
-    app: dict[str, object] = {"run": "growing.js", "server": "node", "directory": str(APPS / "node")}
+    app: dict[str, object] = {"run": "leaks.js", "server": "node", "directory": str(APPS / "node")}
     service = serve(unit, tmp_path, app=app, examine={"time": "10ms"})
     unit.get("/objects")
     code, said = examine(unit, service)
@@ -179,7 +179,7 @@ def test_a_heap_too_large_for_the_time_is_not_collected(unit: Unit, tmp_path: Pa
 
 @pytest.mark.skipif(nodes.system() is None, reason="there is no Node here")
 def test_a_stop_that_nobody_examines_collects_nothing(unit: Unit, tmp_path: Path) -> None:
-    app: dict[str, object] = {"run": "growing.js", "server": "node", "directory": str(APPS / "node")}
+    app: dict[str, object] = {"run": "leaks.js", "server": "node", "directory": str(APPS / "node")}
     service = serve(unit, tmp_path, app=app)
     unit.get("/objects")
     assert service.stop() == 0

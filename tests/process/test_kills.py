@@ -72,7 +72,9 @@ def test_a_master_that_is_killed_at_any_moment_costs_nobody_anything(unit: Unit)
             assert service.exit_code() == -signal.SIGKILL
             entries += service.entries("ended")
             service = unit.serve()
-            service.expect(r"workers? of its|None of its workers is left|Starting \d", source="output")
+            service.expect(
+                r"of its workers (is|are) taken over|None of its workers is left|Starting \d", source="output"
+            )
         service.ready()
         service.until(lambda: len(service.serving()) >= 1 or None, "workers that serve")
     report = load.report()

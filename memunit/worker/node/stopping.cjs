@@ -20,7 +20,7 @@ function bounds(environment) {
 // theirs end the process: typically server.close(() => process.exit()), with no regard for what the drain waits for.
 // Returns what stops this process without a signal, because the app has begun to end it: the app then has until nearly
 // the end of the grace to do so, and SIGTERM is the end of that time.
-function onTerm({ begin, drain, leave, examine, say }) {
+function onTerm({ begin, drain, leave, examine = () => {}, say }) {
   const emit = process.emit;
   let stopping = false;
   let released = false;

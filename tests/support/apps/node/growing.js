@@ -1,22 +1,17 @@
 'use strict';
-// Each path leaves something else behind.
+// Keeps objects on V8's heap, by a function with a name.
 const http = require('http');
 
-const kept = [];
-const LEAKS = {
-  '/objects': () => kept.push(Array.from({ length: 800000 }, (_, number) => ({ number, name: `item ${number}` }))),
-  '/buffers': () => kept.push(Buffer.alloc(48 << 20, 1)),
-  '/garbage': () => Array.from({ length: 600000 }, (_, number) => ({ number, name: `item ${number}` })).length,
-  '/timers': () => {
-    for (let number = 0; number < 1000; number += 1) kept.push(setInterval(() => {}, 1 << 30));
-    kept.push(Buffer.alloc(8 << 20, 1));
-  },
-  '/nothing': () => {},
-};
+const visitors = [];
+
+function rememberVisitor() {
+  for (let i = 0; i < 20000; i += 1) visitors.push({ number: i, name: `visitor ${visitors.length}`, seen: [i] });
+}
 
 http
   .createServer((request, response) => {
-    (LEAKS[request.url] || LEAKS['/nothing'])();
+    if (request.url === '/remember') rememberVisitor();
+    if (request.url === '/exit') process.exit(3);
     response.end(`ok ${process.pid}`);
   })
-  .listen(3000);
+  .listen(8000);
