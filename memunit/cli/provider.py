@@ -16,7 +16,7 @@ from memunit.core.varlink import SERVICE, Call, Refused, invalid
 METRICS = "io.systemd.Metrics"
 # As systemd 260 has it. 262 says "any" of values, a type that python3-varlink does not know.
 _TEXT = """\
-# What is measured here, as systemd-report(1) asks for it.
+# The metrics of a memunit instance, for systemd-report(1).
 interface io.systemd.Metrics
 
 # Whether the values of a family only rise, rise and fall, or are texts.

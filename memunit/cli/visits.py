@@ -69,13 +69,13 @@ class Visits:
             self._selector.register(listener, selectors.EVENT_READ)
 
     def run(self) -> None:
-        """Returns when it is over. Who waits in a socket by then is for the next process."""
+        """Answer until the time is over. The next process answers the clients that still wait in a socket."""
         while True:
             now = time.monotonic()
             leaves = self._leaves()
             if now >= leaves:
                 self._accept_no_more()
-            # Whoever has left its sockets does not take them back, whatever time `leaves` gives by now.
+            # A process that has stopped accepting does not begin again, even if `leaves` gives a later time by now.
             if not self._connections and (not self._listeners or now >= min(leaves, self._idle_at)):
                 return
             due = [each.deadline for each in self._connections] or [self._idle_at]
@@ -149,7 +149,8 @@ class Visits:
             connection.socket.shutdown(socket.SHUT_WR)
             self._watch(connection, selectors.EVENT_READ)
         elif self._listeners:
-            # The next question may be here already: the loop comes back for it. Who has left has no time for more.
+            # The next question may be here already: the loop comes back for it. After the process has stopped
+            # accepting, a client gets no further time.
             connection.deadline = time.monotonic() + PATIENCE
 
     def _watch(self, connection: _Connection, events: int) -> None:

@@ -11,7 +11,7 @@ _MOST = 64
 
 
 def table(said: bytes) -> dict[str, Any] | None:
-    """The JSON object that this is; None if it is none. What is in it is as hostile as before. Never raises."""
+    """The JSON object in `said`; None if `said` has none. The values in the object are not checked. Never raises."""
     try:
         found = json.loads(said, parse_constant=_no_number)
     except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memunit.core import v8
+from memunit.core.growth import NAMED, of_growth, worth_telling
 from memunit.core.leak import Leak
 from memunit.core.paths import fold
 from memunit.core.quantity import format_size, format_time
@@ -24,8 +25,7 @@ VERDICTS = (
     "baseline",
     "unknown",
 )
-# As in memunit/worker/examination/verdict.py: what explains less of the growth is not named, and less growth is none.
-_NAMED = 0.4
+# As in memunit/worker/examination/verdict.py: less growth is none.
 _LITTLE = 4 << 20
 _LITTLE_SHARE = 50
 # Crowds: so many more than at the start, and as many again.
@@ -34,8 +34,6 @@ _MANY_THREADS = 32
 _MANY_PROCESSES = 16
 # What a thread holds that only waits: its stack as far as it was used, and malloc's arena.
 _OF_A_THREAD = 1 << 20
-# What is told beside the verdict: so many more than at the start, and half as many again.
-_WORTH_TELLING = 8
 _LONGEST_PATH = 160
 _LATE = 15.0
 
@@ -119,14 +117,14 @@ def account(
         )
         return found("baseline", growth, text, confidence="high")
     new = {pid: held for pid, held in after.processes.items() if pid not in before.processes}
-    if sum(new.values()) >= growth * _NAMED:
+    if sum(new.values()) >= growth * NAMED:
         return found(*_in_processes(new, growth, since))
-    parts = [(name, size) for name, size in _grown(before, after, files=files) if size >= growth * _NAMED]
+    parts = [(name, size) for name, size in _grown(before, after, files=files) if size >= growth * NAMED]
     if not parts:
         text = f"has grown by {format_size(growth)}{since}, and no kind of memory is most of it"
         return found("unknown", 0, text, confidence="low")
     name, size = parts[0][0], min(growth, parts[0][1])
-    much = _much(size, growth)
+    much = of_growth(size, growth)
     path = _largest(mapped or {}, size)
     threads = after.threads - before.threads
     descriptors = after.descriptors - before.descriptors
@@ -182,7 +180,7 @@ def wants_files(before: Footprint | None, after: Footprint, *, files: bool) -> b
         return False
     growth = after.own(files=files) - before.own(files=files)
     grown = dict(_grown(before, after, files=files))
-    return growth >= _LITTLE and max(grown["shmem"], grown.get("file", 0)) >= growth * _NAMED
+    return growth >= _LITTLE and max(grown["shmem"], grown.get("file", 0)) >= growth * NAMED
 
 
 def _in_processes(new: Mapping[int, int], growth: int, since: str) -> tuple[str, int, str]:
@@ -190,15 +188,15 @@ def _in_processes(new: Mapping[int, int], growth: int, since: str) -> tuple[str,
     size, largest = min(growth, sum(new.values())), min(growth, max(new.values()))
     those = f"{_plural(len(new), 'process')} that it has started since it was ready{since}"
     if len(new) >= _MANY_PROCESSES:
-        text = f"{_much(size, growth)} in {those}, and that have not ended. Let them end, or start fewer"
+        text = f"{of_growth(size, growth)} in {those}, and that have not ended. Let them end, or start fewer"
         return "processes", size, text
-    if largest >= growth * _NAMED:
+    if largest >= growth * NAMED:
         text = (
-            f"{_much(largest, growth)} in anonymous memory of a process that it has started since it was ready{since}. "
-            "That process keeps what it allocates"
+            f"{of_growth(largest, growth)} in anonymous memory of a process that it has started since it was "
+            f"ready{since}. That process keeps what it allocates"
         )
         return "native", largest, text
-    return "unknown", size, f"{_much(size, growth)} in {those}"
+    return "unknown", size, f"{of_growth(size, growth)} in {those}"
 
 
 def _grown(before: Footprint, after: Footprint, *, files: bool) -> list[tuple[str, int]]:
@@ -290,7 +288,7 @@ def _besides(before: Footprint | None, after: Footprint) -> str:
     )
     told = []
     for name, then, now in counts:
-        if now - then >= max(_WORTH_TELLING, then // 2):
+        if worth_telling(then, now):
             kind = _of_kind(before, after) if name == "descriptors" else ""
             told.append(f"{name} from {then:,} to {now:,}{kind}")
     return f" Meanwhile: {'; '.join(told)}." if told else ""
@@ -321,14 +319,10 @@ def _counts(one: Footprint) -> str:
 def _largest(mapped: Mapping[str, int], size: int) -> str:
     """The file that has most of these bytes; its path without what tells one file from another of its kind."""
     path = max(mapped, key=lambda each: mapped[each], default="")
-    if not path or mapped[path] < size * _NAMED:
+    if not path or mapped[path] < size * NAMED:
         return ""
     printable = "".join(each if each.isprintable() else "?" for each in fold(path))
     return printable[-_LONGEST_PATH:]
-
-
-def _much(size: int, growth: int) -> str:
-    return f"{format_size(size)} of {format_size(growth)}"
 
 
 def _plural(count: int, word: str) -> str:

@@ -4,16 +4,14 @@ The worker's half is memunit/worker/node/heap.cjs. What it has written is data o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memunit.core import bounded
+from memunit.core.growth import NAMED, of_growth, worth_telling
 from memunit.core.quantity import format_size
 
-# As in memunit/core/footprint.py: what explains less of the growth is not named.
-_NAMED = 0.4
-# Of what keeps the event loop alive: so many more than at the start, and half as many again, are told.
-_WORTH_TELLING = 8
+# Of what keeps the event loop alive.
 _MOST_TYPES = 3
 
 
@@ -76,17 +74,14 @@ def part(heaps: Heaps, size: int, growth: int) -> Part | None:
     held = min(size, objects + outside)
     kept = min(size, kept)
     rest = max(0, size - objects - outside - kept)
-    # What is held comes first: V8 keeps as much again beside it, so that its next collection is not soon.
-    most = held if held >= growth * _NAMED else max(kept, rest)
-    if most < growth * _NAMED:
-        return None
-    much = f"{format_size(most)} of {format_size(growth)}"
+    named = growth * NAMED
     sure = "high" if heaps.live is not None else "medium"
-    if most == held:
+    # The size of what objects hold is looked at first: V8 keeps as much free memory beside it, to collect less often.
+    if held >= named:
         buffers = outside > objects
         where = "in Buffers, and other memory outside of V8's heap" if buffers else "in JavaScript objects"
         text = (
-            f"{much} {where}{_largest(start, now, buffers=buffers)}. This is a leak in the program: "
+            f"{of_growth(held, growth)} {where}{_largest(start, now, buffers=buffers)}. This is a leak in the program: "
             "`memunit witness` tells which functions allocate it"
         )
         if heaps.live is None:
@@ -94,23 +89,26 @@ def part(heaps: Heaps, size: int, growth: int) -> Part | None:
         return Part(
             verdict="javascript",
             type="ArrayBuffer" if buffers else "Object",
-            size=most,
+            size=held,
             text=text,
             confidence=sure,
         )
-    if most == kept:
+    if kept >= max(named, rest):
         return Part(
             verdict="fragmentation",
             type="",
-            size=most,
-            text=f"{much} in garbage and free memory, which V8 keeps. This is no leak: V8 collects late. A smaller "
-            "--max-old-space-size in NODE_OPTIONS has it collect earlier",
+            size=kept,
+            text=(
+                f"{of_growth(kept, growth)} in garbage and free memory, which V8 keeps. This is no leak: V8 collects "
+                "late. A smaller --max-old-space-size in NODE_OPTIONS has it collect earlier"
+            ),
             confidence=sure,
         )
-    text = (
-        f"{much} in anonymous memory that V8 does not manage: an addon holds it, or malloc(3) keeps it free"
-    )
-    return Part(verdict="native", type="", size=most, text=text, confidence="medium")
+    if rest >= named:
+        much = of_growth(rest, growth)
+        text = f"{much} in anonymous memory that V8 does not manage: an addon holds it, or malloc(3) keeps it free"
+        return Part(verdict="native", type="", size=rest, text=text, confidence="medium")
+    return None
 
 
 def clause(heaps: Heaps) -> str:
@@ -121,11 +119,8 @@ def clause(heaps: Heaps) -> str:
         f"V8{collected}: {format_size(now.used)} of objects ({format_size(start.used)} at the start) in a heap of "
         f"{format_size(now.total)}, {format_size(now.external)} outside of it ({format_size(start.external)})"
     )
-    more = [
-        (name, start.resources.get(name, 0), many)
-        for name, many in now.resources.items()
-        if many - start.resources.get(name, 0) >= max(_WORTH_TELLING, start.resources.get(name, 0) // 2)
-    ]
+    counts = [(name, start.resources.get(name, 0), many) for name, many in now.resources.items()]
+    more = [each for each in counts if worth_telling(each[1], each[2])]
     more.sort(key=lambda each: each[1] - each[2])
     told = "".join(f"; {name} from {then:,} to {many:,}" for name, then, many in more[:_MOST_TYPES])
     return f"{text}{told}."
@@ -134,7 +129,7 @@ def clause(heaps: Heaps) -> str:
 def numbers(heaps: Heaps) -> dict[str, Any]:
     """All of it, for the report in the state directory."""
     looks = {"start": heaps.start, "end": heaps.end, "live": heaps.live}
-    return {name: None if heap is None else _numbers(heap) for name, heap in looks.items()}
+    return {name: None if heap is None else asdict(heap) for name, heap in looks.items()}
 
 
 def _heap(said: object) -> Heap | None:
@@ -148,17 +143,6 @@ def _heap(said: object) -> Heap | None:
         spaces=bounded.counts(said.get("spaces")),
         resources=bounded.counts(said.get("resources")),
     )
-
-
-def _numbers(heap: Heap) -> dict[str, Any]:
-    return {
-        "used": heap.used,
-        "total": heap.total,
-        "external": heap.external,
-        "buffers": heap.buffers,
-        "spaces": dict(heap.spaces),
-        "resources": dict(heap.resources),
-    }
 
 
 def _largest(start: Heap, now: Heap, *, buffers: bool) -> str:

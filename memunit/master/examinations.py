@@ -132,19 +132,18 @@ class Examinations:
         who = WorkerId(slot, generation)
         board, tokens = board_of(who), self._asked.pop(who, [])
         name = f"{slot}.{generation} (pid {end.fields['MEMUNIT_WORKER_PID']})"
-        report = None if board is None else board.report
-        found = None if report is None else leak.decode(report)
-        seen_by_kernel, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
-        account = None
-        if seen_by_kernel is not None:
-            account = seen_by_kernel(heaps=None if report is None else v8.decode(report))
+        report = b"" if board is None or board.report is None else board.report
+        account_with, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
+        # A worker that the kernel tells of writes what V8 tells, or nothing; each other one its own report.
+        account = None if account_with is None else account_with(heaps=v8.decode(report))
+        found = leak.decode(report) if account is None else account.leak
         seen = self._examiners.told(who)
         profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
         if account is not None:
-            found, text = account.leak, footprint.sentence(account, name)
+            text = footprint.sentence(account, name)
             if seen is not None:
                 text += f" {seen.clause}."
-                self._their_rate.note(found)
+                self._their_rate.note(account.leak)
         elif found is not None:
             text = leak.sentence(found, name)
         else:

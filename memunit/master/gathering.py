@@ -19,8 +19,14 @@ class Gathering:
         self._carrying = carrying
         self._ready: set[int] = set()
 
-    def wait(self, deadline: float) -> None:
-        """Until something is ready, or due: for policy at `deadline`, by CLOCK_MONOTONIC."""
+    def wait(self, deadline: float, *, busy: bool) -> None:
+        """Until something is ready, or due: for policy at `deadline`, by CLOCK_MONOTONIC.
+
+        Not at all if the master is `busy`, with facts or actions that a pass has left.
+        """
+        self._ready = set()
+        if busy:
+            return
         parts = self._parts
         now = time.monotonic()
         # epoll_wait(2) counts milliseconds in an int: a longer wait is made of several.
@@ -30,15 +36,11 @@ class Gathering:
             parts.report.due,
             parts.processes.due,
             parts.doors.due,
+            parts.interface.due,
         )
-        due = min(due, parts.interface.due)
         until = max(0.0, min(due - now, 86400.0))
         # Rounded up: a wake-up a moment too early would find nothing due and spin.
         self._ready = {descriptor for descriptor, _ in parts.epoll.poll(math.ceil(until * 1000) / 1000)}
-
-    def nothing_ready(self) -> None:
-        """This pass does not wait: it goes on with what the last pass has not reached."""
-        self._ready = set()
 
     def gather(self, facts: list[f.Fact], state: State) -> None:
         """Add to `facts` all that is known by now. Signals before exits (see `step`), a worker's words before its end.

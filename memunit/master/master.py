@@ -98,10 +98,7 @@ class Master:
 
     def _turn(self) -> None:
         """One pass. Facts and actions that it has not reached stay, for the master that goes on."""
-        if self._facts or self._actions:
-            self._gathering.nothing_ready()
-        else:
-            self._gathering.wait(self._deadline)
+        self._gathering.wait(self._deadline, busy=bool(self._facts or self._actions))
         self._gathering.gather(self._facts, self._state)
         facts, now = tuple(self._facts), time.monotonic()
         self._parts.recovery.begins(facts)

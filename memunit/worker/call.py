@@ -1,8 +1,7 @@
 """The thread's part of a WSGI request: the app is called, and what it yields is handed over to the event loop.
 
-Whatever the app yields is handed over at once and sent while the thread goes on; the thread waits when the
-client takes less than it is given (and the client, when the app reads less than it is sent). An answer of one
-block is handed over once.
+The thread hands over each block at once, and the loop sends the block while the thread goes on. If the client reads too
+slowly, the thread waits; if the app reads too slowly, the client waits. An answer of one block is handed over once.
 """
 
 from __future__ import annotations
