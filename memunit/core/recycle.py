@@ -104,7 +104,9 @@ def is_leak(p: Pass, worker: Worker) -> bool:
         return True
     if grows is False:
         failures.count_in_vain(p, worker, bare=False)
-    elif grows is None and state.slots[worker.id.slot].futile == 0:
+        # The time that this costs its slot may be over already.
+        return p.now >= decide_at(state, worker)
+    if grows is None and state.slots[worker.id.slot].futile == 0:
         # A leak does not wait for a doubt: what this one does until it is told to stop tells for the next.
         worker.undecided = True
         return True

@@ -308,6 +308,23 @@ def test_a_step_is_a_recycle_that_does_not_help() -> None:
     assert rate(sim, 0)[1] <= 2
 
 
+def test_a_step_that_has_served_its_time_is_decided_on_in_the_pass_that_finds_it() -> None:
+    """Once that took a quarter of a second more, and a second pass of the same moment said otherwise."""
+    sim = Sim(replace(POLICY, count=1, patience=8.0, min_lifetime=1.0))
+    for generation in (1, 2):
+        who = WorkerId(0, generation)
+        sim.ready(who)
+        for old in sim.workers(Phase.STOP_SIGTERM):
+            sim.exit(old.id)
+        sim.sample(who, 10 * M)
+        sim.advance(2.0)
+        sim.sample(who, 110 * M)
+        # What is put off by two seconds of service has served ten; at the end of patience it is measured, once.
+        sim.advance(8.0)
+        assert WorkerId(0, generation + 1) in sim.alive
+    assert sim.state.tally.in_vain == 1
+
+
 def test_a_leak_upon_a_step_is_recycled_before_its_ceiling() -> None:
     """What is put off is not put off until requests are lost."""
     sim = Sim(replace(POLICY, count=1, patience=0.5, min_lifetime=1.0))
