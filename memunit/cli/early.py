@@ -98,10 +98,10 @@ def _continues() -> bool:
     )
 
 
-def _kept(total: int) -> int:
+def _kept(total: int, held: int) -> int:
     from memunit.core.budget import kept_back  # noqa: PLC0415  only asked later
 
-    return kept_back(total)
+    return kept_back(total, held)
 
 
 def _app(command: str, words: Sequence[str]) -> "dict[str, Any] | None":

@@ -11,6 +11,8 @@ OWN = 25 * _MIB
 on, as what is not free any more before each surge."""
 
 _LEAST = 16 * _MIB
+# What the master may take beyond what it holds, before that is looked at again.
+_SPARE = 3 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +34,15 @@ def needed(count: int, limit: int) -> int:
     return count * limit + OWN
 
 
-def kept_back(total: int) -> int:
+def kept_back(total: int, held: int = 0) -> int:
     """What is left to the master of `total` bytes, so that it goes on when its workers have used up theirs.
 
-    Of little it is less than OWN, but what it takes at the least (14 to 15 MiB were measured), and half at most.
-    In whole MiB: a bound that is no multiple of the page size would be read back as another one.
+    Of little it is less than OWN, but what it takes at the least, and half at most. It is never less than what the
+    master has been seen to have `held`: that it took 15 MiB was measured once and written down here, and then it took
+    18 MiB. In whole MiB: a bound that is no multiple of the page size would be read back as another one.
     """
-    return min(OWN, max(total // 4, _LEAST), total // 2) // _MIB * _MIB
+    usual = min(OWN, max(total // 4, _LEAST))
+    return min(max(usual, held + _SPARE), total // 2) // _MIB * _MIB
 
 
 def check_budget(*, count: int, limit: int | None, surge: int, total: int, source: str) -> Budget:

@@ -42,10 +42,12 @@ class Unavailable(Exception):
 class Tree:
     """The group that was delegated to us, with us in a leaf of its own."""
 
-    def __init__(self, path: str, lock: int, kept: Callable[[int], int], mount: str = MOUNT) -> None:
+    def __init__(self, path: str, lock: int, kept: Callable[[int, int], int], mount: str = MOUNT) -> None:
         """`lock` is a descriptor by which it is ours, for as long as this process lives; `kept` as in `claim`."""
         self._lock = lock
         self._kept = kept
+        self._held = 0
+        self._path = path
         self._bounding = [path, *_above(path, mount)]
         self._payload = f"{path}/{PAYLOAD}"
         self._workers = f"{path}/{WORKERS}"
@@ -65,7 +67,7 @@ class Tree:
         for name in _BOUNDS:
             file = f"{self._payload}/{name}"
             total = _least(f"{each}/{name}" for each in self._bounding)
-            wanted = None if total is None else total - self._kept(total)
+            wanted = None if total is None else self._left_of(total)
             now = number(file)
             full = wanted is not None and (now is None or wanted < now) and self._fills(wanted)
             if wanted == now or (full and name == "memory.max"):
@@ -75,6 +77,22 @@ class Tree:
             with contextlib.suppress(OSError):
                 write(file, "max" if wanted is None else str(wanted))
         return under
+
+    def _left_of(self, total: int) -> int:
+        """What a bound of so many bytes leaves to all that we have started.
+
+        What we hold is in our own leaf, and in the unit's group itself: charges stay where they were made, and most of
+        ours were made before we moved. While what we have started is at its bound, the bound stays where it is.
+        """
+        left = total - self._kept(total, self._held)
+        ours, theirs = occupied(self._path), occupied(self._payload)
+        if ours is None or theirs is None or ours - theirs <= self._held:
+            return left
+        less = total - self._kept(total, ours - theirs)
+        if less < left and self._fills(less):
+            return left
+        self._held = ours - theirs
+        return less
 
     def _fills(self, bound: int | None) -> bool:
         """Whether most of a bound is taken up by what the kernel can't take back, as it can page cache.
@@ -180,11 +198,11 @@ class Tree:
         return left
 
 
-def claim(remedy: str, kept: Callable[[int], int], proc: str = "/proc", mount: str = MOUNT) -> Tree:
+def claim(remedy: str, kept: Callable[[int, int], int], proc: str = "/proc", mount: str = MOUNT) -> Tree:
     """Move into a leaf of the delegated tree and turn its memory controller on. Before anything is forked.
 
     `remedy` is what gives one where there is none. Of so many bytes that bound the tree, `kept` says how many are the
-    master's own. Raises Unavailable.
+    master's own, which has held so many. Raises Unavailable.
     """
     own = _own_group(proc, mount)
     tree = _delegated(own, mount, remedy)

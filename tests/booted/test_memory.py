@@ -105,6 +105,8 @@ def test_without_psi_the_bound_of_the_unit_tells_that_memory_is_short(there: boo
         instance.ask("/read?mib=100")
         instance.settle()
         assert reached(group(instance) / "payload", "high") > 0
+        # At the unit's own bound the master would wait with them.
+        assert reached(group(instance), "high") == 0
         assert instance.journal.find(ended()) == []
         instance.load(clients=1, requests=1, path="/leak?kb=90000").start()
         (end,) = instance.journal.until(ended())

@@ -127,6 +127,26 @@ def test_the_master_keeps_its_share_of_what_bounds_the_unit(container: Path) -> 
     assert payload(container)["high"].startswith("max")
 
 
+def test_a_master_that_holds_more_than_its_share_keeps_more(container: Path) -> None:
+    """The unit goes on being charged for what it took before it moved to its leaf: the unit was at its bound first."""
+    divided = tree(container, high=str(64 * MIB), max=str(200 * MIB))
+    stat, theirs = container / "cgroup/memory.stat", container / "cgroup/payload/memory.stat"
+    theirs.write_text(f"anon {10 * MIB}\nfile {30 * MIB}\n")
+    stat.write_text(f"anon {27 * MIB}\nfile {30 * MIB}\nkernel {MIB}\n")
+    divided.bound()
+    assert payload(container) == {"high": str((64 - 21) * MIB), "max": str((200 - 25) * MIB)}
+    # It is not given away again, and what is at its bound already is not put under another one for that.
+    for ours, own in ((15, 10), (25, 40)):
+        theirs.write_text(f"anon {own * MIB}\n")
+        stat.write_text(f"anon {(ours + own) * MIB}\n")
+        assert divided.bound() is None
+        assert payload(container)["high"] == str((64 - 21) * MIB)
+    theirs.write_text("anon 0\n")
+    stat.write_text(f"anon {40 * MIB}\n")
+    divided.bound()
+    assert payload(container) == {"high": str(32 * MIB), "max": str((200 - 43) * MIB)}
+
+
 def test_a_bound_of_a_slice_is_one_of_the_unit(machine: Path) -> None:
     own = machine / "cgroup/system.slice/app.service"
     lock = os.open(own, os.O_RDONLY)

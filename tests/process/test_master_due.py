@@ -131,7 +131,7 @@ def stand_in(tmp_path: Path, *workers: str) -> Groups[str]:
             (tmp_path / "cgroup" / part / file).write_text("max\n")
         (tmp_path / "cgroup" / part / "memory.events").write_text("high 0\noom 0\noom_kill 0\n")
         (tmp_path / "cgroup" / part / "memory.stat").write_text("anon 4096\nkernel 0\n")
-    tree = claim("", lambda _: 0, proc=str(tmp_path / "proc"), mount=str(tmp_path / "cgroup"))
+    tree = claim("", lambda total, held: 0, proc=str(tmp_path / "proc"), mount=str(tmp_path / "cgroup"))
     groups: Groups[str] = Groups(tree, Unheard())  # type: ignore[arg-type]
     for name in workers:
         assert groups.take(name, name, limit=1 << 20, ceiling=None)

@@ -145,13 +145,13 @@ def test_a_third_failure_in_a_minute_ends_the_master_alone(unit: Unit) -> None:
 
 def test_what_can_not_be_taken_over_fails_one_master_and_not_each_after_it(unit: Unit) -> None:
     """The file was there again for each successor, and systemd started one a second, for ever."""
-    first = planted(unit, "master.processes:Processes.take").ready()
+    first = planted(unit, "master.inheritance:Inheritance.take").ready()
     before = first.serving()
     with Load(unit.target, clients=2, path="/", expect_prefix="ok ", rate=50, seconds=120) as load:
         first.send(signal.SIGKILL)
         first.exit_code()
         raises(unit, 1)
-        second = planted(unit, "master.processes:Processes.take")
+        second = planted(unit, "master.inheritance:Inheritance.take")
         assert second.exit_code() == 70
         second.expect(
             "has failed while it took workers over: Planted: .*the next one starts clean", source="output"

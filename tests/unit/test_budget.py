@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memunit.core.budget import OWN, check_budget
+from memunit.core.budget import OWN, check_budget, kept_back
 from memunit.core.quantity import parse_size
 
 M, G = 1 << 20, 1 << 30
@@ -113,3 +114,20 @@ def test_the_remedies_are_true(count: int, limit: int, total: int) -> None:
         assert count * lowered + OWN <= total
     if "run" in after:
         assert int(after["run"]) * limit + OWN <= total
+
+
+@pytest.mark.parametrize(
+    ("total", "held", "kept"),
+    [
+        (1 << 30, 0, 25),
+        (100 * M, 0, 25),
+        (80 * M, 0, 20),
+        (64 * M, 0, 16),
+        (64 * M, 12 * M, 16),
+        (64 * M, 18 * M + 1, 21),
+        (1 << 30, 40 * M, 43),
+        (30 * M, 18 * M, 15),
+    ],
+)
+def test_the_master_keeps_its_share_and_what_it_holds(total: int, held: int, kept: int) -> None:
+    assert kept_back(total, held) == kept * M
