@@ -167,7 +167,7 @@ class Master:
         there: set[WorkerId] = set()
         if inherited.left is not None:
             kept = None if inherited.passed is None else inherited.passed.processes
-            there = self._parts.processes.take(inherited.left, kept, system.unit_members)
+            there = self._parts.processes.inheritance.take(inherited.left, kept, system.unit_members)
             for each in inherited.left.workers:
                 if WorkerId(each.slot, each.generation) not in there:
                     self._revisions.forget_metrics(each.pid)
@@ -177,7 +177,7 @@ class Master:
                 if inherited.passed is not None and inherited.left.stopping:
                     self._facts.append(f.StopRequested())
         others = self._parts.recovery.unclaimed(self._parts.processes)
-        many = self._parts.processes.clear(
+        many = self._parts.processes.inheritance.clear(
             others, self._state.policy.grace, at_once=inherited.left is not None
         )
         for entry in self._parts.recovery.told(there, many):
@@ -201,7 +201,7 @@ class Master:
 
     def left(self) -> Handover:
         """What a successor needs to go on with the workers."""
-        workers, zygotes = self._parts.processes.left(self._state.workers.values())
+        workers, zygotes = self._parts.processes.inheritance.left(self._state.workers.values())
         return Handover(
             master=os.getpid(),
             program=__version__,
@@ -219,7 +219,7 @@ class Master:
         return Passed(
             configurations=self._revisions.known(),
             doors=self._parts.doors.kept(),
-            processes=self._parts.processes.kept(),
+            processes=self._parts.processes.inheritance.kept(),
             failures=failures,
             unsent=self._parts.report.unsent,
             signals=(*signals, *((signal.SIGHUP,) if self._parts.asking.hangup else ())),

@@ -3,32 +3,28 @@
 import os
 import select
 import signal
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from memunit.core import facts as f
 from memunit.core.actions import Signal, Spawn
-from memunit.core.handover import Handover, LeftWorker, LeftZygote
-from memunit.core.left import left_of
 from memunit.core.messages import Message
 from memunit.core.model import Worker, WorkerId
 from memunit.master import system
 from memunit.master.belongings import Belongings
 from memunit.master.families import Families
 from memunit.master.groups import Groups
-from memunit.master.kept import KeptProcesses
+from memunit.master.inheritance import Inheritance, Name
 from memunit.master.launching import label_of, launch_of
-from memunit.master.leftovers import Leftovers
 from memunit.master.nursery import Apart, Forked, Refused, ZygoteId
 from memunit.master.programs import ProgramId, Programs
-from memunit.master.registry import Process, Registry
+from memunit.master.registry import Registry
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration, Setting
-from memunit.master.spawn import End, Launch, describe, find
-from memunit.master.zygotes import Zygotes, left_zygote
+from memunit.master.spawn import End, Launch, describe
+from memunit.master.zygotes import Zygotes
 
 _MOST_NAMED = 8
-_Name = WorkerId | ZygoteId | ProgramId[WorkerId]
 _SIGNALS: dict[Signal, int] = {
     Signal.TERM: signal.SIGTERM,
     Signal.ABRT: signal.SIGABRT,
@@ -53,19 +49,20 @@ class Processes:
         self._at = setting
         self._groups = groups
         self._report = report
-        self._registry: Registry[_Name] = Registry(epoll, sole=setting.sole)
+        self._registry: Registry[Name] = Registry(epoll, sole=setting.sole)
         self.programs: Programs[WorkerId] = Programs(epoll, groups, self._registry, setting.start)
         """Those that examine workers."""
         self._zygotes = Zygotes(setting, epoll, groups, self._registry, report, delay)
         self._families: Families[WorkerId] = Families(epoll)
         self.belongings = Belongings(os.path.dirname(setting.notify_path), report)
         """What each worker has beside its process."""
-        self._leftovers = Leftovers((), 0.0, groups.clear)
+        self.inheritance = Inheritance(self._registry, groups, self._zygotes, self._families, self.belongings)
+        """What a successor takes of all this, and was taken of a predecessor's."""
 
     @property
     def due(self) -> float:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
-        return min(self._zygotes.due, self._families.due, self._leftovers.due, self.programs.due)
+        return min(self._zygotes.due, self._families.due, self.inheritance.leftovers.due, self.programs.due)
 
     def spawn(
         self, action: Spawn, worker: Worker, configuration: Configuration, profile: str = ""
@@ -248,104 +245,21 @@ class Processes:
     def end_pass(self, *, stopping: bool, serving: bool) -> None:
         """Tell of lost zygotes, replace those whose time has come, and kill what had time to end and has not."""
         self._families.sweep()
-        self._leftovers.sweep(serving=serving or stopping)
+        self.inheritance.leftovers.sweep(serving=serving or stopping)
         self._zygotes.end_pass(stopping=stopping)
-
-    def left(self, workers: Iterable[Worker]) -> tuple[tuple[LeftWorker, ...], tuple[LeftZygote, ...]]:
-        """What a successor has to know of each that is there."""
-        known = {worker.id: worker for worker in workers}
-        left, zygotes = [], []
-        for process in self._registry:
-            who = process.name
-            if isinstance(who, ZygoteId):
-                zygotes.append(left_zygote(who, process))
-            elif who in known:
-                left.append(self._left(known[who], process))
-        return tuple(left), tuple(zygotes)
-
-    def _left(self, worker: Worker, process: Process[_Name]) -> LeftWorker:
-        parent = process.parent
-        return left_of(
-            worker,
-            pid=process.child.pid,
-            start=process.start,
-            whole=self._families.get(worker.id) is not None,
-            line=self.belongings.line(worker.id),
-            zygote=(parent.revision, parent.number) if isinstance(parent, ZygoteId) else None,
-        )
-
-    def take(
-        self, left: Handover, kept: KeptProcesses | None, among: Callable[[], Container[int]]
-    ) -> set[WorkerId]:
-        """Go on with what a predecessor has left; which of its workers are there.
-
-        `kept` is given if that was in this process. `among` gives the pids in our control group.
-        """
-        executing = {} if kept is None else kept.executing
-        awaited = () if kept is None else kept.awaited
-        lines = {}
-        for each in left.zygotes:
-            self._zygotes.take(each, among, kept=kept is not None)
-        for worker in left.workers:
-            who = WorkerId(worker.slot, worker.generation)
-            child = find(worker.pid, worker.start, among)
-            if child is None:
-                continue
-            child.exec_fd = executing.get(worker.pid, -1)
-            parent = None if worker.zygote is None else ZygoteId(*worker.zygote)
-            self._registry.add(who, child, await_exec=worker.pid in awaited, parent=parent)
-            group = self._groups.take(
-                who, f"{who.slot}.{who.generation}", limit=worker.limit, ceiling=worker.ceiling
-            )
-            if worker.whole:
-                stopping = worker.stop_at is not None
-                folder = os.path.dirname(group)
-                self._families.add(who, child, folder, worker.stop_signal, worker.grace, told=stopping)
-            if worker.line is not None:
-                lines[who] = worker.line
-            if worker.gives and kept is None:
-                self.belongings.find_watch(who, f"{who.slot}.{who.generation}")
-        if kept is not None:
-            self._zygotes.resume(kept)
-            self._families.resume(kept.families, lambda name: WorkerId(*name))
-            self.belongings.resume(kept, lines, lambda who: self.pid(who) is not None or self.awaits(who))
-        self._zygotes.retire_all()
-        return {process.name for process in self._registry if isinstance(process.name, WorkerId)}
-
-    def strangers(self) -> set[int]:
-        """The pids in groups that a predecessor has made, and nobody has taken."""
-        return self._groups.strangers()
-
-    def clear(self, pids: Collection[int], grace: float, *, at_once: bool) -> int:
-        """End what a predecessor has left and nobody has taken, `at_once` or when others serve; how many those are."""
-        self.belongings.sweep()
-        self._groups.clear(gently=bool(pids))
-        self._leftovers = Leftovers(pids, grace, self._groups.clear)
-        if at_once:
-            self._leftovers.sweep(serving=True)
-        return len(self._leftovers)
-
-    def kept(self) -> KeptProcesses:
-        """What a successor in this process has to know besides."""
-        # Programs have been killed by then, and their ends are told to nobody.
-        lasting = [process for process in self._registry if not isinstance(process.name, ProgramId)]
-        alive = [process for process in lasting if process.child.exec_fd >= 0]
-        executing = {each.child.pid: each.child.exec_fd for each in alive if not each.child.executed()}
-        kept = KeptProcesses(
-            executing=executing,
-            awaited=tuple(each.child.pid for each in alive if each.awaited and each.child.pid in executing),
-            families=self._families.kept(),
-        )
-        return self.belongings.kept(self._zygotes.kept(kept))
 
     def awaits(self, who: WorkerId) -> bool:
         """Whether a worker was asked for, and is still to come; or its first process has ended, and not the others."""
         return self._zygotes.awaits(who) or self._families.waits_for(who)
 
+    def strangers(self) -> set[int]:
+        """The pids in groups that a predecessor has made, and nobody has taken."""
+        return self._groups.strangers()
+
     def close(self) -> None:
         """Kill what is left, but for a zygote that has something to do once its workers have gone, and does it now."""
         self._families.close()
-        self._leftovers.end()
+        self.inheritance.leftovers.end()
         self._zygotes.close()
         self.programs.close()
         self._registry.close()
