@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import random
 import re
 import socket
 import threading
@@ -26,8 +28,11 @@ from memunit.core import varlink
 from memunit.core.metrics import ALL, measured
 from memunit.core.varlink import Malformed
 from tests.support.metrics import sim, told
+from tests.support.mutants import mutant
 from tests.support.wait import DEADLINE
 
+SECONDS = int(os.environ.get("MEMUNIT_FUZZ", "0"))
+CALLS = 600
 NAME = "io.memunit.shop"
 LIST, DESCRIBE = (varlink.call(f"{METRICS}.{method}", more=True) for method in ("List", "Describe"))
 # What systemd-report takes: a family is called as an interface of varlink, and then as a field.
@@ -206,6 +211,45 @@ def test_calls_come_in_any_pieces() -> None:
 def test_what_is_no_call(junk: bytes) -> None:
     with pytest.raises(Malformed):
         ask(provider(), junk)
+
+
+SEEDS = [
+    LIST,
+    DESCRIBE,
+    varlink.call(f"{METRICS}.List", {"name": "x"}, more=True),
+    varlink.call("org.varlink.service.GetInterfaceDescription", {"interface": METRICS}),
+    varlink.call("org.varlink.service.GetInfo", oneway=True),
+]
+
+
+def test_fuzz() -> None:
+    """Whatever comes is answered with whole messages, or is Malformed, and the same in whatever pieces.
+
+    MEMUNIT_FUZZ=300 tests/run unit -- -k "provider and fuzz" is the long form: five minutes.
+    """
+    begin, number = time.monotonic(), int(os.environ.get("MEMUNIT_SEED", "0"))
+    last, reply = number + CALLS, busy()
+    while number < last or time.monotonic() - begin < SECONDS:
+        sent = mutant(number, SEEDS)
+        cut = random.Random(number).randint(0, len(sent))
+        assert outcome(reply, sent) == outcome(reply, sent[:cut], sent[cut:]), number
+        number += 1
+
+
+def outcome(reply: dict[str, Any], *blocks: bytes) -> list[bytes | str]:
+    talk = provider(reply).talk()
+    found: list[bytes | str] = []
+    try:
+        for block in blocks:
+            talk.feed(block)
+            while (answer := talk.take()) is not None:
+                assert not answer or answer.endswith(b"\0")
+                for message in answer.split(b"\0")[:-1]:
+                    assert json.loads(message).keys() & {"parameters", "error"}
+                found.append(answer)
+    except Malformed as error:
+        found.append(str(error))
+    return found
 
 
 # -- the loop --------------------------------------------------------------------------------------------------

@@ -12,14 +12,10 @@ import pytest
 
 from memunit.core import interfaces, varlink
 from memunit.core.varlink import LARGEST, Call, Frames, Malformed, Refused
+from tests.support.mutants import mutant
 
 SECONDS = int(os.environ.get("MEMUNIT_FUZZ", "0"))
 MESSAGES = 20_000
-_PIECES = [
-    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\0", b"\xff", b"\\u0000", b"\\ud800", b"null", b"true", b"1e999",
-    b"-0", b"1" * 400, b"NaN", b"Infinity", b" ", b"\n", b'"method"', b'"parameters"', b'"more"', b'"oneway"',
-    b'"upgrade"', b'"io.memunit.Instance.Workers"', b'{"slot":1}', b"[[[[[[[[[[[[[[[[[[", b'{"a":' * 20,
-]  # fmt: skip
 _SEEDS = [
     varlink.call("io.memunit.Instance.Workers", {"slot": 1}),
     varlink.call("io.memunit.Instance.Follow", more=True),
@@ -103,30 +99,12 @@ def test_brackets_in_a_text_are_no_depth() -> None:
     assert call.parameters["a"].startswith('"[{')
 
 
-def mutant(number: int) -> bytes:
-    """The bytes of this number; always the same."""
-    rng = random.Random(number)
-    data = bytearray(b"".join(rng.choice(_SEEDS) for _ in range(rng.randint(1, 3))))
-    for _ in range(rng.randint(1, 5)):
-        place = rng.randint(0, len(data))
-        kind = rng.randrange(4)
-        if kind == 0:
-            data[place:place] = rng.choice(_PIECES)
-        elif kind == 1:
-            del data[place : place + rng.choice((1, 1, 4, 16))]
-        elif kind == 2 and data:
-            data[min(place, len(data) - 1)] = rng.randrange(256)
-        else:
-            data[place:place] = data[place : place + rng.choice((1, 8, 64))] * rng.randint(1, 40)
-    return bytes(data)
-
-
 def test_fuzz() -> None:
     """Whatever comes is a call or Malformed, in whatever pieces; and what is a call can be answered."""
     begin, number = time.monotonic(), int(os.environ.get("MEMUNIT_SEED", "0"))
     last = number + MESSAGES
     while number < last or time.monotonic() - begin < SECONDS:
-        sent = mutant(number)
+        sent = mutant(number, _SEEDS)
         number += 1
         found = outcome([sent])
         cut = random.Random(number).randint(0, len(sent))

@@ -1,0 +1,28 @@
+"""What a client of varlink may send that nobody has thought of: calls, and pieces of JSON, cut, doubled and mixed."""
+
+import random
+from collections.abc import Sequence
+
+_PIECES = [
+    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\0", b"\xff", b"\\u0000", b"\\ud800", b"null", b"true", b"1e999",
+    b"-0", b"1" * 400, b"NaN", b"Infinity", b" ", b"\n", b'"method"', b'"parameters"', b'"more"', b'"oneway"',
+    b'"upgrade"', b'"io.memunit.Instance.Workers"', b'{"slot":1}', b"[[[[[[[[[[[[[[[[[[", b'{"a":' * 20,
+]  # fmt: skip
+
+
+def mutant(number: int, seeds: Sequence[bytes]) -> bytes:
+    """The bytes of this number, of some of the seeds; always the same."""
+    rng = random.Random(number)
+    data = bytearray(b"".join(rng.choice(seeds) for _ in range(rng.randint(1, 3))))
+    for _ in range(rng.randint(1, 5)):
+        place = rng.randint(0, len(data))
+        kind = rng.randrange(4)
+        if kind == 0:
+            data[place:place] = rng.choice(_PIECES)
+        elif kind == 1:
+            del data[place : place + rng.choice((1, 1, 4, 16))]
+        elif kind == 2 and data:
+            data[min(place, len(data) - 1)] = rng.randrange(256)
+        else:
+            data[place:place] = data[place : place + rng.choice((1, 8, 64))] * rng.randint(1, 40)
+    return bytes(data)
