@@ -112,10 +112,16 @@ def account(key: Key, value: Any) -> str:
         raise ValueProblem(f"{shown(text)} is not {key.kind.value}", "say it as getent(1) lists it")
     if text.startswith("-"):
         raise ValueProblem(f'{shown(text)} begins with "-"', "say it as getent(1) lists it")
-    if text.isdigit() and (
-        not text.isascii() or str(int(text)) != text or int(text) > _NOBODYS[1] or int(text) in _NOBODYS
-    ):
+    if text.isdigit() and not _may_be_account(text):
         raise ValueProblem(
             f"{shown(text)} is a number that no account can have", "say it as getent(1) lists it"
         )
     return text
+
+
+def _may_be_account(digits: str) -> bool:
+    """uid_t has 32 bits: a number of thousands of digits, which int() refuses, is not read at all."""
+    if not digits.isascii() or len(digits) > len(str(_NOBODYS[1])):
+        return False
+    number = int(digits)
+    return str(number) == digits and number <= _NOBODYS[1] and number not in _NOBODYS

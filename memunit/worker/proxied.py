@@ -131,4 +131,4 @@ def _address_and_port(text: str) -> Tuple[str, int]:
         host, _, port = text.partition(":")
     else:
         host, port = text, ""
-    return unmapped(host), int(port) if port.isascii() and port.isdigit() else 0
+    return unmapped(host), int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0

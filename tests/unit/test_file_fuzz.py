@@ -7,11 +7,15 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from memunit.cli.files import load_file
 from memunit.core.problems import SettingsError
+from memunit.core.schema import KEYS
 from tests.support.unitfuzz import mutant
 
 SECONDS = int(os.environ.get("MEMUNIT_FUZZ", "0"))
+FIRST = int(os.environ.get("MEMUNIT_SEED", "0"))
 FILES = 1500
 _TOKENS = [
     *(
@@ -90,10 +94,35 @@ def refusal(path: Path, content: bytes) -> str:
     return ""
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        '"{}"',
+        "{}",
+        '["{}"]',
+        '{{"{}" = "{}"}}',
+        '"0{}"',
+        '"{}s"',
+        '"{}.{}M"',
+        '"{}%"',
+        '["127.0.0.1:{}"]',
+        '["[::1]:{}"]',
+        '["vsock:{}:{}"]',
+    ],
+)
+@pytest.mark.parametrize("digit", ["9", "7", "0", "\u0663", "\xb2"])
+def test_no_number_is_too_long(tmp_path: Path, form: str, digit: str) -> None:
+    """From Python 3.11 on int() refuses thousands of digits: in [service] user that was a traceback once."""
+    for key in KEYS:
+        many = digit * 5000
+        line = f"[{key.table}]\n{key.name} = {form.format(many, many)}\n"
+        assert refusal(tmp_path / "shop.toml", line.encode()) == "", key.path
+
+
 def test_broken_files_are_refused_in_words(tmp_path: Path) -> None:
-    """MEMUNIT_FUZZ=300 tests/run unit -- -k broken_files is the long form: five minutes."""
-    until, number = time.monotonic() + SECONDS, 0
-    while time.monotonic() < until if SECONDS else number < FILES:
+    """MEMUNIT_FUZZ=300 tests/run unit -- -k broken_files is the long form: five minutes, from MEMUNIT_SEED on."""
+    until, number = time.monotonic() + SECONDS, FIRST
+    while time.monotonic() < until if SECONDS else number < FIRST + FILES:
         wrong = refusal(tmp_path / "shop.toml", broken(number))
         assert wrong == "", f"broken({number}): {wrong}"
         number += 1

@@ -145,6 +145,7 @@ def test_jobs_that_come_at_once_wait_for_none_of_each_other() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("Content-Length", "9" * 5000, f"the header content-length is b'{'9' * 40}', which is no length"),
         ("Content-Length", 5, "the header 'Content-Length' has 5 in it, which is not a str"),
         ("X-Shop", None, "the header 'X-Shop' has None in it, which is not a str"),
         ("X-Shop", b"a", "the header 'X-Shop' has b'a' in it, which is not a str"),

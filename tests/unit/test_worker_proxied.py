@@ -68,6 +68,9 @@ LOCAL = ("127.0.0.1", 4711)
         ("127.0.0.1", LOCAL, ["unknown"], ("unknown", 0)),
         ("127.0.0.1", LOCAL, [" "], LOCAL),
         ("127.0.0.1", LOCAL, ["2001:db8::1"], ("2001:db8::1", 0)),
+        # int() refuses so many digits, and a client can't have its request end with that.
+        ("127.0.0.1", LOCAL, ["192.0.2.1:" + "9" * 5000], ("192.0.2.1", 0)),
+        ("127.0.0.1", LOCAL, ["[2001:db8::1]:" + "9" * 5000], ("2001:db8::1", 0)),
     ],
 )
 def test_client(trusted: str, client: Any, forwarded: list[str], expected: Any) -> None:
