@@ -24,6 +24,7 @@ with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
     replay    the flight recorder's cost a fact, and the time that a day of 64 workers takes to replay
 """
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -78,6 +79,8 @@ def main(names: list[str]) -> int:
     if unknown or not names:
         print(__doc__, file=sys.stderr)
         return 2
+    # What a measurement has started ends with it, also at the time limit of timeout(1).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in names:
         print(f"== {name}")
         BENCHMARKS[name]()

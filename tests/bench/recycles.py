@@ -1,16 +1,20 @@
 """Recycles for memory under load, with each worker examined and with none, in turn: what is lost, the time, what stays.
 
-Two instances of the same leaking app run all the time, of two workers each; in each pair one has the load until PART
-workers were recycled, and then the other. The times are those of the masters, by their flight recorders: from the cause
-(the worker is over its limit, and is to be replaced) to the start of the replacement, and from there to READY=1. One
-worker at a time is replaced: here, where workers reach their limits so often, a start may wait for the end of another.
-MEMUNIT_RECYCLES has how many of each (1,000), MEMUNIT_RATE the requests a second (150): fewer of them wait less often.
+Two instances of the same leaking app run all the time, of two workers each; in each pair one has the load until some
+workers were recycled (20, or fewer where there are few in all), and then the other. The times are those of the masters,
+by their flight recorders: from the cause (the worker is over its limit, and is to be replaced) to the start of the
+replacement, and from there to READY=1. One worker at a time is replaced: here, where workers reach their limits so
+often, a start may wait for the end of another. MEMUNIT_RECYCLES has how many of each (1,000), MEMUNIT_RATE the requests
+a second (150): fewer of them wait less often. A recycle needs a hundred requests, and more while it waits: 24 of each,
+at 60 requests a second, take a minute and a half.
 """
 
 import contextlib
 import math
 import os
+import re
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -29,9 +33,11 @@ from tests.support.harness import Service, Unit
 from tests.support.load import LOST
 from tests.support.workers import LoadProcess
 
-PART = 20
 RATE = float(os.environ.get("MEMUNIT_RATE", "150"))
 RECYCLES = int(os.environ.get("MEMUNIT_RECYCLES", "1000"))
+# A dozen pairs, where there are enough for that: the median of two says nothing.
+PART = max(leaky.SLOTS, min(20, RECYCLES // 12))
+PAIRS = -(-RECYCLES // PART)
 EXAMINED = {"examined": "2s", "not examined": 0}
 LONG = 600.0
 # Seconds; the pass that decides it is the one that starts it.
@@ -48,11 +54,12 @@ def main() -> None:
             for name, seconds in EXAMINED.items()
         }
         for each in both.values():
-            each.recycle()  # warms up, and is not counted
+            each.recycle(leaky.SLOTS)  # warms up, and is not counted
             each.begin()
-        for pair in range(-(-RECYCLES // PART)):
-            for name in sorted(both, reverse=bool(pair % 2)):
-                both[name].recycle()
+        for pair in range(PAIRS):
+            took = {name: both[name].recycle() for name in sorted(both, reverse=bool(pair % 2))}
+            said = ", ".join(f"{name} {took[name]:.1f} s" for name in both)
+            print(f"pair {pair + 1} of {PAIRS}: {said}", file=sys.stderr, flush=True)
         for name, each in both.items():
             print(f"{name}: {each.told()}", flush=True)
         _compare({name: each.times() for name, each in both.items()})
@@ -65,16 +72,17 @@ class _Recycled:
     def __init__(self, unit: Unit, service: Service, state: Path) -> None:
         self._unit, self._service, self._state = unit, service, state
         self._mark, self._before = 0, ""
+        self._open: Counter[str] = Counter()
         self._counts = dict.fromkeys(("sent", *LOST), 0)
         self._parts: list[tuple[float, float]] = []
         self._pids: set[int] = set()
 
-    def recycle(self) -> None:
-        """Load until PART workers have ended, and then until all is as before."""
+    def recycle(self, part: int = PART) -> float:
+        """Load until so many workers have ended, and then until all is as before: the seconds that it took."""
         service, mark, begun = self._service, self._service.mark, time.monotonic()
         words = ("--clients", "4", "--rate", str(RATE), "--seconds", str(LONG))
         load = LoadProcess(self._unit.directory, self._unit.target, *words)
-        service.entry("ended", after=mark, count=PART, timeout=LONG)
+        service.entry("ended", after=mark, count=part, timeout=LONG)
         report = load.finish()
         # A replacement that has begun comes to its end, and does not disturb the other instance.
         service.until(self._settled, "two workers that serve", timeout=LONG)
@@ -82,16 +90,21 @@ class _Recycled:
         for name in self._counts:
             self._counts[name] += report[name]
         self._pids |= {entry.pid for entry in service.entries("ended", after=mark)}
+        return self._parts[-1][1] - begun
 
     def begin(self) -> None:
         """From now on it counts."""
         self._mark, self._before = self._service.mark, self._left()
+        self._open = self._descriptors()
         self._counts = dict.fromkeys(self._counts, 0)
         self._parts.clear()
 
     def told(self) -> str:
         """What was lost, what was said, and what is left behind."""
-        after = self._left()
+        # A worker that the last requests took to its limit may be about to be replaced.
+        with contextlib.suppress(AssertionError):
+            self._service.until(lambda: not self._descriptors() - self._open, "as before", timeout=60.0)
+        after, more = self._left(), self._descriptors() - self._open
         ends = self._service.entries("ended", after=self._mark)
         causes = sorted({entry.cause for entry in ends})
         said = [each.text for each in self._service.said[self._mark :]]
@@ -101,6 +114,7 @@ class _Recycled:
         return (
             f"{len(ends)} recycles ({', '.join(causes)}), {len(found)} told what grew, {named} of them by its name; "
             f"{lost} of {self._counts['sent']} requests lost\n  before: {self._before}\n  after:  {after}"
+            + (f"\n  descriptors that are more: {dict(more)}" if more else "")
         )
 
     def times(self) -> list[list[tuple[float, float]]]:
@@ -110,6 +124,9 @@ class _Recycled:
             [(wait, start) for at, wait, start in found if begun <= at <= ended]
             for begun, ended in self._parts
         ]
+
+    def _descriptors(self) -> "Counter[str]":
+        return Counter(map(_name, Path(f"/proc/{self._service.pid}/fd").iterdir()))
 
     def _settled(self) -> bool:
         entries = [entry.event for entry in self._service.entries()]
@@ -123,7 +140,9 @@ class _Recycled:
         size = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
         zombies = sum(_is_zombie(child) for child in children)
         ended = len(self._pids & set(map(int, children)))
-        kinds = Counter(map(_kind, Path(f"/proc/{pid}/fd").iterdir()))
+        kinds = Counter[str]()
+        for name, count in self._descriptors().items():
+            kinds[name.partition(":")[0] if not name.startswith("/") else "file"] += count
         return (
             f"descriptors {dict(sorted(kinds.items()))}, {len(children)} children ({zombies} zombies, {ended} of "
             f"those that have ended), RSS {int(size) / 1024:.1f} MiB, {_files(self._unit.runtime)} files in the "
@@ -203,10 +222,10 @@ def _files(folder: Path) -> int:
     return sum(each.is_file() or each.is_socket() for each in folder.rglob("*"))
 
 
-def _kind(link: Path) -> str:
+def _name(link: Path) -> str:
+    """What a descriptor is of, without numbers: of the same there may be another one later."""
     with contextlib.suppress(OSError):
-        kind, colon, _ = str(link.readlink()).partition(":")
-        return kind if colon and "/" not in kind else "file"
+        return re.sub(r"[0-9]+", "N", str(link.readlink()))
     return "closed"
 
 
