@@ -7,6 +7,7 @@ is small however long the worker lives. The file has names of functions, paths a
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, Optional
 
 from memunit.worker.problem import say
@@ -27,6 +28,7 @@ def begin() -> None:
     if not begun:
         return
     path = f"{begun}{os.getpid()}.memray"
+    loaded = "memray" in sys.modules
     try:
         import memray  # noqa: PLC0415  the app's, and for witnesses alone
 
@@ -43,7 +45,11 @@ def begin() -> None:
             f"memunit worker: it can't be a witness: {error}; install memray beside the app (pip install memray)"
         )
     except Exception as error:
-        say(f"memunit worker: it can't be a witness: {type(error).__name__}: {error}")
+        # memray's own words are for who has called it: an AssertionError of a fork has none.
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        if loaded:
+            reason += "; the app has loaded memray itself, and a process can have only one tracker"
+        say(f"memunit worker: it can't be a witness: {reason}")
     else:
         _Own.tracker, _Own.path, _Own.pid = tracker, path, os.getpid()
 

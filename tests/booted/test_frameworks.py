@@ -1,8 +1,12 @@
-"""The apps of examples/, each in a virtualenv without memunit, installed as their files say and reloaded under load."""
+"""The apps of examples/, each in a virtualenv without memunit, installed as their files say and reloaded under load.
+
+And a witness of one of them: memray traces it in the sandbox of the unit.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -81,6 +85,37 @@ def test_a_new_version_is_served_and_a_broken_one_is_not(python: Path, name: str
         assert {end["MEMUNIT_CAUSE"] for end in instance.journal.find(ended())} == {"reload"}
         (done,) = instance.journal.find(kind(Message.RELOAD_DONE.id))
         say(f"{name}: {sum(load.sent for load in loads)} requests, a reload done {at(done):.1f} s after boot")
+
+
+def test_memray_traces_a_witness_in_the_sandbox(python: Path, tmp_path: Path) -> None:
+    """No request is lost by it, and the command of docs/leaks.md shows which function holds the memory."""
+    folder = PAYLOAD / "examples" / "fastapi"
+    shutil.copytree(folder, SHOP, dirs_exist_ok=True)
+    file = (folder / "shop.toml").read_text().replace("count = 2\n", "count = 1\nmin_lifetime = 0\n")
+    with Instance("shop", file) as instance:
+        instance.start()
+        instance.settle()
+        first = instance.workers()[0]
+        with under_load(instance.load(clients=2, rate=4)) as loads:
+            told = run("memunit", "witness", "shop", "0").stdout
+            assert "memray traces its allocations" in told
+            instance.journal.until(ended(MEMUNIT_WORKER_PID=first, MEMUNIT_CAUSE="requested"))
+            traced = instance.workers()[0]
+            for _ in range(20):
+                instance.ask("/leak?kb=512")
+            said = run("memunit", "examine", "shop", "0").stdout
+            instance.journal.until(ended(MEMUNIT_WORKER_PID=traced))
+            (entry,) = instance.journal.find(kind(Message.EXAMINED.id))
+        profile = Path(f"/var/lib/memunit/shop/witness/0.2-{traced}.memray")
+        for text in (said, entry["MESSAGE"]):
+            assert f"It was a witness: its profile is {profile} (python -m memray" in " ".join(text.split())
+        assert profile.stat().st_mode & 0o077 == 0
+        page = tmp_path / "page.html"
+        run(str(python), "-m", "memray", "flamegraph", "--leaks", "-o", str(page), str(profile))
+        assert re.search(r'"leak",\s*"/srv/shop/web\.py"', page.read_text())
+        # Only for one life.
+        assert "witness" not in run("memunit", "examine", "shop", "0").stdout
+        say(f"a witness: {loads[0].sent} requests, a profile of {profile.stat().st_size} bytes")
 
 
 def _word(instance: Instance) -> str:

@@ -151,7 +151,7 @@ def test_memray_names_what_holds_the_memory(
     unit: Unit, tmp_path: Path, run: str, server: str, preload: bool
 ) -> None:
     """With and without a zygote; for one life, and nothing of the file is anybody else's to read."""
-    python = interpreters.memray()
+    python = interpreters.frameworks()
     app = python_app(tmp_path, python, run=run, server=server, preload=preload)
     service = serve(unit, tmp_path, app=app)
     second, said = witnessed(unit, service)
@@ -181,7 +181,7 @@ def test_memray_names_what_holds_the_memory(
 
 def test_a_killed_python_worker_leaves_none(unit: Unit, tmp_path: Path) -> None:
     """Half a profile is none."""
-    service = serve(unit, tmp_path, app=python_app(tmp_path, interpreters.memray()))
+    service = serve(unit, tmp_path, app=python_app(tmp_path, interpreters.frameworks()))
     second, _ = witnessed(unit, service)
     assert [path.suffix for path in profiles(tmp_path)] == [".new"]
     os.kill(second, signal.SIGKILL)
@@ -198,5 +198,33 @@ def test_without_memray_it_serves_and_says_what_to_install(unit: Unit, tmp_path:
     service.expect(r"it can't be a witness: .*memray.*pip install memray", source="output")
     service.entry("ended", pid=first)
     unit.get("/")
+    assert profiles(tmp_path) == []
+    assert service.stop() == 0
+
+
+TRACED = """
+import os
+import memray
+memray.Tracker(f"own-{os.getpid()}.memray").__enter__()
+"""
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "import"])
+def test_an_app_that_traces_itself_serves_and_is_examined(unit: Unit, tmp_path: Path, preload: bool) -> None:
+    """It can't be a witness beside that, and the reason is told; what grew is found as ever."""
+    app = python_app(tmp_path, interpreters.frameworks(), preload=preload)
+    (tmp_path / "shop.py").write_text(APP + TRACED)
+    service = serve(unit, tmp_path, app=app)
+    second, _ = witnessed(unit, service)
+    service.expect(
+        r"it can't be a witness: \w+Error.*; the app has loaded memray itself, and a process can have only one",
+        source="output",
+    )
+    for _ in range(50):
+        unit.get("/" + "x" * 30)
+    code, said = examine(unit, service)
+    assert code == 0, said
+    assert "in shop.KEPT (list, 50 entries" in said
+    service.entry("ended", pid=second)
     assert profiles(tmp_path) == []
     assert service.stop() == 0

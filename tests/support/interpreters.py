@@ -65,12 +65,6 @@ def plain_frameworks() -> Path | None:
 
 
 @functools.cache
-def memray() -> Path | None:
-    """The interpreter of a virtual environment with uvicorn and memray, which traces a witness."""
-    return _environment("memray", ("uvicorn==0.54.0", "memray==1.20.0"))
-
-
-@functools.cache
 def varlink() -> Path | None:
     """The interpreter of a virtual environment with varlink's own package for Python, a second client."""
     return _environment("varlink", ("varlink==31.0.0",))
