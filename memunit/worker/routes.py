@@ -1,8 +1,8 @@
 """Which route leaks: notes of the requests that are done and of the memory that this worker holds, and what follows.
 
 Memory is taken for a sum: of a part for each request of a route, of a part for the time, and of what a start fills
-once. The parts are found by non-negative least squares on levels, not on differences: a level keeps what is held, and
-what comes and goes between two notes is lost in it.
+once. The parts are found by non-negative least squares. On levels, what comes and goes between two notes does no harm;
+on differences, what drifts does none. drifting.py finds out what between the two suits these notes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _FEWEST = 12  # notes, and requests of a route, from which something may follow
 _MOST_COLUMNS = 20  # routes that are told apart; the rest is one
 _LEAST_GROWTH = 1 << 20
 _LEAST_PART = 0.6
-_LEAST_EVIDENCE = 14.0
+# What is found is compared with the best explanation by which the route holds this part of the growth. Of both, by how
+# much it is likelier: twice the logarithm.
+_TOO_LITTLE = 0.45
+_LEAST_EVIDENCE = 5.0
+_MOST_FOLLOWS = 0.5
 _STEADY = 2.0
 _NOISE = 48 * 1024.0  # bytes by which a level is off for no reason that is of interest
 
@@ -107,7 +111,7 @@ class Blame(NamedTuple):
     share: float
     """Of the growth that comes of this route, from 0 to 1."""
     confidence: float
-    """From 0 to 1: how little the notes would be what they are, did this route hold nothing."""
+    """From 0 to 1: how little the notes would be what they are, did this route hold two fifths of the growth."""
 
 
 def own_memory() -> int:
@@ -135,7 +139,7 @@ def blame(notes: Notes, own_growth: int = 0) -> Optional[Blame]:
 
 def of_rows(rows: Sequence[Note], own_growth: int = 0) -> Optional[Tuple[int, float, float]]:
     """The same by the place of the route. Takes a few ten milliseconds."""
-    from memunit.worker.nonnegative import remainder, solve  # noqa: PLC0415  at the end of a worker alone
+    from memunit.worker.drifting import Series  # noqa: PLC0415  at the end of a worker alone
 
     if len(rows) < _FEWEST:
         return None
@@ -144,16 +148,9 @@ def of_rows(rows: Sequence[Note], own_growth: int = 0) -> Optional[Tuple[int, fl
     if max(growth, own_growth) < _LEAST_GROWTH:
         return None
     columns, places = _columns(rows, levels)
-    norms = [math.sqrt(sum(map(mul, column, column))) or 1.0 for column in columns]
-    columns = [[value / norm for value in column] for column, norm in zip(columns, norms)]  # noqa: B905  Python 3.9
-    gram = [[0.0] * len(columns) for _ in columns]
-    for i, one in enumerate(columns):
-        for j in range(i + 1):
-            gram[i][j] = gram[j][i] = sum(map(mul, one, columns[j]))
-    right = [sum(map(mul, column, levels)) for column in columns]
-    square = sum(map(mul, levels, levels))
-    parts = solve(gram, right)
-    held = [part * (column[-1] - column[0]) for part, column in zip(parts, columns)]  # noqa: B905
+    series = Series(columns, levels, _NOISE)
+    likelihood, parts, follows = series.explained()
+    held = [part * (column[-1] - column[0]) for part, column in zip(parts, columns)]  # noqa: B905  Python 3.9
     best = max(range(len(held)), key=held.__getitem__)
     place = places[best]
     if place is None or sum(held) <= 0:
@@ -161,22 +158,18 @@ def of_rows(rows: Sequence[Note], own_growth: int = 0) -> Optional[Tuple[int, fl
     total = max(sum(held), float(own_growth))
     share = min(1.0, held[best] / total)
     done = rows[-1].done[place] - rows[0].done[place]
-    if share < _LEAST_PART or done < 3:
+    if share < _LEAST_PART or done < 3 or follows > _MOST_FOLLOWS:
+        return None
+    evidence = 2 * (likelihood - series.likelihood(best, parts[best] * _TOO_LITTLE * total / held[best]))
+    if evidence < _LEAST_EVIDENCE:
         return None
     left = [
         level - sum(part * column[at] for part, column in zip(parts, columns) if part)  # noqa: B905
         for at, level in enumerate(levels)
     ]
-    floor = len(rows) * _NOISE * _NOISE
-    full = sum(map(mul, left, left)) + floor
-    others = [index for index in range(len(columns)) if index != best]
-    small = [[gram[i][j] for j in others] for i in others]
-    bare = [right[i] for i in others]
-    alternative = remainder(square, small, bare, solve(small, bare)) + floor
-    evidence = _independent(left, floor) * math.log(max(1.0, alternative / full))
-    if evidence < _LEAST_EVIDENCE or not _steady(left, columns[best], parts[best]):
+    if not _steady(left, columns[best], parts[best]):
         return None
-    return place, share, 1.0 - math.exp(-evidence / 4)
+    return place, share, 1.0 - math.exp(-evidence / 2)
 
 
 def _columns(rows: Sequence[Note], levels: Sequence[float]) -> Tuple[List[List[float]], List[Optional[int]]]:
@@ -231,13 +224,6 @@ def _steady(left: Sequence[float], column: Sequence[float], part: float) -> bool
         if not part / _STEADY < slope < part * _STEADY:
             return False
     return True
-
-
-def _independent(left: Sequence[float], floor: float) -> float:
-    """How many independent notes these are worth: a note like the one before counts less. `floor` is noise."""
-    close: float = sum(map(mul, left, left[1:])) / (sum(map(mul, left, left)) + floor)
-    close = max(0.0, min(0.999, close))
-    return len(left) * (1.0 - close) / (1.0 + close)
 
 
 def _without(values: Sequence[float], other: Sequence[float]) -> List[float]:

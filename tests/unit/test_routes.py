@@ -17,6 +17,8 @@ from tests.support.leaks import K, M, Worker, zipf
 
 RUNS = 40
 TWELVE = zipf(12, 40)
+THREE = [20.0, 10.0, 20.0]
+ALIKE = {0: 60.0 * K, 2: 60.0 * K}
 
 
 def found(worker: Worker) -> list[int | None]:
@@ -53,6 +55,13 @@ def test_it_is_named(leaking: int, worker: Worker) -> None:
         pytest.param((), Worker(TWELVE, leaks=dict.fromkeys(range(12), 15.0 * K)), id="all requests"),
         pytest.param((), Worker(TWELVE, cache=(2, 60 * M, 200 * K)), id="a bounded cache"),
         pytest.param((0, 3), Worker(TWELVE, leaks={0: 40 * K}, shadow=(0, 3)), id="two that come together"),
+        pytest.param((), Worker(THREE, notes=83, leaks=ALIKE), id="two that leak alike"),
+        pytest.param(
+            (), Worker(THREE, notes=83, leaks=ALIKE, sometimes=0.3), id="two that leak alike by chance"
+        ),
+        pytest.param(
+            (), Worker([20, 20], notes=83, leaks={0: 60 * K, 1: 60 * K}, sometimes=0.1), id="all by chance"
+        ),
         pytest.param((2,), Worker(TWELVE, leaks={2: 200 * K}, garbage=8 * M), id="much garbage"),
         pytest.param((1,), Worker(TWELVE, leaks={1: 200 * K}, sometimes=0.1), id="one request in ten"),
         pytest.param((3,), Worker(TWELVE, notes=40, leaks={3: 600 * K}), id="few notes"),
