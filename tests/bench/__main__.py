@@ -11,6 +11,7 @@ with an interpreter that has uvicorn and psutil; `serving` needs wrk(1) too.
     board     what a request pays for the worker's page, by itself, and in workers with and without, in turn
     allocators what a worker holds under each allocator, and when it was asked to give memory back
     finding   requests a second with all that finds leaks and without, while nothing leaks
+    noting    what a zygote pays to note what it holds: CPU time for each 100,000 objects
     routes    which route leaks, asked of 10,000 simulated workers: right names, and wrong ones
     giving    how late an event loop is while its worker gives memory back
     fragments a load that fragments the heap, with and without giving back: recycles, and requests lost
@@ -38,6 +39,7 @@ from tests.bench import (
     giving,
     idle,
     node,
+    noting,
     passes,
     preload,
     recycles,
@@ -61,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "allocators": allocators.main,
     "fragments": fragments.main,
     "finding": finding.main,
+    "noting": noting.main,
     "routes": routes.main,
     "giving": giving.main,
     "recycles": recycles.main,
