@@ -107,10 +107,14 @@ class Carrying:
 
     def begin_accounts(self, facts: Sequence[f.Fact], state: State) -> None:
         """Note the memory of each worker that has just become ready or was sampled, to compare with at its end."""
+        examinations = self._parts.examinations
         for fact in facts:
-            if isinstance(fact, f.Ready | f.Sampled) and fact.id in state.workers:
-                worker = state.workers[fact.id]
-                self._parts.examinations.begin(
+            # Each worker is sampled each second, and only the first samples begin anything.
+            if not isinstance(fact, f.Ready | f.Sampled) or fact.id in examinations.begun:
+                continue
+            worker = state.workers.get(fact.id)
+            if worker is not None:
+                examinations.begin(
                     worker,
                     self._configuration(worker, state),
                     self._parts.groups.path(fact.id),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from functools import partial
 
 from memunit.core import footprint, leak, v8
@@ -61,13 +61,18 @@ class Examinations:
         self._begun: dict[WorkerId, footprint.Footprint] = {}
         self._accounts: dict[WorkerId, Callable[..., footprint.Account]] = {}
 
+    @property
+    def begun(self) -> Container[WorkerId]:
+        """The workers that have been looked at."""
+        return self._begun
+
     def begin(self, worker: Worker, configuration: Configuration, folder: str, *, ready: bool) -> None:
         """Look at a worker, in its control group at `folder`, that has just become `ready` or was sampled.
 
         One that does not say when it is ready is looked at when it has settled, and one that was taken over when this
         master sees it first.
         """
-        if not configuration.accounts or worker.phase is not Phase.RUNNING or worker.id in self._begun:
+        if not configuration.accounts or worker.phase is not Phase.RUNNING:
             return
         since = _since_ready(worker)
         if ready or since >= _SETTLED:
