@@ -105,7 +105,7 @@ def test_memray_traces_a_witness_in_the_sandbox(python: Path, tmp_path: Path) ->
                 instance.ask("/leak?kb=512")
             said = run("memunit", "examine", "shop", "0").stdout
             instance.journal.until(ended(MEMUNIT_WORKER_PID=traced))
-            (entry,) = instance.journal.find(kind(Message.EXAMINED.id))
+            (entry,) = instance.journal.until(kind(Message.EXAMINED.id))
         profile = Path(f"/var/lib/memunit/shop/witness/0.2-{traced}.memray")
         for text in (said, entry["MESSAGE"]):
             assert f"It was a witness: its profile is {profile} (python -m memray" in " ".join(text.split())
