@@ -109,12 +109,14 @@ class _Recycled:
         causes = sorted({entry.cause for entry in ends})
         said = [each.text for each in self._service.said[self._mark :]]
         found = [text for text in said if "What grew in worker" in text]
+        others = Counter(re.sub(r"[0-9]+", "N", text) for text in said if "examined" in text)
         named = sum(f"{leaky.__name__}.KEPT_" in text for text in found)
         lost = sum(self._counts[name] for name in LOST)
         return (
             f"{len(ends)} recycles ({', '.join(causes)}), {len(found)} told what grew, {named} of them by its name; "
             f"{lost} of {self._counts['sent']} requests lost\n  before: {self._before}\n  after:  {after}"
             + (f"\n  descriptors that are more: {dict(more)}" if more else "")
+            + "".join(f"\n  {count} times: {text}" for text, count in others.items())
         )
 
     def times(self) -> list[list[tuple[float, float]]]:
