@@ -29,6 +29,7 @@ if sys.version_info[:2] >= {least}:
 """
 # The modules that a worker imports beside the app: the app's environment has to have them.
 _NEEDED = {"asgi": ("uvicorn",), "wsgi": ("uvicorn",)}
+_OTHER_PYTHON = "set app.python to the interpreter of the app's virtualenv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ class _Inspection:
             pip = (
                 f"{self._app.python} -m pip install {path}"
                 if self._app.python
-                else f"apt install python3-{path}"
+                else f"{_OTHER_PYTHON}, or apt install python3-{path}"
             )
             text = f'server "{self._app.server}" needs {path}, which {self._python()} does not have'
             return self._problem("app.server", text, pip)
@@ -221,7 +222,7 @@ class _Inspection:
         return self._problem(
             key,
             text,
-            f"namei -l {path} shows which folder or file shuts that user out; or say another User= in a drop-in",
+            f"namei -l {path} shows which folder or file shuts that user out; or set user in [service] to one that may",
         )
 
     def _of_target(self, key: str, target: str, what: str, details: Sequence[Any]) -> Problem | None:
@@ -245,7 +246,7 @@ class _Inspection:
             )
         if what == "imports":
             text = f"{module} line {details[1]} imports {first}, which {self._python()} does not have"
-            pip = f"{self._app.python} -m pip install" if self._app.python else "install"
+            pip = f"{self._app.python} -m pip install" if self._app.python else f"{_OTHER_PYTHON}, install"
             return self._problem(key, text, f"{pip} the package that has it, or correct app.directory")
         if what == "attribute":
             known = [str(each) for each in details[2:]]

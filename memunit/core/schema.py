@@ -196,7 +196,7 @@ KEYS = (
         kind=Kind.MODE,
         flag="--socket-mode",
         metavar="MODE",
-        help="the mode of the file of a Unix socket; by default 0777 without the bits of the umask",
+        help="the mode of the file of a Unix socket; by default 0666; of memunit run 0777 without the bits of the umask",
     ),
     Key(
         table="socket",
@@ -204,7 +204,7 @@ KEYS = (
         kind=Kind.ACCOUNT,
         flag="--socket-user",
         metavar="USER",
-        help="the user of the file of a Unix socket; by default the user of memunit",
+        help="the user of the file of a Unix socket; by default root; of memunit run its own user",
     ),
     Key(
         table="socket",
@@ -212,7 +212,7 @@ KEYS = (
         kind=Kind.ACCOUNT,
         flag="--socket-group",
         metavar="GROUP",
-        help="the group of the file of a Unix socket; by default the group of memunit",
+        help="the group of the file of a Unix socket; by default root; of memunit run its own group",
     ),
     Key(
         table="workers",

@@ -96,3 +96,13 @@ def test_build_wheel_refuses_what_it_does_not_know(word: str) -> None:
     )
     assert done.returncode == 64
     assert word.strip("-") in done.stderr
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+@pytest.mark.parametrize("program", ["build-deb", "build-wheel", "demo"])
+def test_each_program_of_packaging_tells_what_it_does(program: str, word: str) -> None:
+    done = subprocess.run(
+        [ROOT / "packaging" / program, word], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"packaging/{program} ")

@@ -89,6 +89,15 @@ def test_what_is_wrong(folder: Path, run: str, files: dict[str, str], found: str
     assert problem.startswith(found)
 
 
+def test_without_an_interpreter_of_its_own_the_app_may_lack_a_virtualenv(folder: Path) -> None:
+    write(folder, {"web.py": "from not_to_be_had import App\napp = App()\n"})
+    (problem,) = said(App(run="web:app", server="callable", directory=str(folder)))
+    assert problem == (
+        "app.run: web line 1 imports not_to_be_had, which memunit's own interpreter does not have; set app.python to "
+        "the interpreter of the app's virtualenv, install the package that has it, or correct app.directory"
+    )
+
+
 @pytest.mark.parametrize("key", ["after_fork", "before_stop"])
 def test_hooks_are_looked_at_too(folder: Path, key: str) -> None:
     files = {"web.py": "app = 1\n", "hooks.py": "def connect(): pass\n"}
