@@ -30,7 +30,7 @@ def script_fault(name: str) -> tuple[str, str] | None:
     if found:
         if os.access(found[0], os.R_OK):
             return None
-        remedy = f"chmod o+r {found[0]}, or run as a user who may (User= in a drop-in)"
+        remedy = f"chmod o+r {found[0]}, or run as a user who may (user in [service])"
         return f"{found[0]} may not be read by uid {os.geteuid()}", remedy
     if not _mode(name, stat.S_ISDIR):
         return (f"{name} is no file", "say the file of the program") if _mode(name, lambda _: True) else None

@@ -203,7 +203,7 @@ class _Preflight:
         self._problem(
             "app.directory",
             f"{name} may not be {'entered' if bits == 'x' else 'read'} by uid {os.geteuid()}",
-            f"chmod o+{bits} {name}, or run as a user who may (User= in a drop-in)",
+            f"chmod o+{bits} {name}, or run as a user who may (user in [service])",
         )
         return False
 

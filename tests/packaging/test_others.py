@@ -67,6 +67,15 @@ def test_its_version_and_what_it_needs(rpm: Path) -> None:
     assert out("rpm", "-qp", "--configfiles", rpm).split() == ["/etc/memunit/demo.toml"]
 
 
+@pytest.mark.parametrize("script", ["rpm/memunit.spec", "arch/memunit.install"])
+def test_a_removal_leaves_no_more_in_run_than_that_of_the_deb(script: str) -> None:
+    folders = re.compile(r"(?<=\s)/run/(?!systemd/system)[\w./*-]+")
+    removal = re.compile(r"rm -rf (/run/(?:[^\\\n]|\\\n)*)")
+    (ours,) = removal.findall((ROOT / "packaging/debian/memunit.postrm").read_text())
+    (theirs,) = removal.findall((ROOT / "packaging" / script).read_text())
+    assert folders.findall(f" {theirs}") == folders.findall(f" {ours}") != []
+
+
 def test_the_package_for_arch(sdist: Path, tmp_path: Path) -> None:
     """package() as makepkg(8) calls it; what it has put there runs, with the generator's path made right."""
     source, packed = tmp_path / "src", tmp_path / "pkg"
