@@ -196,7 +196,7 @@ KEYS = (
         kind=Kind.MODE,
         flag="--socket-mode",
         metavar="MODE",
-        help="the mode of the file of a Unix socket; by default 0666; of memunit run 0777 without the bits of the umask",
+        help="the mode of the file of a Unix socket; by default 0666; of memunit run 0777 less the umask",
     ),
     Key(
         table="socket",

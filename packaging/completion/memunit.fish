@@ -30,7 +30,7 @@ complete -c memunit -n '__fish_seen_subcommand_from run' -l before-stop -x -d 'a
 complete -c memunit -n '__fish_seen_subcommand_from run' -l give-back-hook -x -d 'a function that a worker calls when memunit asks it to give memory back, to empty its caches'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l ready -x -a 'notify exec' -d 'when a command is ready: when it sends READY=1 (sd_notify(3)), or when it is executed [notify]'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l listen -r -F -d 'host:port, [v6]:port, localhost:port, port, /path.sock or vsock:cid:port; for a unit, systemd listens; may be repeated'
-complete -c memunit -n '__fish_seen_subcommand_from run' -l socket-mode -x -d 'the mode of the file of a Unix socket; by default 0666; of memunit run 0777 without the bits of the umask'
+complete -c memunit -n '__fish_seen_subcommand_from run' -l socket-mode -x -d 'the mode of the file of a Unix socket; by default 0666; of memunit run 0777 less the umask'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l socket-user -x -a '(__fish_complete_users)' -d 'the user of the file of a Unix socket; by default root; of memunit run its own user'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l socket-group -x -a '(__fish_complete_groups)' -d 'the group of the file of a Unix socket; by default root; of memunit run its own group'
 complete -c memunit -n '__fish_seen_subcommand_from run' -l workers -l count -x -a 'auto' -d 'how many workers serve; auto: the number of CPUs that they may use [auto]'
