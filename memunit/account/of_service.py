@@ -3,6 +3,7 @@
 from memunit.account.entries import Entry
 from memunit.account.facts import HOUR, KEPT, Facts, Finding, check, how_signal, sentence
 from memunit.account.lives import Life
+from memunit.account.of_workers import more_time
 from memunit.account.text import clean, plural
 from memunit.account.units import Unit
 
@@ -28,7 +29,7 @@ def not_running(facts: Facts) -> Finding | None:
             unit.since,
             f"nothing serves: the master ended with {_exit(unit)}, and systemd starts it again",
             [f"No master runs at this moment: {why}.", f"systemd starts the master again; {waits}."],
-            [check(name), log],
+            [*_steps(facts, life, note), log],
             life,
             note.at if note else None,
         )
@@ -39,7 +40,7 @@ def not_running(facts: Facts) -> Finding | None:
             unit.since,
             f"failed: the master ended with {_exit(unit)}",
             [f"The service failed {facts.ago(unit.since)}: the master ended with {_exit(unit)}; {waits}."],
-            [check(name), f"systemctl restart memunit@{name} starts it again", log],
+            [*_steps(facts, life, note), f"systemctl restart memunit@{name} starts it again", log],
             life,
             note.at if note else None,
         )
@@ -183,13 +184,22 @@ def nothing_ready(facts: Facts) -> Finding | None:
         f"nothing serves: {trouble or told[:1].lower() + told[1:] or 'no worker is ready'}",
         [f"{told or 'No worker serves' + (': ' + trouble if trouble else '')}.", _backoff(facts)],
         [
-            "mend the error that the last worker printed; the next try then succeeds without you",
-            f"{check(facts.name)} finds the usual mistakes",
+            *_steps(facts, life, note),
             f"systemctl restart memunit@{facts.name} tries at once",
         ],
         life,
         note.at if note else None,
     )
+
+
+def _steps(facts: Facts, life: Life | None, note: Entry | None) -> list[str]:
+    """What makes a worker ready: one that was not ready in time may have printed no error."""
+    steps = [f"{check(facts.name)} finds the usual mistakes"]
+    if life is not None and life.cause == "start-timeout":
+        return [more_time(facts), *steps]
+    if life is None and note is None:
+        return steps
+    return ["mend the error that the last worker printed; the next try then succeeds without you", *steps]
 
 
 def _failure(facts: Facts) -> tuple[Life | None, Entry | None]:

@@ -188,11 +188,7 @@ def never_ready(facts: Facts) -> Finding | None:
         f"{check(facts.name)} finds the usual mistakes",
     ]
     if timeout:
-        steps.append(
-            f"if the app only needs more time, raise start_timeout in [workers] of {facts.file}; a command that "
-            "never says "
-            'READY=1 needs ready = "exec" in [app]'
-        )
+        steps.append(more_time(facts))
     return Finding(
         "start-timeout" if timeout else "start-failed",
         3 if healed else 1,
@@ -204,6 +200,14 @@ def never_ready(facts: Facts) -> Finding | None:
         ],
         steps,
         last,
+    )
+
+
+def more_time(facts: Facts) -> str:
+    """What may help a worker that was not ready in time."""
+    return (
+        f"if the app only needs more time, raise start_timeout in [workers] of {facts.file}; a command that never says "
+        'READY=1 needs ready = "exec" in [app]'
     )
 
 

@@ -467,6 +467,28 @@ def test_one_that_does_not_run(unit: dict[str, Any], kind: str) -> None:
     assert kinds(facts([], "", pid=0, **unit))[0] == kind
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        {"active": "activating", "sub": "auto-restart", "exit_code": 1, "exit_status": 69, "pid": 0},
+        {"active": "failed", "sub": "failed", "exit_code": 1, "exit_status": 69, "pid": 0},
+        {"active": "activating", "sub": "start"},
+    ],
+)
+def test_where_nothing_is_ready_the_first_step_is_that_of_the_last_worker(unit: dict[str, Any]) -> None:
+    """A worker that was not ready in time has printed nothing, and `memunit check` finds nothing."""
+    late = life(NOW - 5, "start-timeout")
+    first = diagnose(facts([late[0], late[2]], "0/2 workers", **unit))[0]
+    assert first.rank == 0
+    assert first.steps[0].startswith("if the app only needs more time, raise start_timeout in [workers] of ")
+    broken = life(NOW - 5, "start-failed")
+    first = diagnose(facts([broken[0], broken[2]], "0/2 workers", **unit))[0]
+    assert first.steps[:2] == [
+        "mend the error that the last worker printed; the next try then succeeds without you",
+        "memunit check shop finds the usual mistakes",
+    ]
+
+
 def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
     failed = entry(
         NOW - 60, "RELOAD_FAILED", "Reload failed, the old configuration goes on serving: worker 0 exited"
