@@ -8,6 +8,9 @@ from memunit.account.lives import Life, middle
 from memunit.account.text import clean, duration
 from memunit.core.quantity import format_size, format_time
 
+# What policy says of a worker that was not ready in time.
+_LATE = "was not ready in time"
+
 
 def _recent(facts: Facts, *causes: str) -> list[Life]:
     return facts.account.ended(*causes, since=facts.now - HOUR) or facts.account.ended(*causes)[-1:]
@@ -184,11 +187,9 @@ def never_ready(facts: Facts) -> Finding | None:
     healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
     timeout = last.cause == "start-timeout"
     steps = [
-        "the output of the worker says why it failed",
+        more_time(facts) if timeout else "the output of the worker says why it failed",
         f"{check(facts.name)} finds the usual mistakes",
     ]
-    if timeout:
-        steps.append(more_time(facts))
     return Finding(
         "start-timeout" if timeout else "start-failed",
         3 if healed else 1,
@@ -231,5 +232,10 @@ def reload(facts: Facts) -> Finding | None:
             sentence(failed.message),
             f"The reload was {facts.ago(failed.at)}. No request was lost, but the workers still run the old code.",
         ],
-        [f"mend what the message names, then {check(facts.name)}", f"systemctl reload memunit@{facts.name}"],
+        [
+            more_time(facts)
+            if _LATE in failed.message
+            else f"mend what the message names, then {check(facts.name)}",
+            f"systemctl reload memunit@{facts.name}",
+        ],
     )

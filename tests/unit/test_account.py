@@ -498,6 +498,13 @@ def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
     assert kinds(facts([failed, entry(NOW - 50, "MASTER_STARTED")])) == ["well"]
 
 
+def test_a_reload_that_took_too_long_needs_more_time() -> None:
+    said = "Reload failed, the old configuration goes on serving: worker 1 was not ready in time"
+    (found,) = diagnose(facts([entry(NOW - 60, "RELOAD_FAILED", said)]))
+    assert found.steps[0].startswith("if the app only needs more time, raise start_timeout in [workers] of ")
+    assert found.steps[1] == "systemctl reload memunit@shop"
+
+
 def test_a_limit_that_is_too_low() -> None:
     size = {"MEMUNIT_MEMORY_BYTES": 120 << 20, "MEMUNIT_LIMIT_BYTES": 100 << 20}
     first = diagnose(
