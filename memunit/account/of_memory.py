@@ -59,8 +59,9 @@ def leak(facts: Facts) -> Finding | None:
     often = len(recent) >= OFTEN
     limit = _limit(facts, last)
     size = f" of {format_size(limit)}" if limit else ""
-    many = len(lives) > 1
-    rate = f"{len(lives)} recycles, one every {duration(apart)}" if many else f"one, {facts.ago(times[-1])}"
+    rate = f"{plural(len(lives), 'recycle')}, the last {facts.ago(times[-1])}"
+    if often:
+        rate = f"{len(lives)} recycles, one every {duration(apart)}"
     told = [
         sentence(last.message),
         f"Workers reach their limit{size} after {duration(lived)} (median): {rate}.",
@@ -99,6 +100,12 @@ def _search(facts: Facts, grows: Leak | None) -> str:
         )
     if grows is not None:
         many = f"{len(grows.found)} of {plural(grows.workers, 'examined worker')}"
+        if grows.verdict == "javascript":
+            return (
+                f"memunit witness {facts.name} 0 has V8 sample what the worker of slot 0 allocates; memunit examine "
+                f"{facts.name} 0, some minutes later, ends it and names the profile, which has the functions and which "
+                f"the DevTools of Chrome open; the above was in {many}"
+            )
         return f"memunit leaks {facts.name} ranks what grows, with the lines of code; the above was in {many}"
     if facts.settings is not None and not facts.settings.examine.time:
         return (

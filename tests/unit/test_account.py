@@ -303,6 +303,21 @@ def test_a_leak_that_was_examined_is_named() -> None:
     assert "in 3 of 3 examined workers" in first.steps[0]
 
 
+def test_a_leak_of_a_node_program_has_no_lines_of_code_but_a_profile() -> None:
+    who = worker(0, 8, 99)
+    grown = entry(NOW - 60, "EXAMINED", "has grown", **who, MEMUNIT_LEAK_VERDICT="javascript")
+    first = diagnose(facts([*life(NOW - 60, "memory-limit", generation=8, pid=99), grown]))[0]
+    assert first.steps[0].startswith("memunit witness shop 0 ")
+    assert "memunit examine shop 0" in first.steps[0]
+
+
+def test_two_recycles_in_the_same_minute_are_no_rate() -> None:
+    entries = [each for at in (21, 8) for each in life(NOW - at, "memory-limit", pid=at)]
+    first = diagnose(facts(entries))[0]
+    assert any("2 recycles, the last 8 s ago" in text for text in first.text)
+    assert not any("one every" in text for text in (first.short, *first.text))
+
+
 def test_a_leak_whose_examination_named_nothing_needs_more_time() -> None:
     who = worker(0, 8, 99)
     unknown = entry(NOW - 60, "EXAMINED", "has grown", **who, MEMUNIT_LEAK_VERDICT="unknown")
