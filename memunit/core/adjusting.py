@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from memunit.core import failures, memory
+from memunit.core import failures, memory, recycle
 from memunit.core.actions import Bound, Measure
 from memunit.core.budget import OWN, needed
 from memunit.core.messages import NOTICE, WARNING, Message
@@ -94,6 +94,8 @@ def apply(p: Pass, settings: Mapping[str, str]) -> None:
         state.baseline_reported = False
         for slot in state.slots:
             slot.futile, slot.recycled, slot.unhelped = 0, False, False
+    for worker in state.roster.running:
+        recycle.judge(p, worker)
     failures.open_gate(p)
 
 

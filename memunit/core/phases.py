@@ -6,7 +6,7 @@ cause.
 
 import math
 
-from memunit.core import failures, memory, wording
+from memunit.core import failures, memory, recycle, wording
 from memunit.core.actions import Journal, Measure, Send, Signal, Spawn
 from memunit.core.causes import cause_of, cut_off
 from memunit.core.messages import DEBUG, END_BY_CAUSE, ERROR, INFO, NOTICE, WARNING, Message
@@ -174,13 +174,25 @@ def drop(p: Pass, worker: Worker) -> None:
     p.state.roster.drop(worker)
     p.state.agenda.drop(worker.id)
     p.touched.pop(worker.id, None)
+    if worker.phase is Phase.STARTING:
+        _reconsider(p, worker)
 
 
 def _enter(p: Pass, worker: Worker, phase: Phase, deadline: float) -> None:
+    gave_up = worker.phase is Phase.STARTING and phase is not Phase.RUNNING
     worker.since = p.now
     worker.deadline = worker.yields_at = deadline
     p.state.roster.move(worker, phase)
     p.touch(worker)
+    if gave_up:
+        _reconsider(p, worker)
+
+
+def _reconsider(p: Pass, worker: Worker) -> None:
+    """It starts no more: whom it was to replace may be under its limit by now, and is spared then."""
+    old = p.state.roster.running_in(worker.id.slot)
+    if old is not None:
+        recycle.judge(p, old)
 
 
 def _force(p: Pass, worker: Worker, phase: Phase, deadline: float) -> None:

@@ -431,6 +431,39 @@ def test_who_has_given_it_back_when_its_turn_comes_is_spared() -> None:
     assert spawned(sim.advance(60)) == []
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda who: f.Exited(who, "exited", 1),
+        lambda who: f.SpawnFailed(who, "Cannot allocate memory"),
+        f.WatchdogTrigger,
+    ],
+    ids=["exits", "not started", "hangs"],
+)
+def test_who_has_given_it_back_is_spared_when_its_replacement_fails(
+    fails: Callable[[WorkerId], f.Fact],
+) -> None:
+    """In that pass, and not by the next sample: till then it was one that is to be replaced."""
+    sim = over()
+    sim.step(f.Sampled(B, 3 * LIMIT - 1, "uss"))
+    assert spawned(sim.advance(2.1)) == [B2]
+    sim.step(f.Sampled(B, 10 * M, "uss"))
+    assert B in sim.state.roster.wanting
+    sim.step(fails(B2))
+    assert B not in sim.state.roster.wanting
+    assert sim.state.workers[B].wants is None
+
+
+def test_with_a_higher_limit_nobody_is_wanted_for_the_old_one() -> None:
+    """In the pass that sets it, before anybody is measured anew."""
+    sim = over()
+    sim.step(f.Sampled(B, LIMIT + 1, "uss"), f.Sampled(A, 2 * LIMIT - 1, "uss"))
+    sim.advance(2.1)
+    assert sim.state.roster.wanting.keys() == {A, B}
+    sim.decide([f.Adjust({"memory.limit": "140M"})])
+    assert sim.state.roster.wanting.keys() == {A}
+
+
 def test_one_that_can_not_be_measured_is_not_recycled_by_what_it_was() -> None:
     sim = over()
     del sim.sizes[A]
