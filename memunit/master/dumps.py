@@ -42,14 +42,18 @@ class _Asked:
     pid: int
     file: int
     until: float
+    askers: list[int]
     hangs: bool = False
 
 
 class Dumps:
-    """Those that were asked and have not written all of it. The first of a token's numbers is who wants to know."""
+    """Those that were asked and have not written all of it. The first of a token's numbers is who wants to know.
+
+    A worker has one file. Whoever asks for its stacks while it writes them gets the same stacks.
+    """
 
     def __init__(self) -> None:
-        self._asked: dict[Token, _Asked] = {}
+        self._asked: dict[tuple[int, int], _Asked] = {}
 
     @property
     def due(self) -> float:
@@ -63,10 +67,15 @@ class Dumps:
 
     def awaits(self, asker: int) -> bool:
         """Whether one is still to write for this one."""
-        return any(token[0] == asker for token in self._asked)
+        return any(asker in each.askers for each in self._asked.values())
 
     def begin(self, token: Token, pid: int) -> str:
         """Ask the worker of this pid, which is a child of ours; why that can't be done, else ""."""
+        asker, slot, generation = token
+        known = self._asked.get((slot, generation))
+        if known is not None:
+            known.askers.append(asker)
+            return ""
         if not (system.catches(pid, WHOLE) and system.catches(pid, THREADS)):
             # Without a handler the signal would end it: a worker of an older version, or one that still starts.
             return "this worker can't write stacks: it still starts, or an older version started it; a new worker can"
@@ -79,14 +88,14 @@ class Dumps:
         except OSError as error:
             os.close(file)
             return f"this worker can't be asked: {error.strerror}"
-        self._asked[token] = _Asked(pid, file, time.monotonic() + PATIENCE)
+        self._asked[slot, generation] = _Asked(pid, file, time.monotonic() + PATIENCE, [asker])
         return ""
 
     def done(self) -> list[Dump]:
         """Who has written all, or has no more time."""
         found = []
         now = time.monotonic()
-        for token, asked in list(self._asked.items()):
+        for (slot, generation), asked in list(self._asked.items()):
             text = b""
             with contextlib.suppress(OSError):
                 text = os.pread(asked.file, LARGEST, 0)
@@ -97,12 +106,12 @@ class Dumps:
                 with contextlib.suppress(OSError):
                     system.kill(asked.pid, THREADS)
                 continue
-            del self._asked[token]
+            del self._asked[slot, generation]
             with contextlib.suppress(OSError):
                 os.ftruncate(asked.file, 0)
             os.close(asked.file)
-            shown = text.replace(_END, b"").decode("utf-8", "replace")
-            found.append(Dump(token, _printable(shown), _END in text))
+            shown = _printable(text.replace(_END, b"").decode("utf-8", "replace"))
+            found += [Dump((asker, slot, generation), shown, _END in text) for asker in asked.askers]
         return found
 
     def close(self) -> None:

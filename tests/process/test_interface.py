@@ -362,6 +362,55 @@ def test_stacks_of_a_worker_that_hangs(unit: Unit) -> None:
     service.exit_code()
 
 
+def test_all_who_ask_for_stacks_at_once_get_them(unit: Unit) -> None:
+    """A worker has one file for its stacks: what one client has read must not be what another misses."""
+    service = served(unit)
+    askers = [raw(unit) for _ in range(12)]
+    gone = raw(unit)
+    for each in (gone, *askers):
+        each.sendall(varlink.call(f"{INSTANCE}.Stacks"))
+    gone.close()
+    for each in askers:
+        told, _ = varlink.answer(receive(each)[:-1])
+        assert [one["complete"] for one in told["stacks"]] == [True, True]
+        assert all("is MainThread" in one["text"] for one in told["stacks"])
+    assert service.stop() == 0
+
+
+def test_stacks_for_all_and_for_one_at_the_same_time(unit: Unit) -> None:
+    """Each gets those that it has asked for, and no more."""
+    service = served(unit)
+    wanted = [{}, {"slot": 1}, {"slot": 0}, {}, {"slot": 1}]
+    askers = [raw(unit) for _ in wanted]
+    for each, parameters in zip(askers, wanted, strict=True):
+        each.sendall(varlink.call(f"{INSTANCE}.Stacks", parameters))
+    for each, parameters in zip(askers, wanted, strict=True):
+        told, _ = varlink.answer(receive(each)[:-1])
+        assert [one["slot"] for one in told["stacks"]] == ([parameters["slot"]] if parameters else [0, 1])
+        assert all(one["complete"] and "is MainThread" in one["text"] for one in told["stacks"])
+    assert service.stop() == 0
+
+
+def test_two_who_ask_for_the_stacks_of_a_worker_that_hangs(unit: Unit) -> None:
+    unit.write(app={"run": "asked:run", "server": "callable"}, workers={"count": 1})
+    service = unit.serve().ready()
+    with raw_http(unit, "/stuck"):
+        service.expect(r"^stuck \d+", source="output")
+        # It may be asked before it is in that system call, and then it answers itself.
+        for _ in range(20):
+            askers = [raw(unit), raw(unit)]
+            for each in askers:
+                each.sendall(varlink.call(f"{INSTANCE}.Stacks"))
+            told = [varlink.answer(receive(each)[:-1])[0]["stacks"][0] for each in askers]
+            if not told[0]["complete"]:
+                break
+    assert told[0] == told[1]
+    assert told[0]["complete"] is False
+    assert "_stuck" in told[0]["text"]
+    service.send(signal.SIGKILL)
+    service.exit_code()
+
+
 def test_a_command_has_no_stacks_and_is_not_signalled(unit: Unit) -> None:
     unit.write(app={"command": ["/usr/bin/sleep", "1000"], "ready": "exec"}, workers={"count": 1})
     service = unit.serve().ready()
