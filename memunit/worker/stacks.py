@@ -5,6 +5,7 @@ And the stacks of threads and tasks in a memory file, for whoever asks the maste
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import fcntl
@@ -30,7 +31,7 @@ def arm() -> None:
     """Write to descriptor 2: an app or its import may have replaced sys.stderr by an object without a descriptor."""
     faulthandler.enable(2, all_threads=True)
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        faulthandler.register(ASKED, 2, all_threads=True)
+        _register(ASKED, 2)
 
 
 def offer(notify: Notify) -> None:
@@ -42,9 +43,20 @@ def offer(notify: Notify) -> None:
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         _file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
         fcntl.fcntl(_file, fcntl.F_SETFL, os.O_APPEND)
-        faulthandler.register(THREADS, _file, all_threads=True)
+        _register(THREADS, _file)
         signal.signal(WHOLE, lambda _number, _frame: _write(notify))
         signal.siginterrupt(WHOLE, False)
+        atexit.register(signal.signal, WHOLE, signal.SIG_IGN)
+
+
+def _register(number: int, descriptor: int) -> None:
+    """Have C write the threads there at this signal.
+
+    When Python finishes, it puts back what was there before, and for handlers in Python the default. By the default the
+    signal ends the process, and the master may have sent it a moment before: so it is ignored from then on.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(number, descriptor, all_threads=True)
 
 
 def _write(notify: Notify) -> None:

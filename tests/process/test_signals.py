@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from memunit.worker import stacks
 from tests.support.harness import Service, Unit, let_go
+from tests.support.interpreters import DEBIAN
+from tests.support.workers import ROOT
 
 pytest_plugins = ["tests.support.units"]
 
@@ -197,3 +201,26 @@ def test_signals_that_were_ignored_or_blocked_are_heard(unit: Unit) -> None:
     os.kill(service.serving()[0], signal.SIGKILL)
     service.entry("ready", slot=0, count=2)
     assert service.stop() == 0
+
+
+# By C after Python has finished: the status of the process is the signal's number, and that is raised.
+_TOO_LATE = """\
+import ctypes, sys
+from memunit.worker import stacks
+from memunit.worker.notify import Notify
+
+stacks.arm()
+stacks.offer(Notify({}))
+libc = ctypes.CDLL(None)
+libc.on_exit(libc["raise"], None)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [stacks.ASKED, stacks.WHOLE, stacks.THREADS], ids=["stop", "whole", "threads"]
+)
+def test_a_worker_that_is_asked_for_stacks_at_its_very_end_ends_as_before(number: int) -> None:
+    """The handlers are gone by then. The master can't know that, and the default would end the worker by the signal."""
+    done = subprocess.run([DEBIAN, "-c", _TOO_LATE, str(int(number))], cwd=ROOT, check=False)
+    assert done.returncode == number
