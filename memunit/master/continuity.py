@@ -6,7 +6,9 @@ keeps.
 """
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +27,8 @@ from memunit.master.processes import Processes
 from memunit.master.setting import Configuration
 
 _LARGEST = 16 << 20
+# Seconds from one look at whether the file is there to the next.
+_LOOK = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +88,36 @@ def _from_file(directory: str | None) -> Inherited:
 class HandoverFile:
     """The file, replaced in one step each time. Nothing here raises: without it, a successor only knows less."""
 
+    trouble: OSError | None = None
+    """Why the file is not as it was to be, as long as that is so."""
+
     def __init__(self, directory: str | None) -> None:
         """Kept in `directory`, or nowhere."""
         self._path = None if directory is None else os.path.join(directory, WORKERS)
         self._kept = ""
+        self._place: tuple[int, int] | None = None
+        self._look_at = -math.inf
+
+    def lost(self) -> bool:
+        """Whether the text has to be saved once more: it could not be written, or its file was removed. Looked at
+        once in ten seconds.
+        """
+        now = time.monotonic()
+        if self._path is None or not self._kept or now < self._look_at:
+            return False
+        self._look_at = now + _LOOK
+        if self._place is not None:
+            with contextlib.suppress(OSError):
+                if _place_of(os.lstat(self._path)) == self._place:
+                    return False
+        self._place = None
+        return True
 
     def save(self, text: str) -> None:
         """Keep this from now on."""
-        if self._path is None or text == self._kept:
+        if self._path is None or (text == self._kept and self._place is not None):
             return
-        self._kept = text
+        self._kept, self._place = text, None
         new = f"{self._path}.new"
         try:
             descriptor = os.open(
@@ -105,18 +129,27 @@ class HandoverFile:
                 data = text.encode()
                 while data:
                     data = data[os.write(descriptor, data) :]
+                place = _place_of(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             os.replace(new, self._path)
-        except OSError:
+        except OSError as error:
+            self.trouble = error
             with contextlib.suppress(OSError):
                 os.unlink(new)
+        else:
+            self._place, self.trouble = place, None
 
     def remove(self) -> None:
         """Nobody is left."""
+        self._kept = ""
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def _place_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def written(left: Handover) -> str:

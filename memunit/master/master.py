@@ -129,6 +129,7 @@ class Master:
         self._parts.processes.end_pass(stopping=self._state.stopping, serving=self._state.running() > 0)
         if changed:
             self._parts.measuring.sensors.changed = True
+        if changed or self._parts.recovery.lost():
             self._parts.recovery.save(self.left())
         news = changed or not all(isinstance(fact, f.Ping) for fact in facts)
         asked = any(isinstance(fact, f.DumpState) for fact in facts)

@@ -1,6 +1,7 @@
 """What a master does when it fails, and what it says of it: nobody is killed for the master's sake."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -66,13 +67,29 @@ class Recovery:
         # Workers that are told of their master's death have no successor.
         self._lasts = at.directory is not None and not at.parent_death_signal
         self._file = HandoverFile(at.directory if self._lasts else None)
+        self._told = False
         self._failures = () if inherited.passed is None else inherited.passed.failures
         self._facts: Sequence[f.Fact] = ()
 
     def save(self, left: Handover) -> None:
         """Keep this for a successor."""
-        if self._lasts:
-            self._file.save(written(left))
+        if not self._lasts:
+            return
+        self._file.save(written(left))
+        trouble = self._file.trouble
+        # A directory that is gone is told of by the sockets that were in it.
+        if trouble is not None and trouble.errno != errno.ENOENT and not self._told:
+            text = f"{trouble.filename or self._at.directory}: {trouble.strerror}"
+            self._report.warn(
+                Message.CONFIGURATION,
+                f"The file that tells a successor of the workers can't be written: {text}. If the master is killed "
+                "now, its successor replaces workers that it does not know. memunit tries again",
+            )
+        self._told = trouble is not None
+
+    def lost(self) -> bool:
+        """Whether what was kept for a successor has to be saved once more."""
+        return self._file.lost()
 
     def remove(self) -> None:
         """Nobody is left for a successor."""

@@ -17,6 +17,7 @@ from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Policy, WorkerId
 from memunit.core.state import State, initial
+from memunit.master import continuity
 from memunit.master.continuity import (
     HandoverFile,
     Inherited,
@@ -121,6 +122,64 @@ def test_what_stands_in_the_way_is_not_written_to(tmp_path: Path, make: Any) -> 
     kept.save("two")
     assert (tmp_path / WORKERS).read_text() == "two"
     assert not Path("/etc/memunit-unit-test").exists()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "_LOOK", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_can_not_be_written_is_written_once_it_can(tmp_path: Path) -> None:
+    """As where the file system is full: the file says what was so before, and the text does not change any more."""
+    kept, path = HandoverFile(str(tmp_path)), tmp_path / WORKERS
+    kept.save("one")
+    assert not kept.lost()
+    (tmp_path / f"{WORKERS}.new").mkdir()
+    kept.save("two")
+    assert path.read_text() == "one"
+    assert isinstance(kept.trouble, IsADirectoryError)
+    assert kept.lost()
+    (tmp_path / f"{WORKERS}.new").rmdir()
+    kept.save("two")
+    assert path.read_text() == "two"
+    assert kept.trouble is None
+    assert not kept.lost()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("how", ["removed", "another's", "with its directory"])
+def test_a_file_that_is_lost_is_written_again(tmp_path: Path, how: str) -> None:
+    directory = tmp_path / "runtime"
+    directory.mkdir()
+    kept, path = HandoverFile(str(directory)), directory / WORKERS
+    kept.save("one")
+    if how == "another's":
+        (directory / "other").write_text("other")
+        (directory / "other").replace(path)
+    else:
+        path.unlink()
+    if how == "with its directory":
+        directory.rmdir()
+        assert kept.lost()
+        kept.save("one")
+        assert isinstance(kept.trouble, FileNotFoundError)
+        directory.mkdir()
+    assert kept.lost()
+    kept.save("one")
+    assert path.read_text() == "one"
+    assert not kept.lost()
+    kept.remove()
+    assert not kept.lost()
+
+
+def test_a_file_is_looked_for_now_and_then(tmp_path: Path) -> None:
+    kept = HandoverFile(str(tmp_path))
+    assert not kept.lost()
+    kept.save("one")
+    assert not kept.lost()
+    (tmp_path / WORKERS).unlink()
+    assert not kept.lost()
 
 
 def test_what_is_passed_on_and_can_not_be_read_leaves_the_workers() -> None:
