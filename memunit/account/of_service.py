@@ -6,6 +6,10 @@ from memunit.account.lives import Life
 from memunit.account.of_workers import more_time
 from memunit.account.text import clean, plural
 from memunit.account.units import Unit
+from memunit.core.exitcodes import EX_SOFTWARE
+
+# ExecMainCode=: CLD_EXITED, and CLD_KILLED and CLD_DUMPED (sigaction(2)).
+_EXITED, _BY_SIGNAL = 1, (2, 3)
 
 
 def not_running(facts: Facts) -> Finding | None:
@@ -23,11 +27,15 @@ def not_running(facts: Facts) -> Finding | None:
     given_up = facts.account.last_note("NOTHING_READY", since=facts.now - HOUR)
     if _comes_back(unit):
         why = clean(given_up.message, KEPT) if given_up else f"the master ended with {_exit(unit)}"
+        left = _leaves_workers(unit)
+        if left:
+            waits = "the workers that were ready go on serving, and the next master takes them over"
         return Finding(
             "restarting",
             0,
             unit.since,
-            f"nothing serves: the master ended with {_exit(unit)}, and systemd starts it again",
+            f"{'no master runs' if left else 'nothing serves'}: the master ended with {_exit(unit)}, "
+            "and systemd starts it again",
             [f"No master runs at this moment: {why}.", f"systemd starts the master again; {waits}."],
             [*_steps(facts, life, note), log],
             life,
@@ -81,6 +89,11 @@ def _comes_back(unit: Unit) -> bool:
     )
 
 
+def _leaves_workers(unit: Unit) -> bool:
+    """Whether the workers outlive such an end of their master: by a signal, or for a fault of memunit's own."""
+    return unit.exit_code in _BY_SIGNAL or (unit.exit_code == _EXITED and unit.exit_status == EX_SOFTWARE)
+
+
 def _exit(unit: Unit) -> str:
     named = {
         69: "status 69 (nothing became ready)",
@@ -88,7 +101,7 @@ def _exit(unit: Unit) -> str:
         71: "status 71 (the system refused)",
         78: "status 78 (the configuration can't be used)",
     }
-    if unit.exit_code == 1:
+    if unit.exit_code == _EXITED:
         return named.get(unit.exit_status, f"status {unit.exit_status}")
     return how_signal(unit.exit_status) if unit.exit_code else unit.result or "no status"
 

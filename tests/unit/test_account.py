@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -502,6 +503,19 @@ def test_where_nothing_is_ready_the_first_step_is_that_of_the_last_worker(unit: 
         "mend the error that the last worker printed; the next try then succeeds without you",
         "memunit check shop finds the usual mistakes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "serves"),
+    [(2, signal.SIGKILL, True), (3, signal.SIGABRT, True), (1, 70, True), (1, 69, False), (1, 78, False)],
+)
+def test_workers_that_outlive_their_master_serve(code: int, status: int, *, serves: bool) -> None:
+    """`kill -9` of the master, its watchdog, or a fault of memunit's: nobody is told that nothing serves."""
+    unit = {"active": "activating", "sub": "auto-restart", "exit_code": code, "exit_status": int(status)}
+    found = diagnose(facts([], "", pid=0, **unit))[0]
+    assert found.kind == "restarting"
+    told = " ".join([found.short, *found.text])
+    assert ("nothing serves" in told, "go on serving" in told) == (not serves, serves)
 
 
 def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
