@@ -18,7 +18,7 @@ from memunit.core.handover import Handover
 from memunit.core.messages import Message
 from memunit.core.model import WorkerId
 from memunit.core.wording import workers
-from memunit.master import reexec
+from memunit.master import reexec, system
 from memunit.master.continuity import HandoverFile, Inherited, passed_on, written
 from memunit.master.kept import Course, Passed
 from memunit.master.leftovers import strangers
@@ -213,16 +213,25 @@ class Recovery:
             return []
         if self._at.tree is not None:
             return sorted(processes.strangers())
-        if self._inherited.left is None and not self._inherited.trouble:
+        if self._inherited.left is None and not (self._inherited.trouble or self._has_company()):
             return []
         return sorted(self._strangers(processes.pids()))
+
+    def _has_company(self) -> bool:
+        """Whether our unit has processes that are not ours: somebody may have removed the file that names them."""
+        if self._at.directory is None:
+            return False
+        return not all(map(_is_ours, system.unit_members()))
 
     def _strangers(self, claimed: Collection[int]) -> set[int]:
         held = strangers(self._at.notify_path, set(claimed))
         for pidfd in held.values():
             os.close(pidfd)
+        if self._inherited.passed is None:
+            # A zygote may have been started ahead of this (early.py), and is no predecessor's.
+            return {pid for pid in held if not _is_ours(pid)}
         # Of ours, what a worker has left lives on; what leads a group of its own was to be a worker.
-        return {pid for pid in held if self._inherited.passed is None or os.getpgid(pid) == pid}
+        return {pid for pid in held if os.getpgid(pid) == pid}
 
     def told(self, there: Collection[WorkerId], unknown: int) -> list[Journal]:
         """What is to be said of what was found."""
@@ -264,6 +273,11 @@ def took(many: int) -> str:
     if many == 1:
         return f"1 of its workers is taken over; it is {why}"
     return f"{many} of its workers are taken over; each is {why}"
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether it is this process, or one that it has started."""
+    return system.is_descendant(pid, (os.getpid(),)) is not None
 
 
 def _serve(many: int) -> str:

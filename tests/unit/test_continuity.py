@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,7 +21,7 @@ from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Policy, WorkerId
 from memunit.core.state import State, initial
-from memunit.master import continuity
+from memunit.master import continuity, system
 from memunit.master.continuity import (
     HandoverFile,
     Inherited,
@@ -30,7 +34,7 @@ from memunit.master.continuity import (
 from memunit.master.doors import KeptDoors
 from memunit.master.filenames import WORKERS
 from memunit.master.kept import Course, KeptProcesses, Passed, course_codec
-from memunit.master.recovery import took
+from memunit.master.recovery import Recovery, took
 
 RUNS = LeftWorker(
     slot=0,
@@ -138,7 +142,6 @@ def test_what_can_not_be_written_is_written_once_it_can(tmp_path: Path) -> None:
     (tmp_path / f"{WORKERS}.new").mkdir()
     kept.save("two")
     assert path.read_text() == "one"
-    assert isinstance(kept.trouble, IsADirectoryError)
     assert kept.lost()
     (tmp_path / f"{WORKERS}.new").rmdir()
     kept.save("two")
@@ -312,3 +315,44 @@ def test_without_a_directory_nothing_is_kept() -> None:
 def test_what_a_successor_says_of_the_workers_that_it_finds(many: int, says: str) -> None:
     """Where none is left, none is replaced in its turn."""
     assert took(many) == says
+
+
+def unclaimed(path: Path, **found: Any) -> list[int]:
+    """What a master with this notify socket, and without a tree of cgroups, finds when it starts."""
+    at: Any = SimpleNamespace(
+        directory="/run/memunit/shop", parent_death_signal=False, sole=True, tree=None, notify_path=str(path)
+    )
+    report: Any = None
+    processes: Any = SimpleNamespace(pids=lambda: ())
+    return Recovery(at, report, Inherited(**found)).unclaimed(processes)
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[int]:
+    """A worker of a master that was killed."""
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    shell = ["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"]
+    pid = int(subprocess.run(shell, env=environment, check=True, capture_output=True).stdout)
+    yield pid
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_removed_file_hides_no_worker(tmp_path: Path, orphan: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word of it in the file, a worker would serve for ever, and nobody would measure it."""
+    monkeypatch.setattr(system, "unit_members", lambda: {os.getpid(), orphan})
+    assert unclaimed(tmp_path / "notify") == [orphan]
+
+
+def test_nobody_is_looked_for_where_nobody_is(
+    tmp_path: Path, orphan: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "unit_members", lambda: {os.getpid()})
+    assert unclaimed(tmp_path / "notify") == []
+
+
+def test_a_zygote_that_was_started_ahead_is_no_predecessors(tmp_path: Path, orphan: int) -> None:
+    """It has the same notify socket. Told to stop, it took the starts of the first workers with it."""
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with subprocess.Popen(["sleep", "1000"], env=environment) as ahead:
+        assert unclaimed(tmp_path / "notify", trouble="it can't be used") == [orphan]
+        ahead.kill()
