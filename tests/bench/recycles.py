@@ -109,15 +109,20 @@ class _Recycled:
         causes = sorted({entry.cause for entry in ends})
         said = [each.text for each in self._service.said[self._mark :]]
         found = [text for text in said if "What grew in worker" in text]
-        others = Counter(re.sub(r"[0-9]+", "N", text) for text in said if "examined" in text)
         named = sum(f"{leaky.__name__}.KEPT_" in text for text in found)
         lost = sum(self._counts[name] for name in LOST)
         return (
             f"{len(ends)} recycles ({', '.join(causes)}), {len(found)} told what grew, {named} of them by its name; "
             f"{lost} of {self._counts['sent']} requests lost\n  before: {self._before}\n  after:  {after}"
             + (f"\n  descriptors that are more: {dict(more)}" if more else "")
-            + "".join(f"\n  {count} times: {text}" for text, count in others.items())
+            + "".join(f"\n  {text}" for text in self._silent(said) if found)
         )
+
+    def _silent(self, said: list[str]) -> list[str]:
+        """All that was said of the workers of which nothing is told that grew."""
+        ends = [entry.pid for entry in self._service.entries("ended", after=self._mark)]
+        told = " ".join(text for text in said if "What grew in worker" in text)
+        return [text for pid in ends if f"(pid {pid})" not in told for text in said if f"(pid {pid})" in text]
 
     def times(self) -> list[list[tuple[float, float]]]:
         """Of each part, of each replacement: seconds from the cause to its start, and from there to READY=1."""
