@@ -111,6 +111,7 @@ JOINT = (
         "setting.py",
         "report.py",
         "processes.py",
+        "inheritance.py",
         "doors.py",
     ),
     *("zygotes.py", "belongings.py", "launching.py"),
