@@ -12,7 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from memunit.core.metrics import Family, Histogram, Kind, Told, Value, measured
+from memunit.core.metrics import Family, Histogram, Kind, Measure, Value
 
 _PREFIX = "memunit"
 # Not "instance": that label is Prometheus's own, for the address that it has read.
@@ -40,9 +40,9 @@ def rendered(families: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
     return encode(registry), kind
 
 
-def families(instance: str, told: Told | None) -> list[Metric]:
-    """Those of a reply of Follow; without one, that the master does not answer. Raises as `measured` does."""
-    return [_metric(instance, family, values) for family, values in measured(told)]
+def families(instance: str, measures: Iterable[Measure]) -> list[Metric]:
+    """What core/metrics.py has measured, as the library has it."""
+    return [_metric(instance, family, values) for family, values in measures]
 
 
 def _metric(instance: str, family: Family, values: Sequence[Value]) -> Metric:

@@ -14,7 +14,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from memunit.cli import linked
 from memunit.cli.failing import Failed, instance_named, say
@@ -23,7 +22,7 @@ from memunit.cli.terminal import emit
 from memunit.cli.usage import Parser
 from memunit.cli.visits import Talk, Visits
 from memunit.core.exitcodes import EX_UNAVAILABLE
-from memunit.core.metrics import measured
+from memunit.core.metrics import Measure, measured
 from memunit.core.varlink import Refused
 
 _PROGRAM = "memunit metrics"
@@ -89,7 +88,7 @@ def _talk(name: str, listener: socket.socket, instance: str, asking: "Asking") -
     # The families are called as the socket is, which a drop-in may have given another name.
     path = listener.getsockname()
     called = path.rpartition("/")[2] if isinstance(path, str) else ""
-    return Provider(instance, called or f"io.memunit.{instance}", asking.reply).talk
+    return Provider(instance, called or f"io.memunit.{instance}", asking.measures).talk
 
 
 class Asking:
@@ -97,7 +96,7 @@ class Asking:
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._told: dict[str, Any] | None = None
+        self._measures: list[Measure] = []
         self._asked = -math.inf
         self._said = ""
         self.gone_since = math.inf
@@ -118,16 +117,17 @@ class Asking:
             )
             self._fails(text, EX_UNAVAILABLE)
             return Answer(f"{text}\n".encode(), status=500)
-        return Answer(*rendered(families(self._instance, self.reply()), accept))
+        return Answer(*rendered(families(self._instance, self.measures()), accept))
 
-    def reply(self) -> dict[str, Any] | None:
-        """What the master tells, by Follow, or has told a moment ago; None if it tells nothing that is known here."""
+    def measures(self) -> list[Measure]:
+        """What the master tells, by Follow, or has told a moment ago: computed once for each of its replies."""
         if time.monotonic() >= self._asked + _REST:
-            self._told = self._ask()
+            self._measures = self._ask()
             self._asked = time.monotonic()
-        return self._told
+        return self._measures
 
-    def _ask(self) -> dict[str, Any] | None:
+    def _ask(self) -> list[Measure]:
+        """Without a reply that is known here, only that there is none."""
         try:
             with linked.connected(self._instance, _PATIENCE) as link:
                 told = link.call("Follow")
@@ -140,14 +140,14 @@ class Asking:
             self._fails(str(known), known.code)
         else:
             try:
-                list(measured(told))
+                measures = list(measured(told))
             except Exception:
                 text = f"the master of {self._instance} sends an answer that this version does not know"
                 self._fails(text, EX_UNAVAILABLE)
-                return None
-            self.gone_since, self._said, self.code = math.inf, "", 0
-            return told
-        return None
+            else:
+                self.gone_since, self._said, self.code = math.inf, "", 0
+                return measures
+        return list(measured(None))
 
     def _fails(self, text: str, code: int) -> None:
         """Said once, until something else is to be said."""

@@ -10,7 +10,7 @@ from typing import Any
 from memunit import __version__
 from memunit.core import varlink
 from memunit.core.interfaces import SERVICE_TEXT
-from memunit.core.metrics import ALL, Family, Histogram, Kind, Told, Value, measured
+from memunit.core.metrics import ALL, Family, Histogram, Kind, Measure, Value
 from memunit.core.varlink import SERVICE, Call, Refused, invalid
 
 METRICS = "io.systemd.Metrics"
@@ -42,11 +42,11 @@ _PARTS = {
 
 
 class Provider:
-    """What one instance is asked by this interface; `reply` gives a reply of Follow, or None without a master."""
+    """What one instance is asked by this interface; `measures` gives what there is to tell."""
 
-    def __init__(self, instance: str, name: str, reply: Callable[[], Told | None]) -> None:
+    def __init__(self, instance: str, name: str, measures: Callable[[], Sequence[Measure]]) -> None:
         """`name` is that of the socket: "io.memunit.shop"."""
-        self._instance, self._name, self._reply = instance, name, reply
+        self._instance, self._name, self._measures = instance, name, measures
 
     def talk(self) -> "_Questions":
         """What is said on one connection (visits.Talk)."""
@@ -93,11 +93,11 @@ class Provider:
         return varlink.reply({"description": _DESCRIPTIONS[name]})
 
     def _list(self, _: Mapping[str, Any]) -> bytes:
-        return _messages(list(self._values(self._reply())))
+        return _messages(list(self._values()))
 
-    def _values(self, told: Told | None) -> Iterator[dict[str, Any]]:
+    def _values(self) -> Iterator[dict[str, Any]]:
         unit = f"memunit@{self._instance}.service"
-        for family, values in measured(told):
+        for family, values in self._measures():
             for each in values:
                 for name, value, more in _told_of(family, each):
                     fields = {**dict(zip(family.labels, each.labels, strict=True)), **more}

@@ -68,6 +68,9 @@ class Family:
     labels: tuple[str, ...] = ()
 
 
+Measure = tuple[Family, list[Value]]
+
+
 _TYPES = {
     Kind.COUNTER: (int, float),
     Kind.GAUGE: (int, float),
@@ -77,7 +80,7 @@ _TYPES = {
 _UP = Family("up", Kind.GAUGE, "Whether the master of the instance has answered.", lambda _: ())
 
 
-def measured(told: Told | None) -> Iterator[tuple[Family, list[Value]]]:
+def measured(told: Told | None) -> Iterator[Measure]:
     """Each family that has values, of a reply of Follow; without one, that the master does not answer.
 
     Raises KeyError, TypeError or ValueError for a reply that is none.

@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from memunit.cli import families as of
+from memunit.cli import linked
+from memunit.cli.metrics import Asking
+from memunit.cli.provider import METRICS, Provider
 from memunit.cli.scrapes import MOST_HEAD, Answer, Scrape
 from memunit.cli.visits import MOST, Visits
 from memunit.core import facts as f
+from memunit.core import metrics, varlink
+from memunit.core.metrics import measured
 from memunit.core.model import Cause, Phase, Policy, WorkerId
 from memunit.core.tally import DRAIN_BOUNDS, Tally
 from tests.support.metrics import POLICY, sim, told
@@ -27,7 +32,7 @@ A, B = WorkerId(0, 1), WorkerId(1, 1)
 
 def samples(reply: dict[str, Any] | None) -> dict[str, float]:
     """Each line of the text that is no comment."""
-    text, kind = of.rendered(of.families("shop", reply))
+    text, kind = of.rendered(of.families("shop", measured(reply)))
     assert kind.startswith("text/plain; version=0.0.4")
     lines = [line.rpartition(" ") for line in text.decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
@@ -136,7 +141,7 @@ def test_each_series_is_there_once_whatever_a_slot_has() -> None:
     for _ in range(3):
         world.step(*(f.RecycleRequested(each.id) for each in world.workers(Phase.RUNNING)))
         world.up()
-    text, _ = of.rendered(of.families("shop", told(world, served=1)))
+    text, _ = of.rendered(of.families("shop", measured(told(world, served=1))))
     lines = [line.rpartition(" ")[0] for line in text.decode().splitlines() if not line.startswith("#")]
     assert len(lines) == len(set(lines))
     # With each recycle there would be new ones.
@@ -154,6 +159,48 @@ def test_what_is_not_known_is_not_there() -> None:
     ]
 
 
+class _Master:
+    """A link to a master that counts what it is asked."""
+
+    asked = 0
+
+    def __enter__(self) -> _Master:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, _: str) -> dict[str, Any]:
+        self.asked += 1
+        return told(sim(), served=1)
+
+
+def test_the_table_is_evaluated_once_for_each_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the look at a new reply nor a second form of the metrics evaluates it again."""
+    evaluated: list[str] = []
+
+    def counting(family: metrics.Family) -> metrics.Family:
+        def values(seen: metrics.Seen) -> Iterator[metrics.Value]:
+            evaluated.append(family.name)
+            yield from family.values(seen)
+
+        return replace(family, values=values)
+
+    master = _Master()
+    table = [counting(each) for each in metrics.FAMILIES]
+    monkeypatch.setattr(metrics, "FAMILIES", table)
+    monkeypatch.setattr(linked, "connected", lambda *_: master)
+    asking = Asking("shop")
+    assert asking.answer("").body.startswith(b"# HELP memunit_up ")
+    assert asking.answer("application/openmetrics-text").body.endswith(b"# EOF\n")
+    listed = Provider("shop", "io.memunit.shop", asking.measures).answer(
+        varlink.Call(method=f"{METRICS}.List", parameters={}, more=True)
+    )
+    assert listed.count(b"io.memunit.shop.")
+    # More than one where more than a second has passed.
+    assert evaluated == [each.name for each in table] * master.asked
+
+
 def test_an_older_master_tells_less() -> None:
     reply = told(sim())
     del reply["instance"]["tally"]
@@ -167,7 +214,7 @@ def test_an_older_master_tells_less() -> None:
     ["text/plain; version=x.y", "application/openmetrics-text; version=abc\n", '*/*;version="1"', "\n"],
 )
 def test_whatever_a_client_takes_is_answered(accept: str) -> None:
-    text, kind = of.rendered(of.families("shop", None), accept)
+    text, kind = of.rendered(of.families("shop", measured(None)), accept)
     assert text.startswith(b"# HELP memunit_up")
     assert "abc" not in kind
     assert "\n" not in kind
@@ -175,7 +222,7 @@ def test_whatever_a_client_takes_is_answered(accept: str) -> None:
 
 def test_openmetrics_for_who_takes_it() -> None:
     accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-    text, kind = of.rendered(of.families("shop", told(sim(), served=1)), accept)
+    text, kind = of.rendered(of.families("shop", measured(told(sim(), served=1))), accept)
     assert kind.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
 

@@ -41,7 +41,7 @@ FIELD = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
 
 
 def provider(reply: dict[str, Any] | None = None) -> Provider:
-    return Provider("shop", NAME, lambda: reply)
+    return Provider("shop", NAME, lambda: list(measured(reply)))
 
 
 def ask(asked: Provider, *messages: bytes) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def test_both_forms_tell_the_same() -> None:
     reply = busy()
     scraped = {
         (name.removesuffix("_total"), tuple(sorted(set(labels.items()) - {("name", "shop")})), value)
-        for metric in of.families("shop", reply)
+        for metric in of.families("shop", measured(reply))
         for name, labels, value, *_ in metric.samples
         if name != "memunit_info"
     }
