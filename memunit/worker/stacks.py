@@ -53,8 +53,10 @@ def _register(number: int, descriptor: int) -> None:
     """Have C write the threads there at this signal.
 
     When Python finishes, it puts back what was there before, and for handlers in Python the default. By the default the
-    signal ends the process, and the master may have sent it a moment before: so it is ignored from then on.
+    signal ends the process, and the master may have sent it a moment before: so it is ignored from then on. What is
+    registered already, as by the zygote, is taken back first: a second register() only changes the descriptor.
     """
+    faulthandler.unregister(number)
     signal.signal(number, signal.SIG_IGN)
     faulthandler.register(number, descriptor, all_threads=True)
 
