@@ -51,7 +51,7 @@ class Leak:
     found: tuple[Examined, ...]
     """The oldest first."""
     workers: int
-    """How many workers were examined from the first of these on."""
+    """How many workers were examined from the first of these on, without those that were too young to have it."""
     since: int = 0
     """How many of them after the last of these: if the code was mended meanwhile, it is gone."""
 
@@ -62,6 +62,11 @@ class Leak:
             often = len(self.found) > 1 and len(self.found) >= _IN_EVERY * self.workers
             return "leak" if often else "maybe"
         return "no leak" if self.verdict in _NO_LEAK else "unknown"
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether an examination of Python objects has found no place, as one that a bound has cut short."""
+        return self.verdict == "python" and not self.holder
 
     @property
     def size(self) -> int:
@@ -143,6 +148,9 @@ def of_file(data: Any) -> list[Examined]:
     )
     others = data.get("holders")
     found = [first]
+    if verdict == "baseline" and not first.holder:
+        # It has not grown: what has come since the start, as modules that were imported late, is no leak.
+        return found
     for each in others[:_MOST_HOLDERS] if isinstance(others, list) else ():
         name = _word(each, "name") if isinstance(each, dict) else ""
         # A container with a bound stops growing when it is full.
@@ -175,7 +183,7 @@ def workers(found: Iterable[Examined]) -> int:
 
 
 def merged(found: Sequence[Examined]) -> list[Leak]:
-    """By verdict and holder: leaks first, the fastest first."""
+    """By verdict and holder: leaks first, the fastest first; of the equally sure, those with a name first."""
     groups: dict[tuple[str, str], list[Examined]] = {}
     for each in sorted(found, key=lambda each: each.at):
         groups.setdefault((each.verdict, each.holder), []).append(each)
@@ -184,14 +192,29 @@ def merged(found: Sequence[Examined]) -> list[Leak]:
             verdict=verdict,
             holder=holder,
             found=tuple(group),
-            workers=workers(each for each in found if each.at >= group[0].at),
+            workers=workers(each for each in found if each.at >= group[0].at and not _too_young(each, group)),
             since=workers(each for each in found if each.at > group[-1].at),
         )
         for (verdict, holder), group in groups.items()
     ]
     ranks = ("leak", "maybe", "no leak", "unknown")
-    leaks.sort(key=lambda leak: (ranks.index(leak.kind), -(leak.per_hour or 0), -leak.size, leak.holder))
+    leaks.sort(
+        key=lambda leak: (
+            ranks.index(leak.kind),
+            leak.unnamed,
+            -(leak.per_hour or 0),
+            -leak.size,
+            leak.holder,
+        )
+    )
     return leaks[:_MOST_LISTED]
+
+
+def _too_young(each: Examined, group: Sequence[Examined]) -> bool:
+    """Whether it had not grown, but has also lived for less time than those that had: it speaks against nothing."""
+    lived = [one.uptime for one in group if one.uptime]
+    flat = each.verdict == "baseline" and not each.holder and each not in group
+    return flat and bool(lived) and each.uptime is not None and each.uptime < statistics.median(lived)
 
 
 def _of_entry(entry: Entry, uptime: float | None) -> Examined | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memunit.core import v8
-from memunit.core.growth import NAMED, of_growth, worth_telling
+from memunit.core.growth import NAMED, of_growth, small, worth_telling
 from memunit.core.leak import Leak
 from memunit.core.paths import fold
 from memunit.core.quantity import format_size, format_time
@@ -77,9 +77,10 @@ def account(
     files: bool = False,
     mapped: Mapping[str, int] | None = None,
     heaps: Heaps | None = None,
+    under: str = "",
 ) -> Account:
-    """`before` is None where nobody has looked at the start; `mapped` are files by their resident bytes, if known, and
-    `heaps` what V8 has told of a Node program.
+    """`before` is None where nobody has looked at the start; `mapped` are files by their resident bytes, if known,
+    `heaps` what V8 has told of a Node program, and `under` as from growth.afar().
     """
     told = "" if heaps is None else f" {v8.clause(heaps)}"
     own = after.own(files=files)
@@ -111,11 +112,8 @@ def account(
         return Account(leak=leak, text=text)
 
     if growth < max(_LITTLE, own // _LITTLE_SHARE):
-        text = (
-            f"has grown by only {format_size(growth)} since it was ready{since}, to {format_size(own)}. This is no "
-            "leak: the app needs that much from the start; raise memory.limit"
-        )
-        return found("baseline", growth, text, confidence="high")
+        grown = f"has grown by only {format_size(growth)} since it was ready{since}, to {format_size(own)}"
+        return found("baseline", growth, f"{grown}. {small(under)}", confidence="high")
     new = {pid: held for pid, held in after.processes.items() if pid not in before.processes}
     if sum(new.values()) >= growth * NAMED:
         return found(*_in_processes(new, growth, since))

@@ -10,6 +10,7 @@ from memunit.core import footprint, leak, v8
 from memunit.core.actions import Journal
 from memunit.core.board import Board, Reason, Stage, reason_of
 from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.growth import afar
 from memunit.core.messages import Message
 from memunit.core.model import Phase, Worker, WorkerId
 from memunit.master import footprint as kernel
@@ -140,7 +141,8 @@ class Examinations:
         report = b"" if board is None or board.report is None else board.report
         account_with, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
         # A worker that the kernel tells of writes what V8 tells, or nothing; each other one its own report.
-        account = None if account_with is None else account_with(heaps=v8.decode(report))
+        under = afar(end.fields)
+        account = None if account_with is None else account_with(heaps=v8.decode(report), under=under)
         found = leak.decode(report) if account is None else account.leak
         seen = self._examiners.told(who)
         profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
@@ -150,7 +152,7 @@ class Examinations:
                 text += f" {seen.clause}."
                 self._their_rate.note(account.leak)
         elif found is not None:
-            text = leak.sentence(found, name)
+            text = leak.sentence(found, name, under=under)
         else:
             text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
         if profile:

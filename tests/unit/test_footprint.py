@@ -118,6 +118,16 @@ def test_a_late_start_is_told() -> None:
     assert "70M of 70M in anonymous memory, 2h after it was ready:" in said
 
 
+def test_who_is_well_under_its_limit_needs_no_higher_one() -> None:
+    after = replace(START, anon=START.anon + M)
+    said = [footprint.account(START, after, under=under).text for under in ("", "15M of 60M")]
+    assert ["raise memory.limit" in each for each in said] == [True, False]
+    assert (
+        "to 22M. It was well under its limit, at 15M of 60M: examine one that has served for longer."
+        in said[1]
+    )
+
+
 def test_any_numbers_give_an_account(tmp_path: Path) -> None:
     chance = random.Random(14)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from memunit.core import leak
+from memunit.core.growth import afar
 from memunit.master import leakfiles
 
 REPORT: dict[str, Any] = {
@@ -85,6 +86,32 @@ def test_the_sentence_of_the_issue() -> None:
 )
 def test_each_verdict_says_what_to_do(changes: dict[str, Any], words: str) -> None:
     assert words in leak.sentence(read(**changes), "0.7 (pid 4711)")
+
+
+@pytest.mark.parametrize("changes", [{"holder": ""}, {"bound": 1_204_311}])
+def test_who_is_well_under_its_limit_needs_no_higher_one(changes: dict[str, Any]) -> None:
+    said = leak.sentence(read(verdict="baseline", **changes), "0.7 (pid 4711)", under="15M of 60M")
+    assert "raise memory.limit" not in said
+    if not changes.get("bound"):
+        assert said.endswith(
+            "It was well under its limit, at 15M of 60M: examine one that has served for longer."
+        )
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit", "said"),
+    [
+        (15, 60, "15M of 60M"),
+        (47, 60, "47M of 60M"),
+        (49, 60, ""),
+        (70, 60, ""),
+        (None, 60, ""),
+        (15, None, ""),
+    ],
+)
+def test_who_is_well_under_its_limit(memory: int | None, limit: int | None, said: str) -> None:
+    known = {"MEMUNIT_MEMORY_BYTES": memory, "MEMUNIT_LIMIT_BYTES": limit}
+    assert afar({name: number << 20 for name, number in known.items() if number is not None}) == said
 
 
 def test_each_verdict_has_a_sentence() -> None:

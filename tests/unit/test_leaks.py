@@ -182,6 +182,27 @@ def test_two_leaks_at_once_are_two_leaks() -> None:
     ]
 
 
+def test_what_came_to_a_worker_that_has_not_grown_is_no_leak() -> None:
+    late = {"name": "ctypes", "type": "dict", "size": 20 << 10, "bound": None}
+    data = {**FILE, "verdict": "baseline", "holder": "", "bytes": 340 << 10, "holders": [late]}
+    assert [(each.verdict, each.holder) for each in of_file(data)] == [("baseline", "")]
+
+
+def test_who_was_too_young_to_leak_speaks_against_no_leak() -> None:
+    """A person has one examined soon after its start."""
+    found = [look(0), look(1), look(2, "baseline", "", uptime=5.0)]
+    assert [(leak.kind, leak.workers) for leak in merged(found)] == [("leak", 2), ("no leak", 1)]
+    old = look(2, "baseline", "", uptime=7200.0)
+    assert [(leak.kind, leak.workers) for leak in merged([*found[:2], old])] == [("maybe", 3), ("no leak", 1)]
+
+
+def test_a_name_comes_before_none() -> None:
+    short = look(1, holder="", size=900 * M)
+    assert [leak.holder for leak in merged([look(0), short])] == ["shop.SEEN", ""]
+    other = look(2, "native", "", size=900 * M)
+    assert [leak.verdict for leak in merged([look(0), short, other])] == ["native", "python", "python"]
+
+
 def test_what_an_app_puts_there_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "good.json").write_text(json.dumps(FILE))
     (tmp_path / "broken.json").write_text("{" * 100_000)
