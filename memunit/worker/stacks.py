@@ -46,7 +46,17 @@ def offer(notify: Notify) -> None:
         _register(THREADS, _file)
         signal.signal(WHOLE, lambda _number, _frame: _write(notify))
         signal.siginterrupt(WHOLE, False)
-        atexit.register(signal.signal, WHOLE, signal.SIG_IGN)
+        atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    """At the end, for the default would end the process.
+
+    Of a worker whose grace is over a thread comes here (leaving.py). It can set no handler, and Python puts none back:
+    the process ends without that.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(WHOLE, signal.SIG_IGN)
 
 
 def _register(number: int, descriptor: int) -> None:

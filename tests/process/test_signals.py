@@ -217,6 +217,26 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+# As the thread that ends a worker whose grace is over (worker/leaving.py, endings.py).
+_BY_A_THREAD = """\
+import atexit, threading
+from memunit.worker import stacks
+from memunit.worker.notify import Notify
+
+stacks.arm()
+stacks.offer(Notify({}))
+thread = threading.Thread(target=atexit._run_exitfuncs)
+thread.start()
+thread.join()
+"""
+
+
+def test_the_end_by_a_thread_says_nothing() -> None:
+    """A traceback of memunit's own was the last that a worker wrote, and `memunit why` showed it as the cause."""
+    done = subprocess.run([DEBIAN, "-c", _BY_A_THREAD], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "number", [stacks.ASKED, stacks.WHOLE, stacks.THREADS], ids=["stop", "whole", "threads"]
 )
