@@ -164,11 +164,13 @@ def look_at(state: State, worker: Worker) -> float:
 
 
 def note_room(p: Pass, room: Headroom) -> None:
-    """So much memory is free now: by that, one that grows over its limit is looked at sooner, or later."""
+    """So much memory is free now: one that grows over its limit is decided on by that, or looked at sooner or later."""
     p.state.headroom = room
     for worker in p.state.roster.running:
         if worker.over_since is not None:
             p.touch(worker)
+            if is_fresh(p, worker):
+                judge(p, worker)
 
 
 def is_fresh(p: Pass, worker: Worker) -> bool:
