@@ -49,7 +49,7 @@ class _Asked:
 class Dumps:
     """Those that were asked and have not written all of it. The first of a token's numbers is who wants to know.
 
-    A worker has one file. Whoever asks for its stacks while it writes them gets the same stacks.
+    A worker has one file for its stacks. All clients that ask while the worker writes that file get the same stacks.
     """
 
     def __init__(self) -> None:

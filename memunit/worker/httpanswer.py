@@ -6,7 +6,8 @@ import http
 import re
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-_MOST_DIGITS = 18
+from memunit.worker.httphead import MOST_DIGITS
+
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _CONTENT_LENGTH, _CONNECTION, _DROPPED, _TRANSFER_ENCODING, _DATE, _SERVER = range(1, 7)
@@ -190,7 +191,7 @@ def _bytes(name: Any, value: Any) -> bytes:
 
 def _length(value: bytes, before: Optional[int]) -> int:
     # int() refuses thousands of digits in its own words, from Python 3.11 on.
-    if not value.isdigit() or len(value) > _MOST_DIGITS:
+    if not value.isdigit() or len(value) > MOST_DIGITS:
         raise Unsendable(f"the header content-length is {value[:40]!r}, which is no length")
     length = int(value)
     if before is not None and before != length:

@@ -35,7 +35,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]+|\[[0-9A-Fa-f:.]+\])?(?::[0
 _hosts: Set[bytes] = set()  # that are right
 _KEPT_HOSTS = 64
 _LONG_HOST = 256
-_MOST_DIGITS = 18
+MOST_DIGITS = 18
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 
 
@@ -198,6 +198,6 @@ def _length(minor: bytes, known: Dict[bytes, bytes]) -> int:
     assert length is not None
     if not length.isdigit():
         raise Refused(400, "Content-Length is no number")
-    if len(length) > _MOST_DIGITS:
+    if len(length) > MOST_DIGITS:
         raise Refused(400, "Content-Length is too large")
     return int(length)

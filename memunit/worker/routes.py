@@ -24,8 +24,8 @@ _FEWEST = 12  # notes, and requests of a route, from which something may follow
 _MOST_COLUMNS = 20  # routes that are told apart; the rest is one
 _LEAST_GROWTH = 1 << 20
 _LEAST_PART = 0.6
-# What is found is compared with the best explanation by which the route holds this part of the growth. Of both, by how
-# much it is likelier: twice the logarithm.
+# A route is named if its explanation beats the best one in which the route holds only this part of the growth.
+# _LEAST_EVIDENCE is the least difference of the two log-likelihoods, times two.
 _TOO_LITTLE = 0.45
 _LEAST_EVIDENCE = 5.0
 _MOST_FOLLOWS = 0.5

@@ -23,7 +23,7 @@ from tests.bench.serving import wrk
 ROUNDS = int(os.environ.get("MEMUNIT_ROUNDS", "25"))
 OFF = ["--examine-time", "0", "--no-give-back", "--recorder-size", "0"]
 KINDS = {"kept": "", "new": "Connection: close"}
-# What is measured, and how one of it is told.
+# The measured quantities, each with the text for one value.
 _RATE, _CPU = ("requests a second", "{:.0f}"), ("us of CPU a request", "{:.1f}")
 _QUARTER = 0.25
 

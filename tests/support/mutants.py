@@ -15,15 +15,20 @@ def mutant(number: int, seeds: Sequence[bytes], pieces: Sequence[bytes] = JSON) 
     """The bytes of this number, of some of the seeds; always the same."""
     rng = random.Random(number)
     data = bytearray(b"".join(rng.choice(seeds) for _ in range(rng.randint(1, 3))))
-    for _ in range(rng.randint(1, 5)):
+    mangle(data, rng, pieces, rng.randint(1, 5))
+    return bytes(data)
+
+
+def mangle(data: bytearray, rng: random.Random, pieces: Sequence[bytes], times: int) -> None:
+    """Insert a piece, cut something out, replace a byte or double something, so many times."""
+    for _ in range(times):
         place = rng.randint(0, len(data))
         kind = rng.randrange(4)
         if kind == 0:
             data[place:place] = rng.choice(pieces)
         elif kind == 1:
-            del data[place : place + rng.choice((1, 1, 4, 16))]
+            del data[place : place + rng.choice((1, 1, 4, 16, 64))]
         elif kind == 2 and data:
             data[min(place, len(data) - 1)] = rng.randrange(256)
         else:
             data[place:place] = data[place : place + rng.choice((1, 8, 64))] * rng.randint(1, 40)
-    return bytes(data)

@@ -12,6 +12,7 @@ import pytest
 from memunit.cli.files import load_file
 from memunit.core.problems import SettingsError
 from memunit.core.schema import KEYS
+from tests.support.mutants import mangle
 from tests.support.unitfuzz import mutant
 
 SECONDS = int(os.environ.get("MEMUNIT_FUZZ", "0"))
@@ -65,17 +66,7 @@ def broken(number: int) -> bytes:
     """A file of the fuzz of the generator, with more that TOML itself has to refuse."""
     rng = random.Random(number)
     data = bytearray(mutant(number))
-    for _ in range(rng.randint(0, 4)):
-        place = rng.randint(0, len(data))
-        kind = rng.randrange(4)
-        if kind == 0:
-            data[place:place] = rng.choice(_TOKENS)
-        elif kind == 1:
-            del data[place : place + rng.choice((1, 4, 64))]
-        elif kind == 2 and data:
-            data[min(place, len(data) - 1)] = rng.randrange(256)
-        else:
-            data[place:place] = data[place : place + 40] * rng.randint(1, 3)
+    mangle(data, rng, _TOKENS, rng.randint(0, 4))
     return bytes(data)
 
 

@@ -319,7 +319,7 @@ def test_a_step_that_has_served_its_time_is_decided_on_in_the_pass_that_finds_it
         sim.sample(who, 10 * M)
         sim.advance(2.0)
         sim.sample(who, 110 * M)
-        # What is put off by two seconds of service has served ten; at the end of patience it is measured, once.
+        # Its slot wants two seconds of service, and the worker has served ten. The end of `patience` measures it once.
         sim.advance(8.0)
         assert WorkerId(0, generation + 1) in sim.alive
     assert sim.state.tally.in_vain == 1
