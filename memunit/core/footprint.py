@@ -77,10 +77,10 @@ def account(
     files: bool = False,
     mapped: Mapping[str, int] | None = None,
     heaps: Heaps | None = None,
-    under: str = "",
+    far: str = "",
 ) -> Account:
     """`before` is None where nobody has looked at the start; `mapped` are files by their resident bytes, if known,
-    `heaps` what V8 has told of a Node program, and `under` as from growth.afar().
+    `heaps` what V8 has told of a Node program, and `far` as from growth.afar().
     """
     told = "" if heaps is None else f" {v8.clause(heaps)}"
     own = after.own(files=files)
@@ -113,7 +113,7 @@ def account(
 
     if growth < max(_LITTLE, own // _LITTLE_SHARE):
         grown = f"has grown by only {format_size(growth)} since it was ready{since}, to {format_size(own)}"
-        return found("baseline", growth, f"{grown}. {small(under)}", confidence="high")
+        return found("baseline", growth, f"{grown}. {small(far)}", confidence="high")
     new = {pid: held for pid, held in after.processes.items() if pid not in before.processes}
     if sum(new.values()) >= growth * NAMED:
         return found(*_in_processes(new, growth, since))

@@ -23,13 +23,15 @@ def worth_telling(then: int, now: int) -> bool:
 
 
 def afar(fields: Mapping[str, str | int]) -> str:
-    """ "15M of 60M" of a worker that was well under its limit, from the fields of its end; "" of any other."""
+    """What kept a worker from its limit, from the fields of its end: a clause, "" of one that was at its limit."""
     limit, memory = (int(fields.get(f"MEMUNIT_{name}_BYTES", 0)) for name in ("LIMIT", "MEMORY"))
-    return of_growth(memory, limit) if 0 < memory < limit * _FAR else ""
+    if not limit:
+        return "It has no memory.limit"
+    return f"It was well under its limit, at {of_growth(memory, limit)}" if 0 < memory < limit * _FAR else ""
 
 
-def small(under: str) -> str:
-    """What follows of a worker that has not grown; `under` as from afar()."""
-    if under:
-        return f"It was well under its limit, at {under}: examine one that has served for longer"
+def small(far: str) -> str:
+    """What follows of a worker that has not grown; `far` as from afar()."""
+    if far:
+        return f"{far}: examine one that has served for longer"
     return "This is no leak: the app needs that much from the start; raise memory.limit"

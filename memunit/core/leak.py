@@ -84,13 +84,13 @@ def decode(report: bytes) -> Leak | None:
     )
 
 
-def sentence(leak: Leak, worker: str, *, under: str = "") -> str:
-    """What grew in `worker` ("0.7 (pid 4711)"), and what to do; `under` as from growth.afar()."""
+def sentence(leak: Leak, worker: str, *, far: str = "") -> str:
+    """What grew in `worker` ("0.7 (pid 4711)"), and what to do; `far` as from growth.afar()."""
     partly = ""
     if leak.stopped_for and not leak.holder and leak.verdict != "baseline":
         bound = leak.stopped_for
         partly = f" The examination reached its bound of {bound} before it had seen everything: raise examine.{bound}."
-    return f"{_what(leak, worker, under)}{partly}"
+    return f"{_what(leak, worker, far)}{partly}"
 
 
 def nothing(worker: str, *, examining: bool) -> str:
@@ -123,7 +123,7 @@ def same(one: Leak, other: Leak) -> bool:
     return (one.verdict, one.holder) == (other.verdict, other.holder)
 
 
-def _what(leak: Leak, worker: str, under: str) -> str:
+def _what(leak: Leak, worker: str, far: str) -> str:
     much = f"What grew in worker {worker}: {format_size(min(leak.size, leak.growth))} of {format_size(leak.growth)}"
     by = f", most by {leak.route} ({leak.route_share * 100:.0f} %)" if leak.route else ""
     match leak.verdict:
@@ -166,13 +166,13 @@ def _what(leak: Leak, worker: str, under: str) -> str:
                 "remove them, or write them to a disk."
             )
         case "baseline" if leak.bound:
-            remedy = ": raise memory.limit, or lower that bound" if not under else ""
+            remedy = ": raise memory.limit, or lower that bound" if not far else ""
             full = f"{_holder(leak)}, which takes {leak.bound:,} entries and is full"
             return f"{much} in {full}. This is no leak{remedy}."
         case "baseline":
             return (
                 f"Worker {worker} has grown by only {format_size(leak.growth)} since it was ready, to "
-                f"{format_size(leak.own)}. {growth.small(under)}."
+                f"{format_size(leak.own)}. {growth.small(far)}."
             )
     grown = f"Worker {worker} has grown by {format_size(leak.growth)}"
     return f"{grown}, and no single place was found that holds most of it{by}."

@@ -141,8 +141,8 @@ class Examinations:
         report = b"" if board is None or board.report is None else board.report
         account_with, _ = self._accounts.pop(who, None), self._begun.pop(who, None)
         # A worker that the kernel tells of writes what V8 tells, or nothing; each other one its own report.
-        under = afar(end.fields)
-        account = None if account_with is None else account_with(heaps=v8.decode(report), under=under)
+        far = afar(end.fields)
+        account = None if account_with is None else account_with(heaps=v8.decode(report), far=far)
         found = leak.decode(report) if account is None else account.leak
         seen = self._examiners.told(who)
         profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
@@ -152,7 +152,7 @@ class Examinations:
                 text += f" {seen.clause}."
                 self._their_rate.note(account.leak)
         elif found is not None:
-            text = leak.sentence(found, name, under=under)
+            text = leak.sentence(found, name, far=far)
         else:
             text = leak.nothing(name, examining=board is not None and board.stage is Stage.EXAMINING)
         if profile:

@@ -111,7 +111,7 @@ KEPT = []
 
 
 def remember_visitor(request):
-    KEPT.append({"agent": request * 3000})
+    KEPT.append({"agent": request * 9000})
 
 
 async def app(scope, receive, send):

@@ -120,7 +120,10 @@ def test_a_late_start_is_told() -> None:
 
 def test_who_is_well_under_its_limit_needs_no_higher_one() -> None:
     after = replace(START, anon=START.anon + M)
-    said = [footprint.account(START, after, under=under).text for under in ("", "15M of 60M")]
+    said = [
+        footprint.account(START, after, far=far).text
+        for far in ("", "It was well under its limit, at 15M of 60M")
+    ]
     assert ["raise memory.limit" in each for each in said] == [True, False]
     assert (
         "to 22M. It was well under its limit, at 15M of 60M: examine one that has served for longer."

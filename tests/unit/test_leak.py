@@ -90,7 +90,11 @@ def test_each_verdict_says_what_to_do(changes: dict[str, Any], words: str) -> No
 
 @pytest.mark.parametrize("changes", [{"holder": ""}, {"bound": 1_204_311}])
 def test_who_is_well_under_its_limit_needs_no_higher_one(changes: dict[str, Any]) -> None:
-    said = leak.sentence(read(verdict="baseline", **changes), "0.7 (pid 4711)", under="15M of 60M")
+    said = leak.sentence(
+        read(verdict="baseline", **changes),
+        "0.7 (pid 4711)",
+        far="It was well under its limit, at 15M of 60M",
+    )
     assert "raise memory.limit" not in said
     if not changes.get("bound"):
         assert said.endswith(
@@ -101,12 +105,12 @@ def test_who_is_well_under_its_limit_needs_no_higher_one(changes: dict[str, Any]
 @pytest.mark.parametrize(
     ("memory", "limit", "said"),
     [
-        (15, 60, "15M of 60M"),
-        (47, 60, "47M of 60M"),
+        (15, 60, "It was well under its limit, at 15M of 60M"),
+        (47, 60, "It was well under its limit, at 47M of 60M"),
         (49, 60, ""),
         (70, 60, ""),
         (None, 60, ""),
-        (15, None, ""),
+        (15, None, "It has no memory.limit"),
     ],
 )
 def test_who_is_well_under_its_limit(memory: int | None, limit: int | None, said: str) -> None:
