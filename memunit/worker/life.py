@@ -79,10 +79,9 @@ class Worker:
         self._loop = loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
-        self.claim = Claim(lambda _signum: self.stop())
-        self.claim.attach(loop)
+        self.claim = Claim(lambda _signum: self.stop(), loop)
         if not await self._begin(self.claim, Siblings(scoreboard.place())):
-            return 0 if self._stopping.is_set() else EX_SOFTWARE
+            return self._pass_on() or 0 if self._stopping.is_set() else EX_SOFTWARE
         assert self._server is not None
         server, lifespan = self._server, self._lifespan
         if self.giver is not None:
@@ -107,13 +106,7 @@ class Worker:
             finished = self._loop.create_task(self._threaded.finish())
             await asyncio.wait({finished}, timeout=self._orderly.left(self._grace.give_up))
         waiting.over()
-        if self.claim.stopped_at is not None:
-            leaving.bound(notify=self.notify)
-        own = self.claim.owner()
-        if own:
-            self.notify.status(f"calling the app's own handler of {own}")
-            leaving.wait_for(lambda: f"the app's own handler of {own}")
-        status = self.claim.pass_on()
+        status = self._pass_on()
         leaving.wait_for(lambda: "the app's lifespan.shutdown")
         await surely(self._loop.create_task(lifespan.shutdown()))
         leaving.wait_for(str)
@@ -121,6 +114,16 @@ class Worker:
             self.notify.status("the app's shutdown failed")
             return EX_SOFTWARE
         return status or 0
+
+    def _pass_on(self) -> Optional[int]:
+        """Call the app's own handlers of the signals that came; the exit status, if one of them ends this worker."""
+        if self.claim.stopped_at is not None:
+            leaving.bound(notify=self.notify)
+        own = self.claim.owner()
+        if own:
+            self.notify.status(f"calling the app's own handler of {own}")
+            leaving.wait_for(lambda: f"the app's own handler of {own}")
+        return self.claim.pass_on()
 
     def be_for(self, notify: Notify) -> None:
         """Be the worker that serves in this process; since it was made, others may have been rehearsed."""

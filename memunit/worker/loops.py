@@ -25,7 +25,7 @@ class Main(Protocol):
         """Begin the drain, if it has not begun."""
 
     def main(self) -> Coroutine[None, None, int]:
-        """Serve to the end; the exit status. Makes `claim` before all else."""
+        """Serve to the end; the exit status. Makes `claim` in its first step."""
 
 
 def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
@@ -44,14 +44,15 @@ def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
                 status = loop.run_until_complete(task)
                 break
             except (SystemExit, KeyboardInterrupt) as end:
-                if signals.forked or task.done():
+                if signals.forked or task.done() or _claim(worker) is None:
                     raise
                 ended = signals.status_of(end) if isinstance(end, SystemExit) else 130
                 worker.stop()
             except RuntimeError:
                 if signals.forked:
                     signals.leave(None)
-                if task.done() or not worker.claim.should_exit:
+                claim = _claim(worker)
+                if task.done() or claim is None or not claim.should_exit:
                     raise
         return status or ended or 0
     except BaseException as error:
@@ -59,7 +60,9 @@ def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
             signals.leave(error)
         raise
     finally:
-        worker.claim.release()
+        claim = _claim(worker)
+        if claim is not None:
+            claim.release()
         leaving.bound()
         try:
             rest = asyncio.all_tasks(loop)
@@ -73,6 +76,11 @@ def run(worker: Main, loop: asyncio.AbstractEventLoop) -> int:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _claim(worker: Main) -> Optional[Claim]:
+    """None of one that the app's own handler of a signal has ended before its first step."""
+    return getattr(worker, "claim", None)
 
 
 def rehearse(main: Coroutine[None, None, None], loop: asyncio.AbstractEventLoop) -> None:

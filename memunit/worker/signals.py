@@ -31,11 +31,13 @@ _registered = False
 class Claim:
     """Has `told(signum)` called at SIGTERM and SIGINT, whoever has set a handler since. To be made in the main thread.
 
+    With a `loop`, `told` is called in a pass of it; without, within the signal handler, in the midst of anything.
+
     `should_exit` is what libraries look for that end their streams at a stop (sse-starlette finds it by way of
     signal.getsignal(SIGTERM), whose handler is a method of uvicorn's server elsewhere).
     """
 
-    def __init__(self, told: Told, claimed: Tuple[int, ...] = CLAIMED) -> None:
+    def __init__(self, told: Told, loop: Any = None, claimed: Tuple[int, ...] = CLAIMED) -> None:
         self.should_exit = False
         self.force_exit = False
         self.stopped_at: Optional[float] = None
@@ -49,15 +51,17 @@ class Claim:
         self._own: Dict[int, Callable[[], Any]] = {}
         self._names: Dict[int, str] = {}
         self._by_signal: Dict[int, Any] = {}
-        self._loop: Any = None
         self._in_loop: Set[int] = set()
+        # Before the first handler is set: a SIGTERM of this very moment once met a worker without its claim.
+        self._loop = loop
         self.look()
+        if loop is not None:
+            self._attach(loop)
         if claimed is CLAIMED:
             _forks(self)
 
-    def attach(self, loop: Any) -> None:
-        """Be told by way of `loop` too, which wakes for a signal, and of what the app asks of it about signals."""
-        self._loop = loop
+    def _attach(self, loop: Any) -> None:
+        """Have `loop` wake for a signal, and be told of what the app asks of it about signals."""
         self._add, self._remove = loop.add_signal_handler, loop.remove_signal_handler
         for signum in self._claimed:
             self._add(signum, self._hear, signum)
@@ -204,8 +208,7 @@ class Unclaimed:
 def rehearse(loop: Any) -> None:
     """In a zygote: claim by `loop` a signal that nobody has a handler of, and let go of it again."""
     if signal.getsignal(_UNUSED) is signal.SIG_DFL:
-        claim = Claim(lambda _signum: None, (_UNUSED,))
-        claim.attach(loop)
+        claim = Claim(lambda _signum: None, loop, (_UNUSED,))
         claim.look()
         del loop.add_signal_handler, loop.remove_signal_handler
         loop.remove_signal_handler(_UNUSED)  # and back to the default, which is to ignore it

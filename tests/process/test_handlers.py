@@ -79,6 +79,19 @@ def test_a_handler_of_the_import(here: Stage, server: str, attribute: str) -> No
     assert worker.wait() == 3
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("moment", "own", "status"), [("look", "", 0), ("attach", "", 0), ("look", "own", 3), ("main", "own", 3)]
+)
+def test_a_stop_while_the_worker_begins(here: Stage, loop: str, moment: str, own: str, status: int) -> None:
+    """Between two lines of its beginning: it ends as one that was told later, and prints nothing."""
+    environment = {stacks.KEYS[0]: loop, "MOMENT": moment, **({"OWN": own} if own else {})}
+    worker = here.start(DEBIAN, "signalled:app", environment=environment)
+    assert worker.wait() == status, worker.output
+    assert worker.output == ""
+    assert "READY=1" not in here.said(worker.pid)
+
+
 def test_newest_uvicorn(here: Stage) -> None:
     python = interpreters.newest()
     if python is None:
