@@ -80,9 +80,10 @@ class Worker:
 
     def ready(self) -> None:
         """Say that this worker serves. Until then it is starting, and is ended at the start time-out."""
-        examined.note_at_start()
+        examined.note_objects()
         board.stage(board.SERVING)
         self._notify.send("READY=1")
+        examined.note_memory()
 
     def status(self, text: str) -> None:
         """Say in one line what this worker is doing."""

@@ -57,7 +57,7 @@ def load_in_zygote() -> None:
 
 
 def rehearse() -> None:
-    """In a zygote that has loaded what is needed: do what note_at_start() does."""
+    """In a zygote that has loaded what is needed: do what note_memory() does."""
     if _App.wanted:
         from memunit.worker.examination import memory  # noqa: PLC0415  see above
 
@@ -89,13 +89,24 @@ def note_in_zygote() -> None:
         os.waitpid(child, 0)
 
 
-def note_at_start() -> None:
-    """Just before READY=1."""
+def note_objects() -> None:
+    """Just before READY=1: it may take longer than a request can wait, and until then others serve."""
     if _App.wanted:
         try:
             from memunit.worker.examination import baseline  # noqa: PLC0415  where there was no zygote
 
-            baseline.note_at_start()
+            baseline.note_objects()
+        except Exception as error:
+            _give_up(error)
+
+
+def note_memory() -> None:
+    """Just after READY=1, for a replacement is awaited until then; and before the first request."""
+    if _App.wanted:
+        try:
+            from memunit.worker.examination import baseline  # noqa: PLC0415  see note_objects()
+
+            baseline.note_memory()
         except Exception as error:
             _give_up(error)
 

@@ -161,10 +161,12 @@ class Worker:
             self._threaded.on_busy(self._acceptor.hold)
         claim.look()
         if not isinstance(claim, Unclaimed):
-            examined.note_at_start()
+            examined.note_objects()
         self._acceptor.start(siblings)
         board.stage(board.SERVING)
         self.notify.send("READY=1", *(["STATUS=serving"] if self._waits else []))
+        if not isinstance(claim, Unclaimed):
+            examined.note_memory()
         pinging.begin(self.notify, self._threaded, claim.look)
         return True
 

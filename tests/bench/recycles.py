@@ -222,7 +222,7 @@ def _spread(values: list[float]) -> str:
     # Of one value there are no quantiles.
     tenths = statistics.quantiles(values if len(values) > 1 else values * 2, n=10, method="inclusive")
     median, most, longest = statistics.median(values), tenths[-1], max(values)
-    return f"median {1000 * median:.0f} ms, 9 of 10 within {1000 * most:.0f} ms, most {1000 * longest:.0f} ms"
+    return f"median {1000 * median:.1f} ms, 9 of 10 within {1000 * most:.1f} ms, most {1000 * longest:.1f} ms"
 
 
 def _files(folder: Path) -> int:

@@ -18,7 +18,8 @@ connection, one request a connection.
 /grab?kb=N   keeps N KiB and never answers
 
 At SIGTERM it says "told to stop" on stderr; with --deaf it ignores it. With --chatty it tells on stdout that it is
-there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks.
+there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks; with --charged, how much is
+charged to its group.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def answer(connection: socket.socket) -> None:
             # Block by block, for what is too much for the machine would be refused in one piece.
             for start in range(0, int(number), 1024):
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
-                if "--timed" in sys.argv:
-                    print(f"grown {own()} {time.monotonic():.6f}", file=sys.stderr, flush=True)
+                if "--timed" in sys.argv or "--charged" in sys.argv:
+                    held = charged() if "--charged" in sys.argv else own()
+                    print(f"grown {held} {time.monotonic():.6f}", file=sys.stderr, flush=True)
             if path.startswith("/grab"):
                 _never.wait()
         elif path.startswith("/spike"):
@@ -136,6 +138,18 @@ def own() -> int:
     fields = os.read(descriptor, 256).split()
     os.close(descriptor)
     return (int(fields[1]) - int(fields[2])) * 4096
+
+
+def charged() -> int:
+    """Bytes that the kernel has charged to this worker's group (cgroup v2)."""
+    return int(_read(f"/sys/fs/cgroup{_read('/proc/self/cgroup').rpartition('0::')[2]}/memory.current"))
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    text = os.read(descriptor, 4096).decode().strip()
+    os.close(descriptor)
+    return text
 
 
 def daemon() -> None:

@@ -24,7 +24,8 @@ if {frozen}:
     baseline.expect_in_zygote()
     baseline.note_in_zygote()
     gc.freeze()
-baseline.note_at_start()
+baseline.note_objects()
+baseline.note_memory()
 app.leak()
 found = look.examine({seconds}, {size}, ("app",))
 print("REPORT", json.dumps(found.report))
@@ -305,7 +306,8 @@ def test_a_report_that_can_not_be_written_keeps_nobody_from_ending() -> None:
         os.environ["MEMUNIT_EXAMINE"] = "true"
         board.take()
         examined.expect("app")
-        examined.note_at_start()
+        examined.note_objects()
+        examined.note_memory()
         sys.modules["json"] = None
         examined.examine(Notify({}))
         print("ended")

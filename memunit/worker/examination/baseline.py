@@ -91,13 +91,17 @@ def note_in_zygote() -> None:
     _HEADER.pack_into(shared, 0, 1 + len(found), *(heap or (0,) * 5), whole and len(noted) <= _MOST)
 
 
-def note_at_start() -> None:
-    """In a worker, before READY=1: what is its own, and all of it where there was no zygote."""
+def note_objects() -> None:
+    """In a worker that no zygote has forked: all that a zygote would have noted."""
     if _Kept.shared is None:
         noted, whole = _lengths()
         found = sorted(noted.items())
         addresses = array("Q", [address for address, _ in found])
         _Kept.lengths = Lengths(addresses, array("Q", [length for _, length in found]), whole)
+
+
+def note_memory() -> None:
+    """In each worker, before its first request."""
     _Kept.memory = memory.take()
 
 
