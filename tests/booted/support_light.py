@@ -18,8 +18,8 @@ connection, one request a connection.
 /grab?kb=N   keeps N KiB and never answers
 
 At SIGTERM it says "told to stop" on stderr; with --deaf it ignores it. With --chatty it tells on stdout that it is
-there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks; with --charged, how much is
-charged to its group.
+there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks, from 40M on; with --charged,
+how much is charged to its group.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def answer(connection: socket.socket) -> None:
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
                 if "--timed" in sys.argv or "--charged" in sys.argv:
                     held = charged() if "--charged" in sys.argv else own()
-                    print(f"grown {held} {time.monotonic():.6f}", file=sys.stderr, flush=True)
+                    if held >= 40 << 20:
+                        print(f"grown {held} {time.monotonic():.6f}", file=sys.stderr, flush=True)
             if path.startswith("/grab"):
                 _never.wait()
         elif path.startswith("/spike"):
