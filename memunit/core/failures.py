@@ -69,7 +69,7 @@ def count_for_all(p: Pass, worker: Worker) -> None:
     gate, slot = p.state.gate, p.state.slots[worker.id.slot]
     failures = gate.failures
     # Workers that were started together fail together: that is one failed try, not one each.
-    if worker.born >= gate.failed_at or failures == 0:
+    if worker.born >= gate.failed_at:
         # An app that becomes ready and crashes at once opens the gate each time; its slot remembers.
         failures = max(failures + 1, slot.failures)
     since = p.now if failures == 1 else min(gate.since, p.now)

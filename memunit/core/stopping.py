@@ -4,7 +4,7 @@ import math
 
 from memunit.core import failures, phases, wording
 from memunit.core.actions import Finish, NotifyExtend, NotifyReady, NotifyStopping, ReloadResult
-from memunit.core.exitcodes import EX_UNAVAILABLE, OK
+from memunit.core.exitcodes import EX_UNAVAILABLE
 from memunit.core.messages import WARNING, Message
 from memunit.core.model import Cause, Phase, Worker
 from memunit.core.passes import Pass
@@ -87,9 +87,9 @@ def begin_stop(p: Pass, exit_code: int, *, force: bool) -> None:
         p.journal(Message.MASTER_STOPPING, f"Stopping{left}")
         p.do(NotifyStopping())
         p.do(NotifyExtend(state.policy.grace + STOP_MARGIN))
-    elif exit_code == OK:
+    else:
         # Asked for while it gives up: a stop that has come to its end is no failure of the unit.
-        state.exit_code = OK
+        state.exit_code = exit_code
     hurried = [w for w in workers if force and w.phase is not Phase.STOP_SIGKILL]
     if hurried:
         # Their own entries name the grace, which was not over.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from memunit.core import facts as f
-from memunit.core.actions import Bound, Journal, Measure
+from memunit.core import failures, memory
+from memunit.core.actions import Bound, Journal, Measure, Spawn
 from memunit.core.adjusting import CantSet, adjusted, cannot_scale
 from memunit.core.adoption import adopted
 from memunit.core.handover import Handover
 from memunit.core.model import Cause, Headroom, Policy, WorkerId
+from memunit.core.policy import step
 from memunit.core.state import initial
 from memunit.core.status import sentence
-from tests.support.sim import M, Sim
+from tests.support.sim import M, Sim, entries
 
 POLICY = Policy(count=2, limit=300 * M, ceiling=500 * M)
 
@@ -32,6 +36,49 @@ def test_a_limit_is_that_of_the_workers_that_are_there_too() -> None:
     assert len([each for each in actions if isinstance(each, Measure)]) == 2
     assert not [each for each in actions if isinstance(each, Bound)]
     assert "until the next reload memory.limit = 200M" in sentence(sim.state, sim.now)
+
+
+def test_another_limit_is_judged_anew_and_another_patience_is_not() -> None:
+    """Else a limit that is too low as well is never told, and a slot waits an hour for what the old limit did."""
+    sim = serving(replace(POLICY, count=1))
+    who = WorkerId(0, 1)
+    told = entries(sim.sample(who, 350 * M), "BASELINE_OVER_LIMIT")
+    assert [each.fields["MEMUNIT_LIMIT_BYTES"] for each in told] == [sim.workers()[0].limit]
+    later = sim.step(f.Adjust({"memory.patience": "9s"})) + sim.sample(who, 350 * M)
+    assert entries(later, "BASELINE_OVER_LIMIT") == []
+    assert failures.least_age(sim.state.policy, sim.state.slots[0]) > POLICY.min_lifetime
+    later = sim.step(f.Adjust({"memory.limit": "320M"})) + sim.sample(who, 350 * M)
+    told = entries(later, "BASELINE_OVER_LIMIT")
+    assert [each.fields["MEMUNIT_LIMIT_BYTES"] for each in told] == [sim.workers()[0].limit]
+    sim.step(f.Adjust({"memory.limit": "450M"}))
+    assert failures.least_age(sim.state.policy, sim.state.slots[0]) == POLICY.min_lifetime
+
+
+def test_who_is_at_the_new_limit_is_over_it_since_then() -> None:
+    """Its patience does not begin anew, as it would for one that is under the new limit."""
+    sim = serving(replace(POLICY, count=1, patience=60.0))
+    who = WorkerId(0, 1)
+    sim.sample(who, 10 * M)
+    sim.advance(100.0)
+    at = memory.effective_limit(replace(POLICY, limit=400 * M), sim.state.seed, who)
+    assert at is not None
+    sim.sample(who, at)
+    since = sim.now
+    sim.advance(30.0)
+    sim.step(f.Adjust({"memory.limit": "400M"}))
+    assert sim.workers()[0].over_since == since
+    sim.sizes[who] = at - M
+    sim.step(f.Adjust({"memory.limit": "401M"}))
+    assert sim.workers()[0].over_since is None
+
+
+def test_who_has_a_process_is_measured_and_only_for_a_bound() -> None:
+    state, actions, _ = step(initial(POLICY, now=1.0), [], 1.0)
+    assert [each.id for each in actions if isinstance(each, Spawn)] == [WorkerId(0, 1), WorkerId(1, 1)]
+    state, actions, _ = step(state, [f.Spawned(WorkerId(0, 1), 100), f.Adjust({"memory.limit": "200M"})], 1.1)
+    assert [each.id for each in actions if isinstance(each, Measure)] == [WorkerId(0, 1)]
+    state, actions, _ = step(state, [f.Adjust({"memory.patience": "9s"})], 1.2)
+    assert [each for each in actions if isinstance(each, Measure)] == []
 
 
 def test_a_ceiling_is_the_kernels_to_keep() -> None:
@@ -113,8 +160,8 @@ def test_what_can_not_be_had_is_said_and_changes_nothing() -> None:
         (f.ScaleTo(0), "Not scaled down: one worker"),
         (f.Adjust({"a.b": "1"}), "Not set: a.b"),
     ):
-        entries = [each for each in sim.step(fact) if isinstance(each, Journal)]
-        assert entries[0].message.startswith(text)
+        said = [each for each in sim.step(fact) if isinstance(each, Journal)]
+        assert said[0].message.startswith(text)
     assert sim.state.settings == {}
 
 

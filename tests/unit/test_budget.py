@@ -70,6 +70,14 @@ def test_a_surge_that_fits_in_part_fits() -> None:
     assert budget.text.endswith("with room for 2 more")
 
 
+def test_a_surge_that_just_fits_fits() -> None:
+    """A byte less, and each worker would stop before its replacement starts."""
+    budget = check_budget(count=4, limit=400 * M, surge=1, total=2025 * M, source="the machine")
+    assert (budget.kind, budget.text[-20:]) == ("fits", "with room for 1 more")
+    budget = check_budget(count=4, limit=400 * M, surge=1, total=2025 * M - 1, source="the machine")
+    assert budget.kind == "no-surge"
+
+
 def test_surge_0_is_reversed_by_choice() -> None:
     budget = check_budget(count=4, limit=400 * M, surge=0, total=1625 * M, source="the machine")
     assert budget.kind == "fits"

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from memunit.core import facts as f
 from memunit.core.forecast import POINTS, growth, remember, time_to_limit
 from memunit.core.model import Phase, Policy
@@ -28,6 +30,11 @@ def test_spikes_do_not_bend_it() -> None:
     assert 400 < growth(history(values)) < 600
 
 
+def test_a_leak_that_grows_by_steps_is_a_leak() -> None:
+    """A chunk at a time, as an allocator asks for it: in between the worker is level, but not for most of its life."""
+    assert growth(history([100 * M + n // 4 * M for n in range(24)])) == pytest.approx(M / 40, rel=0.2)
+
+
 def test_noise_is_no_growth() -> None:
     values = [100 * M + (1 if n % 2 else -1) * M for n in range(24)]
     assert growth(history(values)) == 0.0
@@ -38,6 +45,9 @@ def test_too_little_to_say() -> None:
     assert growth(()) == 0.0
     assert growth(history([n * M for n in range(7)])) == 0.0
     assert growth(history([n * M for n in range(20)], step=1.0)) == 0.0
+    # The clock does not begin with the worker.
+    late = tuple((5000.0 + at, memory) for at, memory in history([n * M for n in range(20)], step=1.0))
+    assert growth(late) == 0.0
 
 
 def test_a_life_is_kept_in_few_points() -> None:
@@ -113,6 +123,25 @@ def test_a_recycle_that_does_not_help_is_said_once() -> None:
     assert len(said) == 1
     assert "is at 120M of" in said[0].message
     assert "again 5.00 s after it became ready, from 20M at its start" in said[0].message
+
+
+def test_one_that_comes_and_goes_is_said_once_too() -> None:
+    """Each worker needs that much for one request now and then; under its limit in between, it is not well again."""
+    sim = Sim(Policy(count=1, limit=100 * M, min_lifetime=1.0, patience=0.0))
+    sim.up()
+    for _ in range(10):
+        (worker,) = (each.id for each in sim.workers(Phase.RUNNING))
+        for size, seconds in ((20, 1.5), (120, 5.0), (20, 40.0), (20, 5.0)):
+            if not sim.workers(Phase.STARTING):
+                sim.sample(worker, size * M)
+                sim.advance(seconds)
+        sim.sample(worker, 120 * M)
+        sim.advance(3600.0)
+        sim.ready()
+        sim.exit(worker)
+    history = [action for _, action in sim.history]
+    assert len(entries(history, "ENDED")) == 10
+    assert len(entries(history, "RECYCLE_DID_NOT_HELP")) == 1
 
 
 def test_a_leak_that_takes_its_time_is_no_failure_to_help() -> None:

@@ -139,6 +139,17 @@ def test_in_a_long_patience_it_is_asked_each_minute() -> None:
     assert sim.workers()[0].id == FIRST
 
 
+def test_a_short_patience_leaves_half_of_it_for_the_answer() -> None:
+    """The question comes after the first half, and what was given is known after the second."""
+    sim = serving(replace(POLICY, patience=0.5))
+    assert asked(sim.sample(FIRST, 410 * M) + sim.advance(0.2)) == []
+    assert asked(sim.advance(0.1)) == [FIRST]
+    sim.sizes[FIRST] = 280 * M
+    done = sim.advance(0.25)
+    assert entries(done, "GAVE_BACK")[0].fields["MEMUNIT_GIVEN_BYTES"] == 130 * M
+    assert spawned(done + sim.advance(60.0)) == []
+
+
 def test_nobody_is_asked_without_patience_nor_where_it_is_off() -> None:
     for policy in (replace(POLICY, patience=0.0), replace(POLICY, give_back=False)):
         sim = serving(policy)

@@ -508,6 +508,20 @@ def test_stop_is_bounded_by_grace_even_with_an_unkillable_worker() -> None:
     assert finished(done) == 0
 
 
+@pytest.mark.parametrize("fact", [f.Scale(+1), f.ScaleTo(3), f.Adjust({"memory.limit": "90M"})])
+def test_a_stop_takes_no_wishes(fact: f.Fact) -> None:
+    """What is told of them would be untrue: nobody is started or judged any more."""
+    sim = serving()
+    sim.step(f.StopRequested())
+    assert sim.step(fact) == []
+    assert (sim.state.count, sim.state.settings) == (2, {})
+
+
+def test_a_dump_is_one_entry_with_each_worker() -> None:
+    (entry,) = entries(serving().step(f.DumpState()), "STATE_DUMP")
+    assert all(f"worker {who.slot}.{who.generation}" in entry.message for who in (A, B))
+
+
 def test_a_second_interrupt_does_not_wait() -> None:
     sim = serving()
     sim.step(f.StopRequested())
@@ -812,6 +826,17 @@ def test_an_unkillable_worker_does_not_hold_its_slot_for_ever() -> None:
     sim.step(f.RecycleRequested(A))
     assert spawned(sim.advance(39)) == []
     assert spawned(sim.advance(2)) == [A2]
+
+
+def test_an_unkillable_worker_ends_when_its_process_does() -> None:
+    """Until then it holds its memory and its group, and no entry says that it has gone."""
+    sim = serving(replace(POLICY, count=1))
+    sim.step(f.RecycleRequested(A))
+    sim.ready(A2)
+    assert entries(sim.advance(100), "ENDED") == []
+    assert [worker.id for worker in sim.workers()] == [A, A2]
+    assert causes(sim.exit(A, "killed", 9)) == ["grace-expired"]
+    assert [worker.id for worker in sim.workers()] == [A2]
 
 
 def test_healthy_slots_serve_on_while_one_crashes() -> None:

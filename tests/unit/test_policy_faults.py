@@ -102,6 +102,30 @@ def test_what_serves_is_not_given_away_to_an_app_that_does_not_start() -> None:
     assert sim.state.running() == 3
 
 
+def test_a_replacement_that_has_come_up_gives_nobody_a_pause() -> None:
+    """It ends an hour later: what the other waits for is the place, and not half a minute more."""
+    sim = Sim(replace(POLICY, surge=0))
+    sim.up()
+    sim.advance(60)
+    sim.step(f.RecycleRequested(A))
+    sim.exit(A)
+    sim.up()
+    sim.advance(3600)
+    sim.exit(A2, "exited", 1)
+    sim.up()
+    assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == [B]
+
+
+def test_who_fails_together_has_failed_once() -> None:
+    """Else an instance of eight workers waits as long after its first failure as one of one worker after its eighth."""
+    sim = Sim(replace(POLICY, count=8))
+    sim.advance(0.3)
+    ends = [f.Exited(who, "exited", 1) for who in sim.alive]
+    assert len(ends) == 8
+    assert len(spawned(sim.step(*ends))) == 1
+    assert sim.state.gate.failures == 1
+
+
 # -- one clock --------------------------------------------------------------------------------------------------
 
 

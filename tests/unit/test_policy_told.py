@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from memunit.core import facts as f
-from memunit.core.actions import NotifyExtend, Signal
+from memunit.core.actions import NotifyExtend, NotifyReady, Signal
 from memunit.core.model import Policy, WorkerId
 from memunit.core.status import sentence
 from memunit.core.stopping import give_up_at
@@ -55,6 +55,8 @@ def test_a_reload_that_fails_has_its_entry_and_its_answer() -> None:
     (answer,) = results(done)
     assert (answer.tokens, answer.ok) == ((7,), False)
     assert answer.text == entry.message
+    # Else `systemctl reload` waits for READY=1, and systemd ends the service for it.
+    assert done.count(NotifyReady()) == 1
 
 
 def test_a_reload_that_is_done_has_its_entry_and_its_answer() -> None:
@@ -65,6 +67,17 @@ def test_a_reload_that_is_done_has_its_entry_and_its_answer() -> None:
     assert entry.fields["MEMUNIT_RESULT"] == "done"
     assert " is ready after 1.0 s" in entry.message
     assert [(answer.tokens, answer.ok) for answer in results(done)] == [((7,), True)]
+    assert done.count(NotifyReady()) == 1
+
+
+def test_who_has_tried_for_the_longest_says_what_is_waited_for() -> None:
+    """A try that has just begun may wait for what is there in a moment."""
+    sim = Sim(replace(POLICY, count=1))
+    sim.advance(20)
+    sim.step(f.Scale(+1))
+    sim.step(f.StatusText(A, "waiting for the database"), f.StatusText(WorkerId(1, 1), "importing the app"))
+    (entry,) = entries(sim.advance(10), "NOTHING_READY")
+    assert "worker 0 was not ready in time: waiting for the database" in entry.message
 
 
 @pytest.mark.parametrize("served", [10.0, 60.0])
