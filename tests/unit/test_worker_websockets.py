@@ -68,6 +68,27 @@ def test_websocket_is_closed_once_with_1001(app: Any, drain_after: int) -> None:
     assert raised is None
 
 
+def test_the_server_waits_for_the_clients_closing_frame_but_not_for_long() -> None:
+    """A connection that is closed at once may take the 1001 with it. A client that is silent would hold the stop up."""
+
+    class Server:
+        close_timeout, close_timer = 20.0, None
+
+        async def send(self, message: dict[str, Any]) -> None:
+            if message["type"] == "websocket.accept":
+                wrapped.drain()
+            else:
+                waits.append(self.close_timeout)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    waits: list[float] = []
+    wrapped = Application(app)
+    asyncio.run(wrapped({"type": "websocket"}, None, Server().send))  # type: ignore[arg-type]
+    assert waits == [2.0]
+
+
 def test_websocket_errors_of_the_app_stay() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("its own")
