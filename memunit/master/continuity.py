@@ -6,6 +6,7 @@ keeps.
 """
 
 import contextlib
+import errno
 import math
 import os
 import time
@@ -29,6 +30,7 @@ from memunit.master.setting import Configuration
 _LARGEST = 16 << 20
 # Seconds from one look at whether the file is there to the next.
 _LOOK = 10.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,11 @@ def _from_file(directory: str | None) -> Inherited:
 
 
 class HandoverFile:
-    """The file, replaced in one step each time. Nothing here raises: without it, a successor only knows less."""
+    """The file, replaced in one step each time. Nothing here raises: without it, a successor only knows less.
+
+    A file system without room for a second file still takes this one, in its place. A file that says what was so before
+    is worse than none: a successor would tell the ends of those workers once more, and not know the ones that serve.
+    """
 
     trouble: OSError | None = None
     """Why the file is not as it was to be, as long as that is so."""
@@ -120,25 +126,29 @@ class HandoverFile:
         self._kept, self._place = text, None
         new = f"{self._path}.new"
         try:
-            descriptor = os.open(
-                new,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
-                0o600,
-            )
-            try:
-                data = text.encode()
-                while data:
-                    data = data[os.write(descriptor, data) :]
-                place = _place_of(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+            place = _write(new, os.O_CREAT | os.O_TRUNC, text.encode())
             os.replace(new, self._path)
         except OSError as error:
-            self.trouble = error
             with contextlib.suppress(OSError):
                 os.unlink(new)
+            self.trouble = error
+            if error.errno in _FULL:
+                self._overwrite(text)
         else:
             self._place, self.trouble = place, None
+
+    def _overwrite(self, text: str) -> None:
+        """Write it where the last one is, whose blocks it has; what does not fit either is removed."""
+        assert self._path is not None
+        try:
+            before = os.lstat(self._path).st_size
+            # Blanks cover what is left of the old text: between a write and a truncation a SIGKILL may come.
+            self._place = _write(self._path, 0, text.encode().ljust(before))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        else:
+            self.trouble = None
 
     def remove(self) -> None:
         """Nobody is left."""
@@ -146,6 +156,18 @@ class HandoverFile:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def _write(path: str, flags: int, data: bytes) -> tuple[int, int]:
+    """Write all of it from the start; where it is now. Raises OSError."""
+    flags |= os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        return _place_of(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _place_of(status: os.stat_result) -> tuple[int, int]:

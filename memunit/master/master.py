@@ -178,8 +178,10 @@ class Master:
                 if inherited.passed is not None and inherited.left.stopping:
                     self._facts.append(f.StopRequested())
         others = self._parts.recovery.unclaimed(self._parts.processes)
+        # A file that can't be written any more names workers that have ended long since: then the others serve.
+        stops = inherited.left is not None and inherited.left.stopping
         many = self._parts.processes.inheritance.clear(
-            others, self._state.policy.grace, at_once=inherited.left is not None
+            others, self._state.policy.grace, at_once=bool(there) or stops
         )
         for entry in self._parts.recovery.told(there, many):
             self._parts.report.entry(entry)

@@ -241,7 +241,9 @@ class Recovery:
             entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=self._anew(there)))
         elif left is not None:
             text = f"The master before this one (pid {left.master}) ended unexpectedly. {took(len(there))}"
-            entries.append(Journal(kind=Message.MASTER_SUCCEEDED, message=text))
+            entries.append(
+                Journal(kind=Message.MASTER_SUCCEEDED, message=text + unnamed(unknown, bool(there)))
+            )
         if trouble or (left is None and unknown):
             why = trouble or "No file says which workers an earlier master has left"
             after = (
@@ -273,6 +275,16 @@ def took(many: int) -> str:
     if many == 1:
         return f"1 of its workers is taken over; it is {why}"
     return f"{many} of its workers are taken over; each is {why}"
+
+
+def unnamed(many: int, others: bool) -> str:
+    """What happens to the processes that the file did not name; `others` serve."""
+    if not many:
+        return ""
+    when = "" if others else " when new workers serve"
+    if many == 1:
+        return f". 1 process that its file does not name is told to stop{when}"
+    return f". {many} processes that its file does not name are told to stop{when}"
 
 
 def _is_ours(pid: int) -> bool:

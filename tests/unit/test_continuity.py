@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,7 +36,7 @@ from memunit.master.continuity import (
 from memunit.master.doors import KeptDoors
 from memunit.master.filenames import WORKERS
 from memunit.master.kept import Course, KeptProcesses, Passed, course_codec
-from memunit.master.recovery import Recovery, took
+from memunit.master.recovery import Recovery, took, unnamed
 
 RUNS = LeftWorker(
     slot=0,
@@ -148,6 +150,77 @@ def test_what_can_not_be_written_is_written_once_it_can(tmp_path: Path) -> None:
     assert path.read_text() == "two"
     assert kept.trouble is None
     assert not kept.lost()
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, number: int, *, room: int) -> None:
+    """From now on, no new file can be made; what is there can grow to `room` bytes."""
+    really_open, really_write = os.open, os.write
+
+    def opened(path: Any, flags: int, *more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number))
+        return really_open(path, flags, *more)
+
+    def write(descriptor: int, data: bytes) -> int:
+        left = room - os.lseek(descriptor, 0, os.SEEK_CUR)
+        if not left:
+            raise OSError(number, os.strerror(number))
+        return really_write(descriptor, data[:left])
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "write", write)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_file_system_takes_the_file_in_the_place_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A master recycled all its workers while /run was full, and was killed: its successor told the ends of the former
+    workers once more, as crashes, and stopped those that served.
+    """
+    kept, path = HandoverFile(str(tmp_path)), tmp_path / WORKERS
+    kept.save(written(left(RUNS, replace(RUNS, slot=1, pid=51))))
+    with monkeypatch.context() as context:
+        fill(context, number, room=4096)
+        for text in (written(left(replace(RUNS, generation=2, pid=60))), written(left(RUNS))):
+            kept.save(text)
+            assert path.read_text().rstrip(" ") == text
+            assert kept.trouble is None
+            assert not kept.lost()
+    assert inherit(None, str(tmp_path)) == Inherited(left=left(RUNS))
+    kept.save("one")
+    assert path.read_text() == "one"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_file_that_has_no_room_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the text of before nor a part of a text: the successor starts clean."""
+    kept, path = HandoverFile(str(tmp_path)), tmp_path / WORKERS
+    kept.save("one")
+    with monkeypatch.context() as context:
+        fill(context, errno.ENOSPC, room=4)
+        kept.save("eleven")
+        assert isinstance(kept.trouble, OSError)
+        assert list(tmp_path.iterdir()) == []
+    assert kept.lost()
+    kept.save("eleven")
+    assert path.read_text() == "eleven"
+    assert kept.trouble is None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.symlink_to("/etc/memunit-unit-test"), os.mkfifo, os.mkdir]
+)
+def test_what_stands_in_its_place_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    kept, path = HandoverFile(str(tmp_path)), tmp_path / WORKERS
+    make(path)
+    fill(monkeypatch, errno.ENOSPC, room=4096)
+    kept.save("one")
+    assert isinstance(kept.trouble, OSError)
+    assert not Path("/etc/memunit-unit-test").exists()
 
 
 @pytest.mark.usefixtures("at_once")
@@ -315,6 +388,20 @@ def test_without_a_directory_nothing_is_kept() -> None:
 def test_what_a_successor_says_of_the_workers_that_it_finds(many: int, says: str) -> None:
     """Where none is left, none is replaced in its turn."""
     assert took(many) == says
+
+
+@pytest.mark.parametrize(
+    ("many", "others", "says"),
+    [
+        (0, False, ""),
+        (1, True, ". 1 process that its file does not name is told to stop"),
+        (2, False, ". 2 processes that its file does not name are told to stop when new workers serve"),
+    ],
+)
+def test_what_a_successor_says_of_those_that_the_file_does_not_name(
+    many: int, others: bool, says: str
+) -> None:
+    assert unnamed(many, others) == says
 
 
 def unclaimed(path: Path, **found: Any) -> list[int]:
