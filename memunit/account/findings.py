@@ -21,6 +21,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         of_workers.watchdog,
         of_workers.grace,
         of_workers.never_ready,
+        of_workers.launches,
         of_workers.reload,
         of_memory.baseline,
         of_memory.leak,

@@ -64,6 +64,8 @@ def crashes(facts: Facts) -> Finding | None:
 def _how(life: Life) -> str:
     if life.exit_code == "exited":
         return f"exits with status {life.exit_status}"
+    if life.exit_code == "unknown":
+        return "ends in an unknown way"
     return f"killed by {how_signal(life.exit_status or 0)}" if life.exit_code else "ends"
 
 
@@ -201,6 +203,36 @@ def never_ready(facts: Facts) -> Finding | None:
         ],
         steps,
         last,
+    )
+
+
+def launches(facts: Facts) -> Finding | None:
+    """No process could be made for them, while others serve: these may be the ones that are to be replaced."""
+    notes = [
+        note for note in facts.account.notes if note.kind == "LAUNCH_FAILED" and facts.now - note.at < HOUR
+    ]
+    counted = facts.unit.counted
+    if not notes or counted is None or counted[0] == 0:
+        return None
+    last = notes[-1]
+    healed = any(life.ready is not None and life.ready > last.at for life in facts.account.lives)
+    often = "one," if len(notes) == 1 else f"{len(notes)} in the last hour, the last"
+    return Finding(
+        "launch-failed",
+        3 if healed else 1 if counted[0] < counted[1] else 2,
+        last.at,
+        f"can't be started: {often} {facts.ago(last.at)}",
+        [
+            sentence(last.message),
+            "Workers that serve go on serving, but a worker that is to be replaced is replaced only after a new worker "
+            "is ready.",
+        ],
+        [
+            f"{check(facts.name)} finds the usual mistakes",
+            f"journalctl -u memunit@{facts.name} -n 50 shows what happened last",
+        ],
+        None,
+        last.at,
     )
 
 

@@ -268,6 +268,13 @@ def test_each_trouble_is_named(cause: str, kind: str, words: str) -> None:
     assert first.life.pid == 99
 
 
+def test_an_end_that_nobody_has_seen_is_no_signal() -> None:
+    """Of a worker that ended while no master was there: "killed by signal 0" was said of it."""
+    ended = life(NOW - 10, "crash-exit", EXIT_CODE="unknown", EXIT_STATUS=0)
+    first = diagnose(facts(ended))[0]
+    assert first.short.startswith("crashed: ends in an unknown way after ")
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 20])
 def test_a_leak_is_pressing_when_it_is_frequent(number: int) -> None:
     size = {
@@ -374,6 +381,32 @@ def test_a_try_that_was_cut_short_does_not_hide_why() -> None:
     first = diagnose(facts([failed, cut], "", active="activating"))[0]
     assert first.short == "nothing serves: worker 0 can't be started: KeyError: 'X'"
     assert "nothing-ready" not in kinds(facts([cut], "", active="activating"))
+
+
+@pytest.mark.parametrize(
+    ("tries", "status", "rank", "short"),
+    [
+        (1, "2/2 workers", 2, "can't be started: one, 5 s ago"),
+        (3, "2/2 workers", 2, "can't be started: 3 in the last hour, the last 5 s ago"),
+        (3, "1/2 workers", 1, "can't be started: 3 in the last hour, the last 5 s ago"),
+    ],
+)
+def test_a_replacement_that_can_not_be_started_while_the_others_serve(
+    tries: int, status: str, rank: int, short: str
+) -> None:
+    """At TasksMax= a recycle waited for ever, and nothing was wrong by `memunit why`."""
+    text = "Worker 0 can't be started: fork: Resource temporarily unavailable"
+    failed = [
+        entry(NOW - 5 * n, "LAUNCH_FAILED", text, PRIORITY=3, **worker(0, 9 - n)) for n in range(tries, 0, -1)
+    ]
+    first = diagnose(facts(failed, status))[0]
+    assert (first.kind, first.rank, first.short) == ("launch-failed", rank, short)
+    assert first.text[0] == f"{text}."
+    assert first.printed_at == NOW - 5
+    healed = entry(NOW - 4, "WORKER_READY", **worker(0, 9, 101))
+    assert [each.rank for each in diagnose(facts([*failed, healed])) if each.kind == "launch-failed"] == [3]
+    long_ago = entry(NOW - 3700, "LAUNCH_FAILED", text, PRIORITY=3, **worker())
+    assert kinds(facts([long_ago])) == ["well"]
 
 
 def test_a_master_that_is_started_again_has_failed_of_something() -> None:
