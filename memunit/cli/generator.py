@@ -94,7 +94,9 @@ class Generator:
         try:
             return write(instance)
         except OSError as error:
-            self.tell(f"memunit@{instance}: {error.filename}: can't be written: {error.strerror}")
+            # A failed write(2) has no file name.
+            place = error.filename or self._normal
+            self.tell(f"memunit@{instance}: {place}: can't be written: {error.strerror}")
             self._code = EX_OSERR
             return True
 

@@ -223,8 +223,14 @@ def _finish(instance: str, output: Path | None, text: str, found: Found) -> int:
     path = output or instance_path(instance)
     try:
         with path.open("x", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text)
+            try:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(text)
+                file.flush()
+            except (OSError, UnicodeEncodeError):
+                # An empty file is an instance too, and would stay as it is.
+                path.unlink(missing_ok=True)
+                raise
     except FileExistsError:
         say(f"{path} is there already, and stays as it is; edit it, or say -o with another place")
         return EX_IOERR
@@ -232,11 +238,11 @@ def _finish(instance: str, output: Path | None, text: str, found: Found) -> int:
         say(f"{path} may not be written by this user; sudo, or -o with another place")
         return EX_NOPERM
     except OSError as error:
-        remedy = "mkdir /etc/memunit" if output is None else "say -o with another place"
+        missing = output is None and isinstance(error, FileNotFoundError)
+        remedy = f"mkdir {path.parent}" if missing else "say -o with another place"
         say(f"{path} can't be written: {error.strerror}; {remedy}")
         return EX_IOERR
     except UnicodeEncodeError:
-        path.unlink(missing_ok=True)
         say(f"{path} can't be written: a name in it is not UTF-8; rename the folder")
         return EX_IOERR
     result = looked_at(instance if output is None else str(path))

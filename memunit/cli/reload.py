@@ -61,7 +61,8 @@ def _leave_environment(directory: str) -> str:
     try:
         leave(directory)
     except OSError as error:
-        return f"the environment files are not read again: {error.filename}: {error.strerror}"
+        # A failed write(2) has no file name.
+        return f"the environment files are not read again: {error.filename or directory}: {error.strerror}"
     return ""
 
 

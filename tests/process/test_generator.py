@@ -277,6 +277,21 @@ def test_a_disk_that_is_full_costs_what_could_not_be_written(root: Path) -> None
     assert (normal / "memunit@other.socket.d/0-memunit.conf").exists()
 
 
+def test_what_can_not_be_written_has_a_place(root: Path) -> None:
+    """A failed write(2) names no file: "None" was told in its place."""
+    (root / "source/shop.toml").write_text(GOOD)
+    words = ["--from", root / "source", "--keep", root / "kept", root / "normal"]
+    done = subprocess.run(
+        ["prlimit", "--fsize=0", *map(str, (*unitroot.entry(root), *words))],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 71
+    assert f"memunit@shop: {root}/normal: can't be written: File too large" in done.stderr
+
+
 @pytest.mark.parametrize("words", [[], ["a", "b"], ["--nonsense"], ["a", "b", "c", "d"]])
 def test_a_wrong_command_line(root: Path, words: list[str]) -> None:
     done = subprocess.run(

@@ -81,3 +81,20 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False, capture_output=True)
     assert done.returncode != 0
     assert victim.read_text() == "untouched"
+
+
+def test_what_can_not_be_written_has_a_place(tmp_path: Path) -> None:
+    """A failed write(2) names no file: "None: No space left on device" was said of a full /run."""
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); from memunit.cli import reload; "
+        f"print(reload._leave_environment({str(tmp_path)!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        env={"A": "b"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"the environment files are not read again: {tmp_path}: File too large\n"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -186,6 +188,31 @@ def test_bad_input_is_one_line(
     assert said in err
     assert err.count("\n") == 1
     assert list(etc.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "{tmp}/other.toml"])
+def test_a_full_disk_leaves_no_empty_instance(
+    etc: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    """An empty file was left, which `memunit status` listed and the next `memunit new` would not write over; and the
+    remedy was to make the directory that was there.
+    """
+
+    def full(_descriptor: int, _mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fchmod", full)
+    output = ["-o", place.format(tmp=tmp_path)] if place else []
+    assert main(["new", "shop", str(EXAMPLES / "demo"), *output]) == 74
+    err = capsys.readouterr().err
+    assert "can't be written: No space left on device; say -o with another place" in err
+    assert "mkdir" not in err
+    assert list(etc.iterdir()) == []
+    assert not (tmp_path / "other.toml").exists()
 
 
 def test_a_program_and_an_app_that_are_named(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
