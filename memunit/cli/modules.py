@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 _FILES = (".py", ".pyc", ".so")
@@ -15,7 +16,8 @@ def missing_module(module: str, folders: tuple[str, ...], *, ours: bool) -> str 
     """
     names = module.split(".")
     for folder in folders:
-        verdict = _look(Path(folder), names)
+        path = Path(folder)
+        verdict = _look(path, names) if _is_folder(path) else _look_in_archive(folder, names[0])
         if verdict is not None:
             return verdict or None
     if ours and not _importable(names[0]):
@@ -48,6 +50,22 @@ def _look(folder: Path, names: list[str]) -> str | None:
             return ""
         folder, regular = package, is_regular
     return ""
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
+
+
+def _look_in_archive(path: str, name: str) -> str | None:
+    """As `_look`, in a zip file or below one (zipimport): of what the package in it has, nothing is known."""
+    importlib.invalidate_caches()
+    try:
+        return None if PathFinder.find_spec(name, [path]) is None else ""
+    except Exception:  # an archive that can't be read tells nothing
+        return ""
 
 
 def _file(folder: Path, name: str) -> Path | None:

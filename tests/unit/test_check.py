@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -367,6 +368,25 @@ def test_pythonpath_counts(tmp_path: Path) -> None:
     # The unit's EnvironmentFile= is not read by a person's shell.
     (tmp_path / "app.env").write_text("PYTHONPATH=/srv/lib\n")
     assert found(app, source=str(tmp_path / "app.toml")) == []
+
+
+@pytest.mark.parametrize("path", ["app.pyz", "app.pyz/lib", "lib:app.pyz/"])
+def test_a_module_in_an_archive_of_pythonpath(tmp_path: Path, path: str) -> None:
+    """The service did not start, for want of a module that was there."""
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+        for folder in ("", "lib/"):
+            archive.writestr(f"{folder}elsewhere.py", "")
+            archive.writestr(f"{folder}package/web.py", "")
+            archive.writestr(f"{folder}package/__init__.py", "")
+    for target, wrong in (("elsewhere:app", 0), ("package.web:app", 0), ("gone:app", 1)):
+        app = App(run=target, directory=str(tmp_path))
+        assert len(found(app, PYTHONPATH=path)) == wrong
+
+
+def test_an_archive_that_can_not_be_read_has_no_module(tmp_path: Path) -> None:
+    (tmp_path / "app.pyz").write_bytes(b"PK")
+    (problem,) = found(App(run="elsewhere:app", directory=str(tmp_path)), PYTHONPATH="app.pyz")
+    assert "there is no module elsewhere" in problem
 
 
 def test_a_folder_of_pythonpath_that_may_be_listed_and_not_searched(folder: Path, readable: Path) -> None:
