@@ -28,7 +28,7 @@ def load(target: str) -> Callable[..., Any]:
     walked = module_name
     for part in path.split("."):
         if not hasattr(found, part):
-            raise Unusable(f"{walked} has no attribute {part!r} (from {target!r})")
+            raise Unusable(f"{walked} has no attribute {part!r} (from {target!r}{_origin(found)})")
         found = getattr(found, part)
         walked += "." + part
     if not callable(found):
@@ -83,6 +83,19 @@ def _import(name: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
             where = f" (looked in {os.getcwd()} first; interpreter {sys.executable})"
         raise Unusable(f"cannot import {name}: {describe(error)}{where}", cause=error) from None
+
+
+def _origin(found: Any) -> str:
+    """Where a module came from: perhaps not from the app's folder, as one that has a name of the standard library's."""
+    if not inspect.ismodule(found):
+        return ""
+    file = getattr(found, "__file__", None)
+    if file:
+        return f"; it was imported from {file}"
+    folders = list(getattr(found, "__path__", ()))
+    if folders:
+        return f"; it is a folder without an __init__.py: {folders[0]}"
+    return f"; it is a module of {sys.executable}"
 
 
 def _article(noun: str) -> str:
