@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from functools import partial
 from typing import Callable, Optional
 
 from memunit.worker.notify import Notify
 from memunit.worker.serving import Threaded
 
+# Seconds between two pings, from which on each falls on a whole second.
+_ALIGNED = 2.0
 _AGAIN = 0.02  # seconds until a ping for which there was no room in the master's queue is tried anew
 
 
@@ -24,6 +28,14 @@ def begin(notify: Notify, threaded: Optional[Threaded], look: Callable[[], None]
             # takes the GIL for ever within that moment would never be found.
             notify.ping()
         _Pings(notify, threaded, look, notify.watchdog / 2).next()
+
+
+def pause(interval: float, now: float) -> float:
+    """Seconds from `now` (CLOCK_MONOTONIC) to the next ping, at most `interval`.
+
+    On a whole second, by the clock that all workers share: the pings of many wake the master once, and not once each.
+    """
+    return interval if interval < _ALIGNED else math.floor(now + interval) - now
 
 
 class _Pings:
@@ -44,7 +56,7 @@ class _Pings:
             say()
         else:
             self._threaded.ping(say)
-        self._loop.call_later(self._interval, self.next)
+        self._loop.call_later(pause(self._interval, time.monotonic()), self.next)
 
     def _say(self, tries: int) -> None:
         """Without waiting in the loop: in a queue that somebody floods there is room for moments only."""

@@ -185,6 +185,7 @@ def test_of_one_that_moves_every_tenth_reading_is_costly() -> None:
 def test_what_starts_a_process_or_a_thread_is_looked_at_as_a_tree() -> None:
     with holding(lambda: None) as child:
         probe = Probe(child.pid)
+        assert probe.resident()
         assert probe.alone()
         assert probe.resident()
     # With its end, the process that has its number is another.
@@ -193,8 +194,64 @@ def test_what_starts_a_process_or_a_thread_is_looked_at_as_a_tree() -> None:
     probe.close()
     with holding(lambda: threading.Thread(target=signal.pause, daemon=True).start()) as child:
         probe = Probe(child.pid)
+        assert probe.resident()
         assert not probe.alone()
         probe.close()
+
+
+def test_who_has_not_run_holds_what_it_held(tmp_path: Path) -> None:
+    """By files as the kernel's, for a process that grows without running is not to be had."""
+    own = tmp_path / "7"
+    (own / "task" / "7").mkdir(parents=True)
+    (own / "task" / "7" / "children").touch()
+
+    def write(pages: int, ran: str) -> None:
+        (own / "statm").write_text(f"1000 {pages} 1 1 0 1 0\n")
+        (own / "schedstat").write_text(f"{ran}\n")
+
+    def looked(probe: Probe) -> int:
+        resident = probe.resident()
+        assert resident is not None
+        return resident // os.sysconf("SC_PAGE_SIZE")
+
+    write(10, "500 0 1")
+    probe = Probe(7, str(tmp_path))
+    assert looked(probe) == 10
+    write(20, "500 0 1")
+    assert looked(probe) == 10
+    write(20, "501 0 2")
+    assert looked(probe) == 20
+    # Whatever else makes it grow is seen, later.
+    write(30, "501 0 2")
+    assert [looked(probe) for _ in range(11)] == [20] * 9 + [30, 30]
+    # Somebody may run besides.
+    write(40, "502 0 3")
+    (own / "task" / "7" / "children").write_text("8 ")
+    assert looked(probe) == 40
+    write(50, "502 0 3")
+    assert looked(probe) == 50
+    (own / "task" / "7" / "children").write_text("")
+    (own / "task" / "8").mkdir()
+    write(60, "502 0 3")
+    assert looked(probe) == 60
+    write(70, "502 0 3")
+    assert looked(probe) == 70
+    probe.close()
+
+
+@pytest.mark.parametrize("counted", ["0 0 0", None])
+def test_where_the_kernel_does_not_count_it_looks_each_time(tmp_path: Path, counted: str | None) -> None:
+    own = tmp_path / "7"
+    (own / "task" / "7").mkdir(parents=True)
+    (own / "task" / "7" / "children").touch()
+    if counted is not None:
+        (own / "schedstat").write_text(f"{counted}\n")
+    (own / "statm").write_text("1000 10 1 1 0 1 0\n")
+    probe = Probe(7, str(tmp_path))
+    assert probe.resident() == 10 * os.sysconf("SC_PAGE_SIZE")
+    (own / "statm").write_text("1000 20 1 1 0 1 0\n")
+    assert probe.resident() == 20 * os.sysconf("SC_PAGE_SIZE")
+    probe.close()
 
 
 def test_without_room_for_files_it_reads_all_the_same() -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from memunit.worker.notify import Notify
-from memunit.worker.pinging import begin
+from memunit.worker.pinging import begin, pause
 from memunit.worker.serving import Threaded
 
 
@@ -162,3 +162,19 @@ def test_the_first_ping_waits_for_no_thread(tmp_path: Path) -> None:
         notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "30000000"})
         asyncio.run(serve())
         assert server.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize(
+    ("interval", "now", "seconds"),
+    [
+        (10.0, 3.25, 9.75),
+        (10.0, 3.0, 10.0),
+        (10.0, 3.999, 9.001),
+        (2.5, 0.25, 1.75),
+        (2.0, 0.5, 1.5),
+        (1.5, 0.5, 1.5),
+    ],
+)
+def test_pings_fall_on_a_whole_second(interval: float, now: float, seconds: float) -> None:
+    """Those of many workers wake the master once. Short intervals stay as they are."""
+    assert pause(interval, now) == pytest.approx(seconds)
