@@ -56,7 +56,7 @@ class Probe:
         return self._resident
 
     def alone(self) -> bool:
-        """Whether it had no other thread and no child at the last look: each thread may have some (proc_pid_task(5))."""
+        """Whether it had one thread at the last look, and no child: each thread may have some (proc_pid_task(5))."""
         return self._alone
 
     def _has_rested(self) -> bool:
