@@ -11,9 +11,11 @@ from memunit.core import failures, memory
 from memunit.core.actions import Bound, Journal, Measure, Spawn
 from memunit.core.adjusting import CantSet, adjusted, cannot_scale
 from memunit.core.adoption import adopted
+from memunit.core.budget import needed
 from memunit.core.handover import Handover
 from memunit.core.model import Cause, Headroom, Policy, WorkerId
 from memunit.core.policy import step
+from memunit.core.schema import MOST_WORKERS
 from memunit.core.state import initial
 from memunit.core.status import sentence
 from tests.support.sim import M, Sim, entries
@@ -36,6 +38,8 @@ def test_a_limit_is_that_of_the_workers_that_are_there_too() -> None:
     assert len([each for each in actions if isinstance(each, Measure)]) == 2
     assert not [each for each in actions if isinstance(each, Bound)]
     assert "until the next reload memory.limit = 200M" in sentence(sim.state, sim.now)
+    (said,) = entries(actions, "SETTINGS")
+    assert said.message == "Until the next reload: memory.limit = 200M"
 
 
 def test_another_limit_is_judged_anew_and_another_patience_is_not() -> None:
@@ -96,6 +100,18 @@ def test_nobody_is_killed_for_a_number() -> None:
     assert adjusted(sim.state, {"memory.ceiling": "400M"})[0].ceiling == 400 * M
 
 
+def test_who_drains_keeps_the_bounds_it_had() -> None:
+    """It is not asked whether the new ceiling has room for it, and its requests would be lost."""
+    sim = serving()
+    old, new = WorkerId(0, 1), WorkerId(0, 2)
+    sim.sample(old, 450 * M)
+    sim.step(f.RecycleRequested(old))
+    sim.ready(new)
+    done = sim.step(f.Adjust({"memory.ceiling": "400M"}))
+    assert {each.id for each in done if isinstance(each, Bound)} == {new, WorkerId(1, 1)}
+    assert sim.state.workers[old].ceiling == 500 * M
+
+
 @pytest.mark.parametrize(
     ("path", "text", "why"),
     [
@@ -127,6 +143,27 @@ def test_a_limit_that_all_workers_do_not_fit_in_is_refused() -> None:
     with pytest.raises(CantSet, match=r"2 x 450M and 25M for memunit is more than the 800M of the machine"):
         adjusted(sim.state, {"memory.limit": "450M"})
     assert cannot_scale(sim.state, 3) == "3 x 300M and 25M for memunit is more than the 800M of the machine"
+
+
+def test_what_is_asked_alone_is_judged() -> None:
+    """Else the remedy for a limit that does not fit, or for a worker that is close to its ceiling, is refused too."""
+    sim = serving()
+    sim.step(f.MemoryAvailable(Headroom(500 * M, 400 * M, "the machine")))
+    sim.step(f.Sampled(WorkerId(0, 1), 499 * M, "uss"))
+    assert adjusted(sim.state, {"memory.patience": "9s"})[0].patience == 9.0
+    assert adjusted(sim.state, {"memory.limit": "200M"})[0].limit == 200 * M
+    assert [cannot_scale(sim.state, count) for count in (1, 2)] == ["", ""]
+
+
+def test_the_most_that_can_be_had_can_be_had() -> None:
+    sim = serving()
+    assert cannot_scale(sim.state, MOST_WORKERS) == ""
+    assert cannot_scale(sim.state, MOST_WORKERS + 1) == f"{MOST_WORKERS} workers are the most"
+    room = needed(3, 300 * M)
+    sim.step(f.MemoryAvailable(Headroom(room, room, "the machine")))
+    assert cannot_scale(sim.state, 3) == ""
+    sim.step(f.MemoryAvailable(Headroom(room - 1, room - 1, "the machine")))
+    assert cannot_scale(sim.state, 3).startswith("3 x 300M and 25M for memunit is more than")
 
 
 def test_a_reload_ends_it_and_one_that_fails_does_not() -> None:

@@ -102,6 +102,13 @@ def test_a_minute_later_it_is_asked_again_and_told_once_an_hour() -> None:
     assert "gave back 130M 10 times" in status.sentence(sim.state, sim.now)
 
 
+def test_who_gave_a_tenth_is_asked_again() -> None:
+    sim = serving()
+    gives(sim, 410, 369)
+    sim.advance(giving.REST)
+    assert asked(gives(sim, 410, 280)) == [FIRST]
+
+
 def test_who_gave_under_a_tenth_is_asked_no_more() -> None:
     sim = serving()
     done = gives(sim, 410, 372)
@@ -193,6 +200,56 @@ def test_all_are_asked_when_memory_is_short_and_the_biggest_goes_only_then() -> 
     sim.step(scarce, f.MemoryPressure())
     assert [worker.wants for worker in sim.workers(Phase.RUNNING)] == [Cause.PRESSURE, None]
     assert asked([a for _, a in sim.history]) == [FIRST, second]
+    # Nothing was given, and nothing is told of it.
+    assert entries([a for _, a in sim.history], "GAVE_BACK") == []
+    assert [worker.gifts for worker in sim.workers(Phase.RUNNING)] == [0, 0]
+
+
+def test_short_memory_asks_each_once_a_minute_and_waits_for_the_answer_of_one() -> None:
+    """An event of pressure comes each few seconds: a program would do nothing else but collect its garbage."""
+    sim = serving(replace(POLICY, count=2))
+    second = WorkerId(1, 1)
+    sim.step(f.Sampled(FIRST, 300 * M, "uss"), f.Sampled(second, 100 * M, "uss"))
+    scarce = f.MemoryAvailable(Headroom(1000 * M, 10 * M, "the machine"))
+    assert asked(sim.step(scarce, f.MemoryPressure())) == [FIRST, second]
+    sim.sizes |= {FIRST: 119 * M, second: 101 * M}
+    sim.advance(10.0)
+    assert [worker.gifts for worker in sim.workers()] == [1, 0]
+    assert asked(sim.step(scarce, f.MemoryPressure())) == []
+    sim.sample(FIRST, 300 * M)
+    sim.advance(giving.REST - 10.0)
+    # The second gave nothing, and is asked no more. The answer of the first is waited for.
+    assert asked(sim.step(scarce, f.MemoryPressure())) == [FIRST]
+    assert [worker.wants for worker in sim.workers()] == [None, None]
+
+
+def test_one_that_can_not_be_measured_is_waited_for_without_a_pass() -> None:
+    """What it is asked, and what it has given, hangs on a sample that does not come: the master does not spin."""
+    sim = serving()
+    sim.sample(FIRST, 410 * M)
+    sim.sizes.clear()
+    passes = len(sim.history)
+    assert asked(sim.advance(3600.0)) == []
+    assert len(sim.history) - passes <= 2
+
+
+def test_a_gift_that_leaves_it_over_its_limit_is_none() -> None:
+    sim = serving(replace(POLICY, patience=600.0))
+    sim.sample(FIRST, 500 * M)
+    sim.advance(2.0)
+    sim.sizes[FIRST] = 420 * M
+    done = sim.advance(100.0)
+    assert entries(done, "GAVE_BACK") == []
+    assert sim.workers()[0].gifts == 0
+
+
+def test_without_patience_from_now_on_nobody_is_asked() -> None:
+    sim = serving(replace(POLICY, count=2))
+    sim.step(f.Sampled(FIRST, 300 * M, "uss"), f.Sampled(WorkerId(1, 1), 100 * M, "uss"))
+    sim.step(f.Adjust({"memory.patience": "0s"}))
+    scarce = f.MemoryAvailable(Headroom(1000 * M, 10 * M, "the machine"))
+    assert asked(sim.step(scarce, f.MemoryPressure())) == []
+    assert sim.workers()[0].wants is Cause.PRESSURE
 
 
 def test_the_growth_after_a_gift_is_that_since_then() -> None:
