@@ -8,17 +8,17 @@ import pytest
 
 from memunit.core import facts as f
 from memunit.core import failures, memory
-from memunit.core.actions import Bound, Journal, Measure, Spawn
-from memunit.core.adjusting import CantSet, adjusted, cannot_scale
+from memunit.core.actions import Bound, Journal, Measure, Signal, Spawn
+from memunit.core.adjusting import FIELDS, CantSet, adjusted, cannot_scale
 from memunit.core.adoption import adopted
 from memunit.core.budget import needed
 from memunit.core.handover import Handover
-from memunit.core.model import Cause, Headroom, Policy, WorkerId
+from memunit.core.model import Cause, Gate, Headroom, Policy, WorkerId
 from memunit.core.policy import step
 from memunit.core.schema import MOST_WORKERS
 from memunit.core.state import initial
 from memunit.core.status import sentence
-from tests.support.sim import M, Sim, entries
+from tests.support.sim import M, Sim, entries, sent, spawned
 
 POLICY = Policy(count=2, limit=300 * M, ceiling=500 * M)
 
@@ -50,6 +50,7 @@ def test_another_limit_is_judged_anew_and_another_patience_is_not() -> None:
     assert [each.fields["MEMUNIT_LIMIT_BYTES"] for each in told] == [sim.workers()[0].limit]
     later = sim.step(f.Adjust({"memory.patience": "9s"})) + sim.sample(who, 350 * M)
     assert entries(later, "BASELINE_OVER_LIMIT") == []
+    assert sim.state.tally.in_vain == 1
     assert failures.least_age(sim.state.policy, sim.state.slots[0]) > POLICY.min_lifetime
     later = sim.step(f.Adjust({"memory.limit": "320M"})) + sim.sample(who, 350 * M)
     told = entries(later, "BASELINE_OVER_LIMIT")
@@ -90,6 +91,9 @@ def test_a_ceiling_is_the_kernels_to_keep() -> None:
     bounds = [each for each in sim.step(f.Adjust({"memory.ceiling": "1G"})) if isinstance(each, Bound)]
     assert {each.id for each in bounds} == {each.id for each in sim.workers()}
     assert {each.ceiling for each in bounds} == {1 << 30}
+    # Where no kernel does, a sample tells.
+    assert sent(sim.sample(WorkerId(0, 1), 600 * M), Signal.KILL) == []
+    assert sent(sim.sample(WorkerId(0, 1), 1 << 30), Signal.KILL) == [WorkerId(0, 1)]
 
 
 def test_nobody_is_killed_for_a_number() -> None:
@@ -98,6 +102,53 @@ def test_nobody_is_killed_for_a_number() -> None:
     with pytest.raises(CantSet, match=r"worker 0\.1 holds 250M and would be killed; set memory\.limit first"):
         adjusted(sim.state, {"memory.ceiling": "255M", "memory.limit": "200M"})
     assert adjusted(sim.state, {"memory.ceiling": "400M"})[0].ceiling == 400 * M
+    # Nor for one that it is close to.
+    sim.step(f.Sampled(WorkerId(0, 1), 380 * M, "uss"))
+    with pytest.raises(CantSet, match=r"holds 380M and would be killed"):
+        adjusted(sim.state, {"memory.ceiling": "400M"})
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("memory.limit", "200M"), ("memory.patience", "9s"), ("workers.max_age", "1h"), ("workers.surge", "2")],
+)
+def test_what_is_set_is_told_as_the_file_says_it(path: str, text: str) -> None:
+    policy, told = adjusted(serving().state, {path: text})
+    assert told == {path: text}
+    assert getattr(policy, FIELDS[path]) in (200 * M, 9.0, 3600.0, 2)
+
+
+@pytest.mark.parametrize("settings", [{"memory.patience": "3s"}, {"workers.max_age": "5m"}])
+def test_who_is_due_sooner_by_what_is_set_is_recycled_then(settings: dict[str, str]) -> None:
+    """It was to be looked at in more than a minute, or never."""
+    sim = serving(replace(POLICY, count=1, patience=600.0))
+    who = WorkerId(0, 1)
+    sim.sample(who, 10 * M)
+    sim.advance(250.0)
+    if "memory.patience" in settings:
+        sim.sample(who, 310 * M)
+    assert spawned(sim.step(f.Adjust(settings)) + sim.advance(2.0)) == []
+    assert spawned(sim.advance(60.0))[0] == WorkerId(0, 2)
+
+
+def test_of_several_the_one_that_can_not_be_is_named() -> None:
+    state = serving().state
+    for settings, named in (
+        ({"memory.patience": "9s", "memory.limit": "600M"}, "memory.limit"),
+        ({"memory.patience": "9s", "memory.ceiling": "none"}, "memory.ceiling"),
+        ({"memory.ceiling": "200M"}, "memory.ceiling"),
+    ):
+        with pytest.raises(CantSet) as caught:
+            adjusted(state, settings)
+        assert caught.value.setting == named
+
+
+def test_a_setting_has_what_waits_tried_at_once() -> None:
+    """A person has acted, perhaps because nothing starts."""
+    gate = Gate(failures=9, retry_at=1020.0)
+    sim = Sim(replace(POLICY, count=1), gate=gate)
+    assert spawned([action for _, action in sim.history]) == []
+    assert spawned(sim.step(f.Adjust({"workers.start_timeout": "60s"}))) == [WorkerId(0, 1)]
 
 
 def test_who_drains_keeps_the_bounds_it_had() -> None:
@@ -126,6 +177,7 @@ def test_who_drains_keeps_the_bounds_it_had() -> None:
         ("workers.count", "5", "memunit scale"),
         ("app.run", "x:y", "change the file and reload"),
         ("memory.limits", "5G", "did you mean memory.limit?"),
+        ("app.comand", "x", "did you mean app.command?"),
         ("x" * 500, "5G", "there is no such setting"),
     ],
 )
