@@ -1,7 +1,7 @@
 """What a master leaves of its processes to a successor, and takes of a predecessor's."""
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
 from memunit.core.handover import Handover, LeftWorker, LeftZygote
 from memunit.core.left import left_of
@@ -60,11 +60,16 @@ class Inheritance:
         )
 
     def take(
-        self, left: Handover, kept: KeptProcesses | None, among: Callable[[], Container[int]]
+        self,
+        left: Handover,
+        kept: KeptProcesses | None,
+        among: Callable[[], Container[int]],
+        known: Mapping[WorkerId, Worker],
     ) -> set[WorkerId]:
         """Go on with what a predecessor has left; which of its workers are there.
 
-        `kept` is given if that was in this process. `among` gives the pids in our control group.
+        `kept` is given if that was in this process. `among` gives the pids in our control group. `known` are the
+        workers that policy knows.
         """
         executing = {} if kept is None else kept.executing
         to_execute = () if kept is None else kept.awaited
@@ -92,10 +97,19 @@ class Inheritance:
                 self._belongings.find_watch(who, f"{who.slot}.{who.generation}")
         if kept is not None:
             self._zygotes.resume(kept)
+            self._await_groups(kept, known)
             self._families.resume(kept.families, lambda name: WorkerId(*name))
             self._belongings.resume(kept, lines, self._there)
         self._zygotes.retire_all()
         return {process.name for process in self._registry if isinstance(process.name, WorkerId)}
+
+    def _await_groups(self, kept: KeptProcesses, known: Mapping[WorkerId, Worker]) -> None:
+        """A worker that its zygote was asked for moves into a group that is there already, or has moved by now."""
+        for slot, generation, _ in kept.asked:
+            worker = known.get(WorkerId(slot, generation))
+            if worker is not None and self._groups.get(worker.id) is None:
+                label = f"{slot}.{generation}"
+                self._groups.take(worker.id, label, limit=worker.limit, ceiling=worker.ceiling)
 
     def clear(self, pids: Collection[int], grace: float, *, at_once: bool) -> int:
         """End what a predecessor has left and nobody has taken, `at_once` or when others serve; how many those are."""

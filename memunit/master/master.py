@@ -168,7 +168,9 @@ class Master:
         there: set[WorkerId] = set()
         if inherited.left is not None:
             kept = None if inherited.passed is None else inherited.passed.processes
-            there = self._parts.processes.inheritance.take(inherited.left, kept, system.unit_members)
+            there = self._parts.processes.inheritance.take(
+                inherited.left, kept, system.unit_members, self._state.workers
+            )
             for each in inherited.left.workers:
                 if WorkerId(each.slot, each.generation) not in there:
                     self._revisions.forget_metrics(each.pid)

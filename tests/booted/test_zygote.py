@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from memunit.core.messages import Message
-from tests.booted.support import DEMO, SECONDS, Instance, asgi, ended, kind, lossless, under_load
+from tests.booted.support import DEMO, SECONDS, Instance, asgi, ended, kind, lossless, run, under_load
 from tests.booted.support_groups import group
 from tests.support.wait import wait_gone
 
@@ -105,3 +106,46 @@ def _members(instance: Instance) -> dict[str, set[int]]:
 
 def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def test_what_a_zygote_was_asked_for_keeps_its_group() -> None:
+    """The master executes itself anew while the import goes on, as an upgrade has it: it removed the group that it had
+    made for the worker, which then could not move there and counted as failed (status 75).
+    """
+    folder = Path("/opt/memunit-slowly")
+    folder.mkdir(exist_ok=True)
+    go, hold = folder / "go", folder / "hold"
+    os.mkfifo(go)
+    go.chmod(0o666)
+    module = (
+        f"import os\nif os.path.exists({str(hold)!r}):\n    open({str(go)!r}).read()\nfrom demo import app\n"
+    )
+    (folder / "slowly.py").write_text(module)
+    file = f'''[app]
+run = "slowly:app"
+directory = "{folder}"
+preload = true
+environment = {{ PYTHONPATH = "{DEMO}" }}
+[workers]
+count = 1
+start_timeout = "{SECONDS:.0f}s"
+[memory]
+limit = "120M"
+'''
+    try:
+        with Instance("slowly", file) as instance:
+            instance.start()
+            hold.touch()
+            run("systemctl", "--no-block", "reload", instance.service)
+            # The zygote of the new code has opened it: nobody writes to a FIFO that nobody reads.
+            with go.open("w"):
+                run("memunit", "reexec", instance.name)
+            instance.journal.until(kind(Message.RELOAD_DONE.id))
+            (one,) = instance.journal.until(ended(MEMUNIT_CAUSE="reload"))
+            assert len(instance.journal.find(ended())) == 1, str(instance.journal)
+            instance.settle()
+            group = run("cat", f"/proc/{instance.workers()[0]}/cgroup").stdout
+            assert group.strip().endswith("/payload/workers/0.2")
+            assert one["MEMUNIT_GENERATION"] == "1"
+    finally:
+        shutil.rmtree(folder)
