@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterable
 from functools import partial
 
 from memunit.core import footprint, leak, v8
@@ -35,7 +35,7 @@ _WITH_FILES = ("rss", "pss")
 
 
 class Examinations:
-    """The examinations of one master. Reports that are not told when it executes itself anew are lost."""
+    """The examinations of one master. Who waits for one is answered by the master that goes on."""
 
     def __init__(
         self,
@@ -45,12 +45,17 @@ class Examinations:
         examiners: Examiners,
         witnesses: Witnesses,
         told: Collection[WorkerId] = (),
+        asked: Iterable[tuple[int, int, int]] = (),
     ) -> None:
-        """Reports are kept in `directory`, if there is one. Those in `told` were told to stop before this master."""
+        """Reports are kept in `directory`, if there is one. Those in `told` were told to stop before this master, and
+        those in `asked` are what `asked` has given there.
+        """
         self._report = report
         self._doors = doors
         self._directory = directory
         self._asked: dict[WorkerId, list[int]] = {}
+        for slot, generation, token in asked:
+            self._asked.setdefault(WorkerId(slot, generation), []).append(token)
         self._rate = _Rate()
         self._examiners = examiners
         self._witnesses = witnesses
@@ -61,6 +66,13 @@ class Examinations:
         # Of commands and Node programs: what the kernel has told at their start, and at their end.
         self._begun: dict[WorkerId, footprint.Footprint] = {}
         self._accounts: dict[WorkerId, Callable[..., footprint.Account]] = {}
+
+    @property
+    def asked(self) -> tuple[tuple[int, int, int], ...]:
+        """Slot and generation of each worker that is to be examined for a client, and the client's token."""
+        return tuple(
+            (who.slot, who.generation, each) for who, tokens in self._asked.items() for each in tokens
+        )
 
     @property
     def begun(self) -> Container[WorkerId]:

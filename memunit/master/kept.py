@@ -72,6 +72,10 @@ class Passed:
     asker: int = 0
     # Setting.place of the one before.
     place: Mapping[str, str] = field(default_factory=dict)
+    # Slot and generation of each worker whose examination a client of the control socket waits for, and that client.
+    examined_for: tuple[tuple[int, int, int], ...] = ()
+    # The slots whose next worker is to be a witness.
+    witnesses: tuple[int, ...] = ()
 
     @property
     def newest(self) -> Configuration:

@@ -231,6 +231,8 @@ class Master:
             level=self._parts.report.level,
             asker=asker,
             place=self._at.place,
+            examined_for=self._parts.examinations.asked,
+            witnesses=self._parts.witnesses.wanted,
         )
 
     def course(self) -> Course | None:

@@ -58,7 +58,9 @@ class Parts:
             setting, self.doors.interface, self.dumps, self.report, self.processes.belongings.glance
         )
         self.recovery = Recovery(setting, self.report, inherited)
-        self.witnesses = Witnesses(setting.state_directory)
+        self.witnesses = Witnesses(setting.state_directory, () if passed is None else passed.witnesses)
+        # Where policy begins anew, those who wait are told so (Doors.abandon).
+        asked = () if passed is None or inherited.course is None else passed.examined_for
         self.examinations = Examinations(
             self.report,
             self.doors,
@@ -66,6 +68,7 @@ class Parts:
             Examiners(setting, self.processes.programs),
             self.witnesses,
             told,
+            asked,
         )
         self.asking = Asking(
             setting,

@@ -6,6 +6,7 @@ Which file is whose follows from the worker's name and pid, so a master that has
 import contextlib
 import os
 import stat
+from collections.abc import Iterable
 
 FOLDER = "witness"
 MOST = 8
@@ -45,10 +46,15 @@ def witness_told(slot: int, profiler: str) -> str:
 class Witnesses:
     """Those of one instance: the slots whose next worker is to be one, and the files of those that were."""
 
-    def __init__(self, directory: str | None) -> None:
-        """Profiles are kept in `directory`/witness."""
+    def __init__(self, directory: str | None, wanted: Iterable[int] = ()) -> None:
+        """Profiles are kept in `directory`/witness. `wanted` are the slots that a predecessor has left."""
         self._folder = None if directory is None else os.path.join(directory, FOLDER)
-        self._wanted: set[int] = set()
+        self._wanted = set(wanted)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The slots whose next worker is to be one."""
+        return tuple(sorted(self._wanted))
 
     def want(self, slot: int) -> str:
         """The next worker of this slot is to be a witness; why that can't be, or ""."""

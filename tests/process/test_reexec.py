@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -63,10 +65,27 @@ def raises(unit: Unit, times: int) -> None:
     (unit.directory / "raises").write_text(str(times))
 
 
-def asked(unit: Unit, command: str) -> subprocess.Popen[str]:
+def held_client(unit: Unit, command: str) -> socket.socket:
+    """A client of the control socket that has sent a command: before those that ask after it."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect(str(unit.runtime / "control"))
+    client.sendall(f"{command}\n".encode())
+    return client
+
+
+def answer_of(client: socket.socket) -> bytes:
+    """All that it gets."""
+    answer = b""
+    while block := client.recv(65536):
+        answer += block
+    return answer
+
+
+def asked(unit: Unit, command: str, *words: str) -> subprocess.Popen[str]:
     """Start `memunit COMMAND` for the instance."""
     return subprocess.Popen(
-        [*MEMUNIT, command, unit.name],
+        [*MEMUNIT, command, unit.name, *words],
         env=unit.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -269,6 +288,32 @@ def test_what_a_zygote_was_asked_for_still_comes(unit: Unit) -> None:
     service.ready()
     assert len(service.entries("started")) == 2
     assert service.find("zygote") is None
+    assert service.stop() == 0
+
+
+def test_who_waits_for_an_examination_is_answered(unit: Unit, tmp_path: Path) -> None:
+    """`memunit examine` waited for a quarter of an hour, and who had asked for a witness got a plain worker."""
+    os.mkfifo(unit.directory / "go")
+    module = unit.directory / "slowly.py"
+    held = f"if os.environ['MEMUNIT_GENERATION'] != '1':\n    open({str(unit.directory / 'go')!r}).read()\n"
+    module.write_text(f"import os\n{held}from plain import app\n")
+    path = f"{unit.directory}:{APPS}"
+    unit.write(
+        app={"run": "slowly:app", "preload": False, "environment": {"PYTHONPATH": path}},
+        workers={"count": 2, "start_timeout": "600s", "min_lifetime": 0},
+    )
+    service = unit.serve(environment={"STATE_DIRECTORY": str(tmp_path / "state")}).ready()
+    # One replacement at a time, each of which the FIFO holds.
+    with held_client(unit, "examine 1") as other:
+        service.entry("started", slot=1, count=2)
+        with held_client(unit, "examine 0") as client:
+            assert finished(asked(unit, "witness", "0"), service)[0] == 0
+            assert finished(asked(unit, "reexec"), service)[0] == 0
+            for slot, each in ((1, other), (0, client)):
+                let_go(unit.directory / "go")
+                assert service.entry("ended", slot=slot).cause == "requested"
+                assert answer_of(each).startswith(b"0\nWorker ")
+    service.expect("it can't be a witness: No module named 'memray'", source="output")
     assert service.stop() == 0
 
 
