@@ -349,6 +349,19 @@ def test_a_step_that_has_served_its_time_is_decided_on_in_the_pass_that_finds_it
     assert sim.state.tally.in_vain == 1
 
 
+def test_who_is_no_better_for_a_recycle_has_all_its_time_short_of_its_ceiling() -> None:
+    """By the end of that time it would be there; recycled for that now, a limit that is too low would be a loop."""
+    sim = Sim(replace(POLICY, count=1))
+    sim.ready(A)
+    sim.sample(A, 150 * M)
+    done = []
+    for seconds in range(1, 26):
+        sim.now += 1
+        done.append(spawned(sim.sample(A, (195 + 4 * seconds) * M)))
+    # Then it would be at its ceiling within `patience`.
+    assert done == [[]] * 24 + [[A2]]
+
+
 def test_a_leak_upon_a_step_is_recycled_before_its_ceiling() -> None:
     """What is put off is not put off until requests are lost."""
     sim = Sim(replace(POLICY, count=1, patience=0.5, min_lifetime=1.0))
