@@ -88,7 +88,10 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
         2,
         ("tests/unit/test_gathering.py", "tests/process/test_wrappers.py", *_MASTER),
     ),
-    "memunit.master.carrying": (3, ("tests/process/test_examination.py", *_MASTER)),
+    "memunit.master.carrying": (
+        3,
+        ("tests/process/test_recorder.py", "tests/process/test_examination.py", *_MASTER),
+    ),
     "memunit.master.zygote_messages": (4, ("tests/unit/test_zygote_messages.py",)),
     "memunit.master.startlog": (4, ("tests/process/test_startlog.py",)),
     "memunit.worker.websockets": (6, ("tests/unit/test_worker_websockets.py",)),

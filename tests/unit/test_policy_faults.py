@@ -102,6 +102,39 @@ def test_what_serves_is_not_given_away_to_an_app_that_does_not_start() -> None:
     assert sim.state.running() == 3
 
 
+def given_away(sim: Sim) -> None:
+    """Worker 0 is stopped for a replacement, and that one fails."""
+    sim.up()
+    sim.advance(60)
+    sim.step(f.RecycleRequested(A))
+    sim.exit(A)
+    sim.exit(A2, "exited", 1)
+
+
+def test_a_replacement_that_fails_again_and_again_makes_one_pause() -> None:
+    """Else the slot of an app that can't start would keep each other worker from being replaced, for ever."""
+    sim = Sim(replace(POLICY, surge=0))
+    given_away(sim)
+    began = sim.now
+    sim.step(f.RecycleRequested(B))
+    while sim.now < began + 31:
+        for who in [who for who in sim.alive if who.slot == 0]:
+            sim.exit(who, "exited", 1)
+        sim.advance(0.5)
+    assert [at - began for at, each in sim.history if sent([each], Signal.TERM) == [B]] == [
+        pytest.approx(30, abs=1)
+    ]
+
+
+def test_a_reload_waits_for_no_pause_that_the_old_app_has_made() -> None:
+    sim = Sim(replace(POLICY, surge=0))
+    given_away(sim)
+    sim.reload(replace(POLICY, surge=0))
+    sim.exit(WorkerId(0, 3), "killed", 15)
+    sim.ready(WorkerId(0, 4))
+    assert sim.state.workers[B].phase is Phase.STOP_SIGTERM
+
+
 def test_a_replacement_that_has_come_up_gives_nobody_a_pause() -> None:
     """It ends an hour later: what the other waits for is the place, and not half a minute more."""
     sim = Sim(replace(POLICY, surge=0))

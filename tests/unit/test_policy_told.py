@@ -70,6 +70,33 @@ def test_a_reload_that_is_done_has_its_entry_and_its_answer() -> None:
     assert done.count(NotifyReady()) == 1
 
 
+def test_how_long_a_stop_took_is_counted_of_who_was_asked_alone() -> None:
+    sim = serving()
+    sim.step(f.RecycleRequested(A))
+    sim.ready(A2)
+    sim.advance(3)
+    sim.exit(A)
+    assert (sum(sim.state.tally.drains), sim.state.tally.drain_seconds) == (1, 3.0)
+    sim.exit(WorkerId(1, 1), "killed", 11)
+    sim.step(f.Stopping(A2))
+    sim.exit(A2)
+    assert sum(sim.state.tally.drains) == 1
+
+
+@pytest.mark.parametrize("stalls", [0.0, 40.0])
+def test_a_stall_at_its_start_is_no_reason_to_blame_it_for_one_after_it(stalls: float) -> None:
+    """The master did not run, twice: the worker's watchdog is moved the second time, too."""
+    sim = Sim(replace(POLICY, count=1, watchdog=30.0))
+    sim.step(f.Ping(A))
+    sim.now += stalls
+    sim.step()
+    sim.ready(A)
+    sim.sample(A, 10 * M)
+    sim.advance(5)
+    sim.now += 40
+    assert sent(sim.step(), Signal.ABRT) == []
+
+
 def test_who_has_tried_for_the_longest_says_what_is_waited_for() -> None:
     """A try that has just begun may wait for what is there in a moment."""
     sim = Sim(replace(POLICY, count=1))
