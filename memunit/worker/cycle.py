@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 Message = Dict[str, Any]
 
+# What an app sends to nobody: so often at full speed, and then once in so many seconds. One that never looks whether
+# its client is there took all of a processor until its worker ended.
+_AT_ONCE, _PAUSE = 1000, 0.001
+
 
 class Cycle(Answer):
     """A request whose app is a coroutine."""
 
-    __slots__ = ("_blocks", "_event", "_scope", "_size", "_told", "task")
+    # `_unheard` is there from the first of what it counts on: most requests have none.
+    __slots__ = ("_blocks", "_event", "_scope", "_size", "_told", "_unheard", "task")
 
     def __init__(
         self, connection: Connection, scope: Message, *, more: bool, closes: bool, waits: bool
@@ -137,7 +142,8 @@ class Cycle(Answer):
             await connection.unwritable.wait()
         if self.gone:
             # Nothing else here waits: an app that streams on would have the loop to itself, and all others wait.
-            await asyncio.sleep(0)
+            self._unheard: int = getattr(self, "_unheard", 0) + 1
+            await asyncio.sleep(0 if self._unheard < _AT_ONCE else _PAUSE)
             return
         kind = message["type"]
         if self._head is None:
