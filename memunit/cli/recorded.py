@@ -125,6 +125,8 @@ def _short(finding: Finding) -> str:
 def _serving(facts: Facts) -> tuple[str, str]:
     """Whether it serves, in a word, and how good that is."""
     unit, counted = facts.unit, facts.unit.counted
+    if not unit.known:
+        return "?", "dim"
     if not unit.runs:
         word = {"failed": "failed", "activating": "restarting"}.get(unit.active, "no")
         if word == "no" and unit.listening:
