@@ -56,6 +56,8 @@ class Groups(Generic[Name]):
         """The group that a predecessor has made for a zygote, and what it has started."""
         if self._tree is not None:
             self._zygotes[identity] = self._tree.zygote_path(label)
+            # Perhaps: then its group has the bound of an import until `settle_zygote`.
+            self._importing.add(identity)
 
     def take(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """The group that a predecessor has made for a worker: its cgroup.procs, or "" if there is none any more."""

@@ -133,19 +133,23 @@ start_timeout = "{SECONDS:.0f}s"
 limit = "120M"
 '''
     try:
-        with Instance("slowly", file) as instance:
+        with Instance("slowly", file, service="MemoryMax=700M\n") as instance:
             instance.start()
             hold.touch()
             run("systemctl", "--no-block", "reload", instance.service)
             # The zygote of the new code has opened it: nobody writes to a FIFO that nobody reads.
+            bound = group(instance) / "payload/zygotes/2.0/memory.max"
             with go.open("w"):
+                assert bound.read_text() != "max\n"
                 run("memunit", "reexec", instance.name)
             instance.journal.until(kind(Message.RELOAD_DONE.id))
             (one,) = instance.journal.until(ended(MEMUNIT_CAUSE="reload"))
             assert len(instance.journal.find(ended())) == 1, str(instance.journal)
             instance.settle()
-            group = run("cat", f"/proc/{instance.workers()[0]}/cgroup").stdout
-            assert group.strip().endswith("/payload/workers/0.2")
+            where = run("cat", f"/proc/{instance.workers()[0]}/cgroup").stdout
+            assert where.strip().endswith("/payload/workers/0.2")
             assert one["MEMUNIT_GENERATION"] == "1"
+            # What the import has started may grow as it likes from now on.
+            assert bound.read_text() == "max\n"
     finally:
         shutil.rmtree(folder)
