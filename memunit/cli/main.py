@@ -4,6 +4,7 @@ Each command is a module with main(arguments) -> exit code. `memunit reload` run
 and must not pay for what only a master needs.
 """
 
+import errno
 import gc
 import importlib
 import os
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from memunit import __version__
-from memunit.core.exitcodes import EX_SOFTWARE, EX_USAGE, OK
+from memunit.core.exitcodes import EX_OSERR, EX_SOFTWARE, EX_USAGE, OK
 
 _COMMANDS = {
     "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
@@ -100,6 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{sys.executable} -m pip install {package}, or apt install python3-{package}\n"
         )
         return EX_SOFTWARE
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return _at_fault(name, rest, error)
+        place = f"{error.filename}: " if error.filename else ""
+        text = f"memunit: {place}{error.strerror}; raise LimitNOFILE= of the unit, or ulimit -n\n"
+        sys.stderr.write(text)
+        return EX_OSERR
     except Exception as error:
         return _at_fault(name, rest, error)
     return code

@@ -30,7 +30,8 @@ from memunit.master.setting import Configuration
 _LARGEST = 16 << 20
 # Seconds from one look at whether the file is there to the next.
 _LOOK = 10.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# No second file can be had: of the disk's room, or of descriptors.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

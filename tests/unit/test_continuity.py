@@ -209,6 +209,20 @@ def test_a_file_that_has_no_room_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     assert kept.trouble is None
 
 
+def test_without_descriptors_the_file_of_before_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    kept = HandoverFile(str(tmp_path))
+    kept.save("one")
+    monkeypatch.setattr(os, "open", opened)
+    kept.save("two")
+    assert not (tmp_path / WORKERS).exists()
+    assert kept.trouble is not None
+
+
 @pytest.mark.parametrize(
     "make", [lambda path: path.symlink_to("/etc/memunit-unit-test"), os.mkfifo, os.mkdir]
 )
