@@ -216,12 +216,13 @@ def launches(facts: Facts) -> Finding | None:
         return None
     last = notes[-1]
     healed = any(life.ready is not None and life.ready > last.at for life in facts.account.lives)
+    verb = "could not" if healed else "can't"
     often = "one," if len(notes) == 1 else f"{len(notes)} in the last hour, the last"
     return Finding(
         "launch-failed",
         3 if healed else 1 if counted[0] < counted[1] else 2,
         last.at,
-        f"can't be started: {often} {facts.ago(last.at)}",
+        f"{verb} be started: {often} {facts.ago(last.at)}",
         [
             sentence(last.message),
             "Workers that serve go on serving, but a worker that is to be replaced is replaced only after a new worker "
