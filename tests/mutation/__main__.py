@@ -90,7 +90,12 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     ),
     "memunit.master.carrying": (
         3,
-        ("tests/process/test_recorder.py", "tests/process/test_examination.py", *_MASTER),
+        (
+            "tests/process/test_recorder.py",
+            "tests/process/test_examiner.py",
+            "tests/process/test_examination.py",
+            *_MASTER,
+        ),
     ),
     "memunit.master.zygote_messages": (4, ("tests/unit/test_zygote_messages.py",)),
     "memunit.master.startlog": (4, ("tests/process/test_startlog.py",)),
