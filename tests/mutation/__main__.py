@@ -83,7 +83,10 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.core.handover": (4, ("tests/unit/test_handover.py", "tests/unit/test_continuity.py")),
     "memunit.master.continuity": (6, ("tests/unit/test_continuity.py",)),
     "memunit.master.sweeping": (6, ("tests/process/test_sweeping.py",)),
-    "memunit.master.master": (4, ("tests/process/test_metricfiles.py", *_MASTER)),
+    "memunit.master.master": (
+        4,
+        ("tests/process/test_metricfiles.py", "tests/process/test_footprint.py", *_MASTER),
+    ),
     "memunit.master.gathering": (
         2,
         ("tests/unit/test_gathering.py", "tests/process/test_wrappers.py", *_MASTER),
