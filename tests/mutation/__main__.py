@@ -212,6 +212,8 @@ def _apart(mutant: Mutant | None, tests: Sequence[str]) -> str:
             "-q",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "tests.mutation.inorder",
             "--no-header",
             *local,
         ]
