@@ -524,7 +524,8 @@ def test_a_dump_is_one_entry_with_each_worker() -> None:
 
 def test_a_second_interrupt_does_not_wait() -> None:
     sim = serving()
-    sim.step(f.StopRequested())
+    # The first one tells nobody that requests will be lost.
+    assert len(entries(sim.step(f.StopRequested()), "MASTER_STOPPING")) == 1
     actions = sim.step(f.StopRequested(force=True))
     assert sent(actions, Signal.KILL) == [A, B]
     # The cause of their ends is grace-expired, of a grace that was not over.
