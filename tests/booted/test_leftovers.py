@@ -69,7 +69,7 @@ def test_an_idle_master_rests() -> None:
         instance.settle()
         master = instance.master()
         began, before = time.monotonic(), wakings(master)
-        select.select([], [], [], 30)  # what is counted is what happens while nothing does
+        select.select([], [], [], 15)  # what is counted is what happens while nothing does
         woken, seconds = wakings(master) - before, time.monotonic() - began
         say(f"an idle master of 8 workers woke up {woken} times in {seconds:.1f} s")
         # A look at each worker every 10 s, and a ping every 10 s: each may fall at both ends of the time.
