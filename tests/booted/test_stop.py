@@ -91,6 +91,7 @@ def test_stopping_both_units_leaves_nothing() -> None:
         assert instance.property("Result") == "success"
 
 
+@pytest.mark.native
 def test_restarts_under_load_lose_nothing() -> None:
     file = asgi(workers='count = 2\nstart_timeout = "2min"\n')
     with Instance("restart", file, listen="127.0.0.1:8022") as instance:
