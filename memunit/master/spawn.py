@@ -353,15 +353,20 @@ def reap(
     return ends, strays
 
 
+# What of the system was used up, where the error alone does not name a key.
+_USED_UP = {
+    errno.EMFILE: " (LimitNOFILE= of the unit)",
+    errno.ENFILE: " (fs.file-max of the machine)",
+}
+
+
 def fork_failure(number: int) -> str:
     """One clause on a fork(2) that has failed with this errno."""
-    bound = (
-        " (TasksMax= or LimitNPROC= of the unit, or what the app has set)" if number == errno.EAGAIN else ""
-    )
-    return f"fork: {os.strerror(number)}{bound}"
+    bound = " (TasksMax= or LimitNPROC= of the unit, or what the app has set)"
+    return f"fork: {os.strerror(number)}{bound if number == errno.EAGAIN else _USED_UP.get(number, '')}"
 
 
 def describe(error: OSError) -> str:
     """One clause on what a system call has failed of, and at which file."""
-    text = error.strerror or str(error)
+    text = (error.strerror or str(error)) + _USED_UP.get(error.errno or 0, "")
     return f"{error.filename}: {text}" if error.filename else text
