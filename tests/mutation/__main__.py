@@ -85,7 +85,12 @@ MODULES: dict[str, tuple[int, Sequence[str]]] = {
     "memunit.master.sweeping": (6, ("tests/process/test_sweeping.py",)),
     "memunit.master.master": (
         4,
-        ("tests/process/test_metricfiles.py", "tests/process/test_footprint.py", *_MASTER),
+        (
+            "tests/unit/test_pass.py",
+            "tests/process/test_metricfiles.py",
+            "tests/process/test_footprint.py",
+            *_MASTER,
+        ),
     ),
     "memunit.master.gathering": (
         2,
