@@ -123,13 +123,23 @@ def _may_reverse(p: Pass, worker: Worker) -> bool:
     state = p.state
     if p.now < state.slots[worker.id.slot].retry_at or _extra(p):
         return False
-    if any(p.now < w.yields_at and state.slots[w.id.slot].replacing for w in state.roster.starting):
+    begin = [w for w in state.roster.starting if p.now < w.yields_at]
+    if any(state.slots[w.id.slot].replacing for w in begin):
+        return False
+    if begin and state.running() == 1 and not _is_urgent(p, worker, max(w.yields_at for w in begin)):
+        # Nobody would serve until that one does.
         return False
     pause_ends = state.reversal_failed_at + REVERSAL_PAUSE
     if p.now < pause_ends:
         p.again(pause_ends)
         return False
     return state.policy.surge == 0 or not _has_room(p, worker)
+
+
+def _is_urgent(p: Pass, worker: Worker, until: float) -> bool:
+    """Whether it would be at its ceiling by then, or have taken what is free."""
+    free = None if p.state.headroom is None else p.state.headroom.available
+    return worker.wants in FOR_MEMORY and memory.runs_out(worker, until, free)
 
 
 def _has_room(p: Pass, like: Worker) -> bool:

@@ -132,7 +132,55 @@ def test_a_reload_waits_for_no_pause_that_the_old_app_has_made() -> None:
     sim.reload(replace(POLICY, surge=0))
     sim.exit(WorkerId(0, 3), "killed", 15)
     sim.ready(WorkerId(0, 4))
+    # Until the new configuration has lived for a second it is the only one that serves.
+    assert sim.state.workers[B].phase is Phase.RUNNING
+    sim.advance(2.0)
     assert sim.state.workers[B].phase is Phase.STOP_SIGTERM
+
+
+@pytest.mark.parametrize("surge", [0, 1])
+def test_the_only_one_that_serves_waits_for_one_that_starts(surge: int) -> None:
+    """A crash beside a recycle: in reversed order, nobody served until the app had started again."""
+    sim = Sim(replace(POLICY, surge=surge))
+    sim.up()
+    sim.advance(60)
+    if surge:
+        sim.step(f.MemoryAvailable(Headroom(1 << 30, 1 << 20, "the machine")))
+    sim.exit(A, "killed", 11)
+    sim.advance(5.0)
+    assert sim.state.workers[A2].phase is Phase.STARTING
+    assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == []
+    assert sent(sim.ready(A2), Signal.TERM) == [B]
+
+
+def test_the_only_one_that_serves_waits_for_no_start_that_takes_too_long() -> None:
+    sim = Sim(replace(POLICY, surge=0, start_timeout=30.0))
+    sim.up()
+    sim.advance(60)
+    sim.exit(A, "killed", 11)
+    sim.advance(5.0)
+    began = sim.now
+    assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == []
+    while B in sim.state.workers and sim.state.workers[B].phase is Phase.RUNNING and sim.now < began + 60:
+        sim.advance(1.0)
+    assert sim.state.workers[B].phase is Phase.STOP_SIGTERM
+    assert sim.now - began <= 31
+
+
+def test_the_only_one_that_serves_does_not_wait_for_its_ceiling() -> None:
+    """A ceiling loses requests, a gap does not: clients wait in the socket."""
+    sim = Sim(replace(POLICY, surge=0))
+    sim.up()
+    sim.advance(60)
+    sim.exit(A, "killed", 11)
+    sim.advance(5.0)
+    assert sim.state.workers[A2].phase is Phase.STARTING
+    told = []
+    for size in (60, 110, 160, 210, 260):
+        told += sent(sim.sample(B, size * M), Signal.TERM)
+        sim.advance(0.04)
+    assert told == [B]
+    assert sim.state.workers[A2].phase is Phase.STARTING
 
 
 def test_a_replacement_that_has_come_up_gives_nobody_a_pause() -> None:
