@@ -146,38 +146,6 @@ def test_a_restart_with_a_broken_file_starts_clean() -> None:
             assert str(pid) not in members(instance)
 
 
-def test_a_full_run_does_not_hide_who_serves() -> None:
-    """The set of workers changed while nothing could be written; the successor took those of before for crashed, told
-    their ends once more, and stopped at once those that served.
-    """
-    filler = Path("/run/memunit-test-filler")
-    with Instance("full", light()) as instance:
-        instance.start()
-        instance.settle()
-        before = instance.workers()
-        try:
-            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(1 << 20))
-            with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(1 << 10))
-            with under_load(instance.load(clients=2, rate=20)):
-                run("memunit", "recycle", instance.name)
-                instance.settle()
-                now = instance.workers()
-                assert not set(before.values()) & set(now.values())
-                kill_master(instance)
-                (told,) = instance.journal.until(kind(Message.MASTER_SUCCEEDED.id))
-                assert "2 of its workers are taken over" in told["MESSAGE"]
-                instance.journal.until(ended(MEMUNIT_CAUSE="adopted"), 2)
-        finally:
-            filler.unlink()
-        assert not instance.journal.find(ended(MEMUNIT_CAUSE="crash-exit"))
-        for pid in (*before.values(), *now.values()):
-            assert len(instance.journal.find(ended(MEMUNIT_WORKER_PID=pid))) == 1
-
-
 @pytest.mark.parametrize("verb", ["restart", "stop"])
 def test_the_helper_of_a_request_is_not_signalled_at_a_stop(verb: str, tmp_path: Path) -> None:
     """FIELD A9."""
