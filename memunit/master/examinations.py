@@ -35,7 +35,7 @@ _WITH_FILES = ("rss", "pss")
 
 
 class Examinations:
-    """The examinations of one master. Who waits for one is answered by the master that goes on."""
+    """The examinations of one master. A client that waits for an examination gets its answer after a reexec too."""
 
     def __init__(
         self,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Message = Dict[str, Any]
 
-# What an app sends to nobody: so often at full speed, and then once in so many seconds. One that never looks whether
-# its client is there took all of a processor until its worker ended.
+# So many messages to a client that has gone are dropped at once; each later message takes so many seconds. An app that
+# never asks whether its client is there took all of a processor until its worker ended.
 _AT_ONCE, _PAUSE = 1000, 0.001
 
 

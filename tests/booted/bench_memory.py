@@ -15,7 +15,6 @@ from pathlib import Path
 
 from memunit.core.flight import FlightCodec
 from memunit.core.messages import Message
-from memunit.core.model import WorkerId
 from memunit.core.replay import Replay
 from memunit.master.recorder import NAME
 from tests.booted.support import SECONDS, Entry, Instance, at, ended, kind, light, say
@@ -34,15 +33,15 @@ def test_how_soon_a_crossing_is_known() -> None:
 def crossings(name: str, count: int) -> list[float]:
     """Milliseconds from crossing the limit to the replacement's pid, so many times.
 
-    Each worker leaks with each request, and goes on until it is replaced. One that came to its limit by one step, and
-    stood still there, would be no leak: from the second one on, the master would wait a quarter of a second to see.
-    Between two requests the only processor has nothing to do, as that of a machine that is not overloaded.
+    Each worker leaks with each request until it is replaced. A worker that reaches its limit in one step and grows no
+    further is no leak: from the second such worker on, the master waits a quarter of a second to see whether it grows.
+    Between two requests the only processor is idle, as on a machine that is not overloaded.
     """
     more = '[memory]\nlimit = "48M"\npatience = 0\n'
     service, told = ("", "--charged") if name == "kernel" else (SAMPLED, "--timed")
     with Instance(name, light(told, more=more, count=1), service=service) as instance:
         instance.start()
-        took, decided = [], []
+        took, crossed = [], []
         for number in range(1, count + 1):
             pid = _leak(instance)
             while _leak(instance) == pid:
@@ -50,25 +49,24 @@ def crossings(name: str, count: int) -> list[float]:
             instance.journal.until(kind(Message.WORKER_READY.id), number + 1)
             started = instance.journal.find(kind(Message.WORKER_STARTING.id))[number]
             end = instance.journal.until(ended(), number)[-1]
-            crossed = _crossed(instance, end)
-            born = _born(name, int(started["MEMUNIT_GENERATION"]))
-            decided.append(1e3 * (born - crossed))
-            took.append(1e3 * (at(started) - crossed))
+            crossed.append(_crossed(instance, end))
+            took.append(1e3 * (at(started) - crossed[-1]))
+        born = _born(name)
+        decided = [1e3 * (born[number + 1] - when) for number, when in enumerate(crossed, 1)]
         say(f"{name}: from crossing 48M to the order to start the replacement, {_spread(decided)}")
         say(f"{name}: from crossing 48M to the replacement's pid, {_spread(took)}")
         return took
 
 
-def _born(name: str, generation: int) -> float:
-    """When policy had the worker of this generation started, by the flight recorder."""
+def _born(name: str) -> dict[int, float]:
+    """When policy had the worker of each generation started, by the flight recorder."""
+    born: dict[int, float] = {}
     codec = FlightCodec()
     with Path(f"/run/memunit/{name}/{NAME}").open() as lines:
         replay = Replay(codec.parse_head(lines.readline()).state, codec)
         for done in replay.run(codec.parse_steps(lines)):
-            worker = done.state.workers.get(WorkerId(0, generation))
-            if worker is not None:
-                return worker.born
-    raise AssertionError(f"the recorder has no worker 0.{generation}")
+            born |= {who.generation: worker.born for who, worker in done.state.workers.items()}
+    return born
 
 
 def _leak(instance: Instance) -> int:

@@ -135,9 +135,7 @@ def mapped(size: int) -> mmap.mmap:
 
 def own() -> int:
     """Bytes of memory that no file is behind."""
-    descriptor = os.open("/proc/self/statm", os.O_RDONLY)
-    fields = os.read(descriptor, 256).split()
-    os.close(descriptor)
+    fields = _read("/proc/self/statm").split()
     return (int(fields[1]) - int(fields[2])) * 4096
 
 

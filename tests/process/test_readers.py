@@ -412,7 +412,7 @@ def test_without_systemd_one_line_says_so(etc: Path) -> None:
     done = memunit(etc, "status", "shop", PATH="/nonexistent")
     assert done.returncode in (69, 77)
     assert "systemd can't be asked about shop: systemctl is missing here" in done.stderr
-    # Nor is it known of each that it serves nothing.
+    # The table does not say that an instance serves nothing, for nobody knows.
     done = memunit(etc, "status", PATH="/nonexistent")
     assert re.search(r"^shop +- +\? ", done.stdout, re.M), done.stdout
     done = memunit(etc, "status", "--json", PATH="/nonexistent")

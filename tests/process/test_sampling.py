@@ -221,7 +221,7 @@ def test_who_has_not_run_holds_what_it_held(tmp_path: Path) -> None:
     assert looked(probe) == 10
     write(20, "501 0 2")
     assert looked(probe) == 20
-    # Whatever else makes it grow is seen, later.
+    # Growth without a run, as by khugepaged, is seen at the tenth look.
     write(30, "501 0 2")
     assert [looked(probe) for _ in range(11)] == [20] * 9 + [30, 30]
     # Somebody may run besides.

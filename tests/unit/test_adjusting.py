@@ -102,7 +102,7 @@ def test_nobody_is_killed_for_a_number() -> None:
     with pytest.raises(CantSet, match=r"worker 0\.1 holds 250M and would be killed; set memory\.limit first"):
         adjusted(sim.state, {"memory.ceiling": "255M", "memory.limit": "200M"})
     assert adjusted(sim.state, {"memory.ceiling": "400M"})[0].ceiling == 400 * M
-    # Nor for one that it is close to.
+    # A ceiling only a little above what the worker holds is refused too.
     sim.step(f.Sampled(WorkerId(0, 1), 380 * M, "uss"))
     with pytest.raises(CantSet, match=r"holds 380M and would be killed"):
         adjusted(sim.state, {"memory.ceiling": "400M"})

@@ -160,7 +160,7 @@ def test_a_short_patience_leaves_half_of_it_for_the_answer() -> None:
 def test_nobody_is_asked_without_patience_nor_where_it_is_off() -> None:
     for policy in (replace(POLICY, patience=0.0), replace(POLICY, give_back=False)):
         sim = serving(policy)
-        # Nor has it what it would watch.
+        # Such a worker gets no MEMORY_PRESSURE_WATCH either.
         assert not sim.workers()[0].gives
         done = sim.sample(FIRST, 410 * M) + sim.advance(3.0)
         assert asked(done) == []

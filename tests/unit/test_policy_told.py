@@ -55,7 +55,7 @@ def test_a_reload_that_fails_has_its_entry_and_its_answer() -> None:
     (answer,) = results(done)
     assert (answer.tokens, answer.ok) == ((7,), False)
     assert answer.text == entry.message
-    # Else `systemctl reload` waits for READY=1, and systemd ends the service for it.
+    # Without READY=1 `systemctl reload` waits until systemd's own time-out, at which systemd ends the service.
     assert done.count(NotifyReady()) == 1
 
 
