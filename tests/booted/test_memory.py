@@ -104,9 +104,12 @@ def test_without_psi_the_bound_of_the_unit_tells_that_memory_is_short(there: boo
         Path("/proc/sys/vm/drop_caches").write_text("3")
         instance.ask("/read?mib=100")
         instance.settle()
-        assert reached(group(instance) / "payload", "high") > 0
-        # At the unit's own bound the master would wait with them.
-        assert reached(group(instance), "high") == 0
+        theirs, units = reached(group(instance) / "payload", "high"), reached(group(instance), "high")
+        say(f"workers were at their bound {theirs} times, the unit was at its bound {units} times")
+        assert theirs > 0
+        # At the unit's own bound the master would wait with the workers. The kernel lets a group go over memory.high
+        # for a moment, and makes nobody wait for so little (calculate_high_delay in mm/memcontrol.c).
+        assert units <= theirs // 20
         assert instance.journal.find(ended()) == []
         instance.load(clients=1, requests=1, path="/leak?kb=90000").start()
         (end,) = instance.journal.until(ended())

@@ -55,3 +55,16 @@ def test_who_was_decided_on_at_ready_has_no_growth_before_it() -> None:
     each = serving(memory=LIMIT + M, sampled_at=200.0, decided_memory=LIMIT)
     assert memory.has_grown_since(each, 100.0) is None
     assert memory.has_grown_since(each, 150.0) is not None
+
+
+@pytest.mark.parametrize(("more", "grows"), [(0, False), (M - 1, False), (M, True), (3 * M, True)])
+def test_who_serves_less_while_its_replacement_starts_is_a_leak_still(more: int, grows: bool) -> None:
+    """It grew by 2M a second for 50 s, and now for 4 s by a part of that."""
+    each = serving(memory=110 * M + more, sampled_at=154.0, decided_memory=110 * M)
+    assert memory.has_grown_since(each, 150.0) is grows
+
+
+@pytest.mark.parametrize(("at", "out"), [(209.0, False), (210.0, True)])
+def test_who_would_be_at_its_ceiling_just_then_runs_out(at: float, out: bool) -> None:
+    each = serving(memory=190 * M, ceiling=200 * M, sampled_at=200.0, steady_pace=float(M))
+    assert memory.runs_out(each, at, None) is out
