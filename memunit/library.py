@@ -23,6 +23,8 @@ from memunit.core.quantity import QuantityError, parse_size
 from memunit.core.schema import BY_PATH
 from memunit.core.settings_texts import ValueProblem
 from memunit.core.settings_values import convert
+from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.journal import Log
 from memunit.master.master import Master
 from memunit.master.notify import Systemd
@@ -30,7 +32,7 @@ from memunit.master.processors import processors
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.sockets import Access, inherited
-from memunit.master.spawn import Child, Launch, fork_call, open_descriptors
+from memunit.master.spawn import fork_call, open_descriptors
 from memunit.master.startlog import StartLog
 from memunit.master.system import fill_standard_descriptors
 from memunit.worker.callable import Worker, serve

@@ -1,11 +1,11 @@
 """One entry of the journal as the commands that read it want it, from fields that may be anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from memunit.account.text import clean
 from memunit.core.messages import Message
 from memunit.core.names import is_instance
+from memunit.records import dataclass, field
 
 KINDS = {message.id: message.name for message in Message}
 """The name in messages.py of each MESSAGE_ID of memunit's."""

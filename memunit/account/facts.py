@@ -3,7 +3,6 @@
 import math
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from memunit.account.lives import Account, Life
 from memunit.account.text import clean, duration
@@ -11,6 +10,7 @@ from memunit.account.units import Unit
 from memunit.core.problems import Problem
 from memunit.core.quantity import QuantityError, parse_size
 from memunit.core.settings import Settings
+from memunit.records import dataclass, field
 
 HOUR = 3600.0
 DAY = 86400.0

@@ -7,9 +7,10 @@ import re
 import shlex
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from memunit.records import dataclass, field
 
 _MOST_FILES = 400
 _LARGEST = 1 << 20

@@ -3,12 +3,12 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from memunit.account.entries import Entry, number
 from memunit.account.lives import Account
 from memunit.account.text import clean
+from memunit.records import dataclass, replace
 
 # Verdicts of an examination (core/leak.py) that something grows which nobody needs.
 _GROWS = ("python", "javascript", "native", "threads", "tasks", "shared", "descriptors", "processes")

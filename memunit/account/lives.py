@@ -4,11 +4,11 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from memunit.account.entries import Entry
 from memunit.account.text import clean
 from memunit.core.messages import DEBUG
+from memunit.records import dataclass, field
 
 # Ends that nobody need look at.
 PLANNED = ("reload", "stop", "scale-down", "requested", "max-age", "adopted")

@@ -1,13 +1,17 @@
 """What is wrong with workers: they crash, hang, do not stop, or do not become ready."""
 
 import math
+import signal
 from collections.abc import Sequence
 
 from memunit.account.facts import DAY, HOUR, Facts, Finding, check, how_signal, sentence, size_of
 from memunit.account.lives import Life, middle
 from memunit.account.text import clean, duration
 from memunit.core.quantity import format_size, format_time
+from memunit.core.wording import OOM_KILLER
 
+# Signals that a process gets because another one has sent them.
+_SENT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # What policy says of a worker that was not ready in time.
 _LATE = "was not ready in time"
 
@@ -33,15 +37,8 @@ def crashes(facts: Facts) -> Finding | None:
     early = middle([life.uptime for life in lives if life.uptime is not None])
     loop = len(lives) >= 3 and early < 60
     name, pid = facts.name, last.pid
-    steps = []
-    if last.exit_code == "dumped":
-        steps.append(f"coredumpctl info {pid} shows where the worker crashed")
-    if (last.exit_code, last.exit_status) == ("killed", 9):
-        steps.append(
-            'if nobody sent signal 9, the OOM killer did: journalctl -k -g "out of memory"; memory.ceiling in '
-            f"{facts.file} bounds one worker, MemoryMax= bounds all workers together"
-        )
-    steps += [
+    steps = [
+        *_signalled(facts, last),
         f"journalctl -u memunit@{name} _PID={pid} shows all that the worker printed",
         f"mend the app, then systemctl reload memunit@{name}: if the new code fails, the old code goes on serving",
     ]
@@ -61,7 +58,30 @@ def crashes(facts: Facts) -> Finding | None:
     )
 
 
+def _signalled(facts: Facts, life: Life) -> list[str]:
+    """Where to look for the reason of an end by a signal."""
+    if life.exit_code == "dumped":
+        return [f"coredumpctl info {life.pid} shows where the worker crashed"]
+    if life.exit_code != "killed":
+        return []
+    if life.exit_status == signal.SIGKILL:
+        bounds = f"memory.ceiling in {facts.file} bounds one worker, MemoryMax= bounds all workers together"
+        if _starved(life):
+            return [f"{bounds}: both have to leave room for what the workers need until they are replaced"]
+        return [f'if nobody sent signal 9, the OOM killer did: journalctl -k -g "out of memory"; {bounds}']
+    if life.exit_status in _SENT:
+        sent = how_signal(life.exit_status)
+        return [f"memunit did not send {sent}: find who did (a person, a script, or the worker itself)"]
+    return []
+
+
+def _starved(life: Life) -> bool:
+    return life.exit_status == signal.SIGKILL and OOM_KILLER in life.message
+
+
 def _how(life: Life) -> str:
+    if _starved(life):
+        return f"killed {OOM_KILLER}"
     if life.exit_code == "exited":
         return f"exits with status {life.exit_status}"
     if life.exit_code == "unknown":
@@ -188,8 +208,9 @@ def never_ready(facts: Facts) -> Finding | None:
     last = lives[-1]
     healed = any(life.ready is not None and life.ready > (last.ended or 0) for life in facts.account.lives)
     timeout = last.cause == "start-timeout"
+    said = [more_time(facts)] if timeout else _signalled(facts, last)
     steps = [
-        more_time(facts) if timeout else "the output of the worker says why it failed",
+        *(said or ["the output of the worker says why it failed"]),
         f"{check(facts.name)} finds the usual mistakes",
     ]
     return Finding(

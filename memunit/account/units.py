@@ -9,13 +9,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from memunit.account.entries import number, unit_instance
 from memunit.account.lives import Life
 from memunit.master import cgroup, control
 from memunit.master.group import occupied
+from memunit.records import dataclass, field
 
 _PROPERTIES = (
     "Id",

@@ -5,7 +5,6 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from memunit.cli import hiding, nodejs, readers
@@ -25,6 +24,7 @@ from memunit.core.graceful import warnings_of_signal
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Settings
 from memunit.master.sampling import Bound, memory_available
+from memunit.records import dataclass
 from memunit.worker.options import useless
 
 _CGROUP = "/sys/fs/cgroup"

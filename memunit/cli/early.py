@@ -6,9 +6,11 @@ An unusual start is left to the launch that comes later.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+from memunit.master.afresh import FOR_THE_MASTER
 from memunit.master.ahead import Ahead
 from memunit.master.filenames import NOTIFY, STARTS, WORKERS, given_directory
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from memunit.master.cgroup import Tree
 
 WORKER = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/worker"
+# The file and not its folder, with which Python would first import runpy: 4 ms of each start of an interpreter.
+PROGRAM = f"{WORKER}/__main__.py"
 # The group of the first zygote of a master that takes nothing over: revision 1, number 0.
 _FIRST = "1.0"
 _REMEDIES = {
@@ -26,8 +30,12 @@ _REMEDIES = {
     "serve": "say Delegate=memory in the unit",
 }
 _CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
+_HANDOVER = "MEMUNIT_HANDOVER"
 _SERVERS = ("asgi", "wsgi")
 _DIRECTORY = "/etc/memunit"
+# By default SIGQUIT dumps core, and what SIGINT raises while a module is imported can come as another exception, or be
+# dropped. KillSignal= of a unit may name either.
+_END_BADLY = (signal.SIGINT, signal.SIGQUIT)
 # Of `memunit run`: the options with a value that matter here, with their keys.
 _OPTIONS = {
     "--app": "run",
@@ -45,6 +53,11 @@ class Early:
 
     def __init__(self, command: str, words: Sequence[str]) -> None:
         self.ahead: Ahead | None = None
+        # By default they end or stop a process. Ignored, a SIGHUP that comes when the file has been read is lost.
+        # Blocked, it waits for the master's handlers (Signals.arm).
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (*FOR_THE_MASTER, *_END_BADLY))
+        # Until StopBeforeStart has handlers for them. In a process that goes on as a master they were blocked before.
+        self.withheld = frozenset(_END_BADLY) - before
         self._command = command
         self._claimed: "tuple[Tree | None, str] | None" = None
         app = None if _continues() else _app(command, words)
@@ -72,7 +85,7 @@ class Early:
         tree, procs = self.claimed()[0] if os.path.exists(_CONTROLLERS) else None, ""
         runtime = given_directory()
         more = app.get("environment", {})
-        program = [app.get("python", sys.executable), WORKER, "--ahead", app.get("server", "asgi")]
+        program = [app.get("python", sys.executable), PROGRAM, "--ahead", app.get("server", "asgi")]
         program += ["mortal"] if self._command == "run" else []
         try:
             if tree is not None:
@@ -93,7 +106,7 @@ class Early:
 def _continues() -> bool:
     """Whether there are workers to take over, or starts that have failed: nothing is to be started at once then."""
     runtime = given_directory()
-    return "MEMUNIT_HANDOVER" in os.environ or (
+    return _HANDOVER in os.environ or (
         bool(runtime) and any(os.path.exists(f"{runtime}/{name}") for name in (WORKERS, STARTS))
     )
 

@@ -4,13 +4,13 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from memunit.cli.usage import Parser, fail
 from memunit.core.problems import Problem
 from memunit.core.schema import KEYS, Key, Kind
 from memunit.core.settings import COMMAND_LINE, Parsed, examine, label
+from memunit.records import dataclass, replace
 
 _PROGRAM = "memunit run"
 _USAGE = (

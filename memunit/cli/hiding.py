@@ -8,7 +8,12 @@ HOMES = ("/home", "/root", "/run/user")
 
 def home_of(path: str) -> str | None:
     """The folder of those that ProtectHome= hides which `path`, or what its links lead to, lies in."""
-    for seen in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100  pathlib keeps ".."
+    try:
+        places = os.path.abspath(path), os.path.realpath(path)  # noqa: PTH100  pathlib keeps ".."
+    except ValueError:
+        # The encoding of this locale does not have all of its letters: there is no such path.
+        return None
+    for seen in places:
         for home in HOMES:
             if seen == home or seen.startswith(home + "/"):
                 return home

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from memunit.core.commands import shlex_split
 from memunit.core.problems import Problem
 from memunit.core.quantity import format_time
 from memunit.core.settings import Settings
-from memunit.master import system
+from memunit.master import proctree, system
 from memunit.master.zygote_messages import Ready, Unusable, decode
+from memunit.records import dataclass
 
 _REMEDIES = {
     "auto": "do it in a function that app.after_fork names; until then each worker imports the app for itself",
@@ -75,10 +75,10 @@ def run_import(settings: Settings, source: str, account: Account | None) -> Impo
 
 def _end_rest() -> None:
     """What the import has started is our child now, for we are the subreaper."""
-    while rest := system.descendants(os.getpid()):
+    while rest := proctree.descendants(os.getpid()):
         for pid in rest:
             try:
-                system.kill(pid)
+                proctree.kill(pid)
             except PermissionError:
                 return  # it has become another user's
         for pid in rest:

@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memunit.core.problems import Problem
 from memunit.core.settings import Settings
+from memunit.records import dataclass
 
 LEAST = (3, 9)
 _TIMEOUT = 30.0

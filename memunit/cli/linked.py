@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import select
+import time
 
 from memunit.cli.failing import Failed
 from memunit.cli.link import Link, path_of
-from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE
+from memunit.core.exitcodes import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, INTERRUPTED
 from memunit.core.varlink import DENIED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from memunit.cli.usage import Parser
 
 # Seconds within which a master answers: within one pass of its loop, or it hangs.
 PATIENCE = 5.0
+# Between two tries to reach a master that is just being started, in seconds.
+_PAUSE = 0.05
 EXIT_CODES = """\
 exit codes: 0 done, 64 wrong command line or refused by the master, 69 not running or the master does not answer,
 77 only root and the user of the service may call"""
@@ -95,7 +99,37 @@ def run(instance: str, work: Callable[[Link], int], timeout: float = PATIENCE) -
     except Failed as failed:
         return failed.tell()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+
+
+def followed(instance: str, link: Link, timeout: float) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The replies to link.follow("Follow"), each within `timeout` seconds; and whether a master began anew before it.
+
+    A master that executes itself anew hangs up, and whoever comes after it knows the same workers. Raises OSError.
+    """
+    anew = False
+    while True:
+        try:
+            for told in link.replies(timeout):
+                yield told, anew
+                anew = False
+            return
+        except ConnectionResetError:
+            link.close()
+            link, anew = _successor(instance), True
+            link.follow("Follow")
+
+
+def _successor(instance: str) -> Link:
+    """A connection to whoever listens next, within PATIENCE. Raises OSError."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return Link(path_of(instance), PATIENCE)
+        except (ConnectionRefusedError, FileNotFoundError):
+            if time.monotonic() > until:
+                raise
+        select.select([], [], [], _PAUSE)
 
 
 def name_of(worker: dict[str, Any]) -> str:

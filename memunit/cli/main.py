@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from memunit import __version__
-from memunit.core.exitcodes import EX_OSERR, EX_SOFTWARE, EX_USAGE, OK
+from memunit.core.exitcodes import EX_OSERR, EX_SOFTWARE, EX_USAGE, INTERRUPTED, OK
 
 _COMMANDS = {
     "run": ("memunit.cli.run", "serve in the foreground: --app MODULE:ATTR, or -- COMMAND"),
@@ -108,7 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"memunit: {place}{error.strerror}; raise LimitNOFILE= of the unit, or ulimit -n\n"
         sys.stderr.write(text)
         return EX_OSERR
+    except KeyboardInterrupt:
+        # Ctrl-C, before a command has its own way to end: where it was then is of no interest.
+        return INTERRUPTED
     except Exception as error:
+        # Until Python 3.12, what a signal's handler raises while a class is made comes as the cause of a RuntimeError.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(error.__cause__, SystemExit):
+            raise error.__cause__ from None
         return _at_fault(name, rest, error)
     return code
 

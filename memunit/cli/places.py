@@ -8,10 +8,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from memunit.master.filenames import opened
+from memunit.records import dataclass
 
 _LARGEST = 1 << 20
 _MOST_LINES = 3

@@ -142,6 +142,10 @@ class _Preflight:
             return os.stat(name)  # noqa: PTH116  also for text that pathlib would change
         except (OSError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) else errno.EINVAL
+            if isinstance(error, UnicodeEncodeError):
+                says = f"{name} has letters that the encoding of this locale ({error.encoding}) does not have"
+                self._problem(path, says, "LC_ALL=C.UTF-8 has all")
+                return None
             self._invisible(path, name, number)
             return None
 

@@ -27,6 +27,8 @@ examples:
   memunit recycle shop 0           the worker of slot 0
   memunit recycle shop 4711        the worker with this pid
   memunit recycle --no-wait shop   do not wait"""
+# The cause of an end that nobody replaces.
+_GIVEN_UP = "scale-down"
 # Seconds between two replies of a master that replaces: a worker's start and its drain, and those before it.
 _LONGEST = 24 * 3600.0
 
@@ -52,8 +54,10 @@ def main(arguments: Sequence[str]) -> int:
             # Before it is asked for: no end is missed.
             other.follow("Follow")
             told = other.replies(linked.PATIENCE)
-            next(told)
+            before = next(told)
             workers = link.call("Recycle", wanted)["workers"]
+            if not wanted:
+                _tell_starting(before["workers"], {each["slot"] for each in workers})
             if chosen.no_wait:
                 return _done(workers, chosen.json, "is to be replaced", "are to be replaced")
             if not chosen.json and len(workers) > 1:
@@ -74,19 +78,42 @@ def meant(text: str | None, program: str) -> dict[str, int]:
     return {"slot": number} if number < MOST_WORKERS else {"pid": number}
 
 
+def _tell_starting(workers: list[dict[str, Any]], asked: set[int]) -> None:
+    # Beside one that serves it is a replacement already, perhaps for another caller.
+    count = sum(each["phase"] == "starting" and each["slot"] not in asked for each in workers)
+    if count:
+        verb = "starts" if count == 1 else "start"
+        say(f"{plural(count, 'worker')} just {verb}; only workers that serve are replaced")
+
+
+def _key(each: dict[str, Any]) -> tuple[int, int]:
+    """Which worker it is, or whose end."""
+    return each["slot"], each["generation"]
+
+
 def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: bool) -> int:
     """Until none of them is there any more."""
-    left = {(each["slot"], each["generation"]) for each in workers}
-    for told in link.replies(_LONGEST):
-        there = {(each["slot"], each["generation"]) for each in told["workers"]}
+    left = set(map(_key, workers))
+    given_up: set[tuple[int, int]] = set()
+    for told, anew in linked.followed(instance, link, _LONGEST):
+        there = {_key(each): each for each in told["workers"]}
         for end in told["ends"]:
-            if (end["slot"], end["generation"]) in left and not as_data:
+            who = _key(end)
+            if who in left and not as_data:
                 emit(f"{end['text']}\n")
-        left &= there
+            if end["cause"] == _GIVEN_UP:
+                given_up.add(who)
+        left &= there.keys()
         if not left:
-            return _done(workers, as_data, "is replaced", "are replaced")
+            replaced = [each for each in workers if _key(each) not in given_up]
+            return _done(replaced, as_data, "is replaced", "are replaced")
+        # After a kill, or with another version, the new master may not know what the old master was asked for.
+        if anew and not all(there[each]["wants"] or there[each]["reason"] for each in left):
+            say(f"the master of {instance} began anew, and {plural(len(left), 'worker')} may not be replaced")
+            return EX_UNAVAILABLE
         if told["instance"]["stopping"]:
-            say(f"{instance} is being stopped, and {plural(len(left), 'worker')} are not replaced")
+            verb = "is" if len(left) == 1 else "are"
+            say(f"{instance} is being stopped, and {plural(len(left), 'worker')} {verb} not replaced")
             return EX_UNAVAILABLE
     return EX_UNAVAILABLE
 
@@ -94,6 +121,8 @@ def _wait(instance: str, link: Link, workers: list[dict[str, Any]], *, as_data: 
 def _done(workers: list[dict[str, Any]], as_data: bool, one: str, several: str) -> int:
     if as_data:
         return emit(as_json([{key: each[key] for key in ("slot", "generation", "pid")} for each in workers]))
+    if not workers:
+        return emit("nobody is replaced: the slots were given up\n", OK)
     names = ", ".join(f"{linked.name_of(each)} (pid {each['pid']})" for each in workers[:8])
     more = f" and {len(workers) - 8} more" if len(workers) > 8 else ""
     return emit(f"{names}{more} {one if len(workers) == 1 else several}\n", OK)

@@ -19,18 +19,18 @@ from memunit.cli.start import (
     MEANT_FOR_US,
     NO_SOCKET,
     RuntimeDirectory,
+    StopBeforeStart,
     configure,
-    ignore_signals,
     names,
     no_runtime,
     reloading,
     state_directory,
     unusable_runtime,
 )
-from memunit.core.exitcodes import EX_CONFIG, EX_OSERR
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, INTERRUPTED
 from memunit.core.problems import COMMAND_LINE, Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
-from memunit.master.continuity import Inherited, inherit
+from memunit.master.continuity import take
 from memunit.master.filenames import NOTIFY
 from memunit.master.journal import Log
 from memunit.master.master import Master
@@ -44,17 +44,18 @@ from memunit.master.startlog import StartLog
 
 def main(arguments: Sequence[str], early: Early) -> int:
     """Run the command; returns the exit code."""
+    stop = StopBeforeStart(early, interrupted=INTERRUPTED)
     # A Unix socket's path goes with it, whatever the end.
     with contextlib.ExitStack() as opened:
         try:
-            return _run(arguments, early, opened)
+            return _run(arguments, early, opened, stop)
         except (SettingsError, ConfigurationError) as error:
             for line in str(error).splitlines():
                 print_problems([Problem("", "", line)])
             return EX_CONFIG
 
 
-def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack) -> int:
+def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack, stop: StopBeforeStart) -> int:
     flags = read_flags(arguments)
     instance, path = (None, None) if flags.config is None else named_path(flags.config)
     source = COMMAND_LINE if path is None else str(path)
@@ -62,7 +63,7 @@ def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack) -
     settings = parsed.settings
     elsewhere = passed_to_another()
     passed = received()
-    left = Inherited() if passed is None else inherit(passed, None)
+    left = take(passed, None)
     place = {} if left.passed is None else left.passed.place
     own = [Listener.again(int(number)) for number in place.get("listeners", "").split()]
     found = [("memunit", sock) for sock in own] if own else _inherited(used=passed is not None)
@@ -92,8 +93,6 @@ def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack) -
             for line in _with_options(str(problem), flags, source).splitlines():
                 print_problems([Problem("", "", line)])
             return code
-    if passed is None:
-        ignore_signals()
     name = instance or (_name(settings) if path is None else path.stem)
     log = Log(name)
     if taken and passed is None:
@@ -134,6 +133,7 @@ def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack) -
         remedy = "see RUNTIME_DIRECTORY in the environment"
         print_problems([unusable_runtime(runtime.path, error, remedy)])
         return EX_OSERR
+    stop.check()
     return master.run()
 
 

@@ -1,7 +1,8 @@
 """As much of HTTP as a scrape needs: a GET, its Accept, and one answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from memunit.records import dataclass
 
 # Bytes of a request.
 MOST_HEAD = 8192

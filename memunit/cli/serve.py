@@ -11,9 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import NoReturn
 
 from memunit.cli import environ
 from memunit.cli.early import Early
@@ -23,8 +21,8 @@ from memunit.cli.start import (
     MEANT_FOR_US,
     NO_SOCKET,
     RuntimeDirectory,
+    StopBeforeStart,
     configure,
-    ignore_signals,
     names,
     no_runtime,
     reloading,
@@ -33,12 +31,12 @@ from memunit.cli.start import (
 )
 from memunit.cli.usage import Parser
 from memunit.core import backoff
-from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, OK
+from memunit.core.exitcodes import EX_CONFIG, EX_OSERR, EX_SOFTWARE, OK
 from memunit.core.messages import Message
 from memunit.core.names import is_instance
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Service, Settings, Socket
-from memunit.master.continuity import Inherited, inherit
+from memunit.master.continuity import Inherited, take
 from memunit.master.filenames import NOTIFY
 from memunit.master.journal import Log
 from memunit.master.master import Master
@@ -48,6 +46,7 @@ from memunit.master.setting import Configuration, ConfigurationError, Setting
 from memunit.master.sockets import describe, inherited, is_connection, passed_to_another, unblock
 from memunit.master.spawn import launch
 from memunit.master.startlog import Record, StartLog, inherited_record
+from memunit.records import fields, replace
 
 # How long a successor of a master that could not use its file waits for the file to be mended, in seconds: under
 # TimeoutStartSec= of the unit, and about the longest backoff.
@@ -79,16 +78,13 @@ def main(arguments: Sequence[str], early: Early) -> int:
     # At SIGABRT, systemd's word to a master that hangs, it says where (faulthandler).
     faulthandler.enable()
     passed = received()
-    if passed is None:
-        # Else they are blocked, and what has come meanwhile would be lost by this.
-        ignore_signals()
     try:
         runtime = RuntimeDirectory()
     except OSError as error:
         Log(instance).send(str(no_runtime(error)), Message.CONFIGURATION.id, 3)
         return EX_OSERR
     with runtime:
-        return _Serve(instance, runtime, inherit(passed, runtime.lasting), early).run()
+        return _Serve(instance, runtime, take(passed, runtime.lasting), early).run()
 
 
 class _Serve:
@@ -108,10 +104,22 @@ class _Serve:
         self._service: Service | None = None
         self._failures = 0
         self._since = math.inf
+        # What failed before, until it has been waited for.
+        self._record: Record | None = None
         self._reported = ""
-        signal.signal(signal.SIGTERM, self._stop_before_start)
+        # A person has acted, and what failed before holds the next start back no more.
+        self._stop = StopBeforeStart(early, self._start_log.clear)
 
     def run(self) -> int:
+        """Serve until the end; returns the exit code."""
+        try:
+            return self._run()
+        except Exception as error:
+            if self._left.left is None and self._failed(error) == OK:
+                return OK
+            raise
+
+    def _run(self) -> int:
         elsewhere = passed_to_another()
         if elsewhere:
             self._no_sockets, self._remedy = f"{NO_SOCKET}: {elsewhere}", MEANT_FOR_US
@@ -152,17 +160,41 @@ class _Serve:
         try:
             master = Master(setting, configuration, self._left)
         except OSError as error:
-            many = error.errno == errno.EMFILE
-            remedy = "raise LimitNOFILE= of the unit" if many else "see RuntimeDirectory= of the unit"
-            problem = unusable_runtime(self._runtime.path, error, remedy)
-            self._report(str(problem), waiting=False)
-            return self._give_up(EX_OSERR)
-        return master.run()
+            return self._unusable(error)
+        self._stop.check()
+        try:
+            return master.run()
+        except OSError as error:
+            # It comes from before the loop, which handles its own errors. If there are workers to take over, a
+            # successor takes them over.
+            if self._left.left is not None:
+                raise
+            return self._unusable(error)
 
-    def _stop_before_start(self, _number: int, _frame: object) -> NoReturn:
-        """Until the master listens: a person has acted, and what failed before holds the next start back no more."""
-        self._start_log.clear()
-        raise SystemExit(OK)
+    def _failed(self, error: Exception) -> int:
+        """A defect of memunit is a failed start too: systemd would make one a second. The exit code."""
+        self._stop.check()
+        self._report(f"memunit itself has failed: {type(error).__name__}: {error}", waiting=False)
+        return self._end_late(EX_SOFTWARE)
+
+    def _unusable(self, error: OSError) -> int:
+        many = error.errno == errno.EMFILE
+        remedy = "raise LimitNOFILE= of the unit" if many else "see RuntimeDirectory= of the unit"
+        self._report(str(unusable_runtime(self._runtime.path, error, remedy)), waiting=False)
+        return self._end_late(EX_OSERR)
+
+    def _end_late(self, exit_code: int) -> int:
+        """End when the next start is due by what failed before: with a usable file, nothing has waited for that yet."""
+        if self._record is not None and self._waits_in_vain(self._record):
+            return OK
+        return self._give_up(exit_code)
+
+    def _waits_in_vain(self, record: Record) -> bool:
+        """Wait until the next try is due; whether there is to be none."""
+        if self._wait(record.retry_at):
+            return True
+        self._failures, self._since, self._record = record.failures, record.since, None
+        return False
 
     def _load(self) -> Configuration:
         path = instance_path(self._instance)
@@ -222,7 +254,7 @@ class _Serve:
         A file that can't be used ends a start that a person has asked for at once. A start by systemd after such
         an end waits first, or the pair of them would go round without a pause as long as a client waits.
         """
-        record = inherited_record(self._start_log, time.monotonic())
+        self._record = inherited_record(self._start_log, time.monotonic())
         while True:
             try:
                 if not self._sockets:
@@ -232,13 +264,11 @@ class _Serve:
                     raise ConfigurationError("\n".join([*first, *self._file_problems()]))
                 return self._load()
             except (ConfigurationError, SettingsError, OSError) as error:
-                self._report(str(error), waiting=record is not None)
-            if record is None:
+                self._report(str(error), waiting=self._record is not None)
+            if self._record is None:
                 return self._give_up()
-            if self._wait(record.retry_at):
+            if self._waits_in_vain(self._record):
                 return OK
-            self._failures, self._since = record.failures, record.since
-            record = None
 
     def _report(self, text: str, *, waiting: bool) -> None:
         # Not again what was said before the wait.

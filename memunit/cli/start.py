@@ -9,19 +9,21 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from memunit.cli import allocating, early, readers
 from memunit.cli.preflight import preflight
 from memunit.cli.room import budget_of, budget_problem, within_total, worker_count
+from memunit.core.exitcodes import OK
 from memunit.core.interfaces import INSTANCE
 from memunit.core.model import Policy
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, Settings, label
-from memunit.master.afresh import FOR_THE_MASTER
 from memunit.master.filenames import given_directory
 from memunit.master.journal import Log
 from memunit.master.sampling import memory_available
 from memunit.master.setting import Configuration, ConfigurationError
+from memunit.master.signals import STOP
 from memunit.master.sockets import describe, is_stream
 
 WORKER = Path(early.WORKER)
@@ -31,10 +33,35 @@ _OFF = "/dev/null"
 MEANT_FOR_US = "a shell or a wrapper in between has to exec memunit, so that it keeps the pid"
 
 
-def ignore_signals() -> None:
-    """Until the master listens to them: by default they end or stop a process, and nobody who sends one means that."""
-    for number in FOR_THE_MASTER:
-        signal.signal(number, signal.SIG_IGN)
+class StopBeforeStart:
+    """What asks to stop until the master listens: by default it would leave the paths of sockets, and a folder.
+
+    What a handler raises in a finalizer, or in a callback as at the end of an import, Python drops: so `check` raises
+    it once more.
+    """
+
+    def __init__(
+        self, early: "early.Early", act: Callable[[], object] = lambda: None, *, interrupted: int = OK
+    ) -> None:
+        """`act` is called at the signal; `interrupted` is the exit code after SIGINT."""
+        self._act = act
+        self._interrupted = interrupted
+        self._code: int | None = None
+        for number in STOP:
+            signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, early.withheld)
+
+    def check(self) -> None:
+        """Raises SystemExit if a signal has come."""
+        if self._code is not None:
+            raise SystemExit(self._code)
+
+    def _stop(self, number: int, _frame: object) -> NoReturn:
+        for each in STOP:
+            signal.signal(each, signal.SIG_IGN)
+        self._code = self._interrupted if number == signal.SIGINT else OK
+        self._act()
+        raise SystemExit(self._code)
 
 
 def configure(
@@ -140,7 +167,7 @@ def is_examined(settings: Settings) -> bool:
 
 
 def command_line(settings: Settings) -> tuple[str, ...]:
-    """What a worker executes: the command, or the app's own interpreter with our worker directory as program, or
+    """What a worker executes: the command, or the app's own interpreter with our program for a worker, or
     Node with a module of ours before the app.
     """
     app = settings.app
@@ -155,7 +182,7 @@ def command_line(settings: Settings) -> tuple[str, ...]:
         ("--give-back", app.give_back),
     )
     said = [word for option, name in hooks if name is not None for word in (option, name)]
-    return (app.python or sys.executable, str(WORKER), "--server", app.server, *said, app.run)
+    return (app.python or sys.executable, early.PROGRAM, "--server", app.server, *said, app.run)
 
 
 def _environment(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from memunit.records import dataclass, field, replace
 
 _BOUNDS = ("MemoryMax", "MemoryHigh")
 _PATHS = (

@@ -10,8 +10,9 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from memunit.records import dataclass, field
 
 # Connections at a time; the oldest makes room. Seconds for one question, from its first byte to the end of its answer.
 MOST = 32

@@ -2,10 +2,10 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from memunit.core.messages import Message
 from memunit.core.model import WorkerId
+from memunit.records import dataclass, field
 
 
 class Signal(enum.Enum):

@@ -1,8 +1,9 @@
 """Where to listen, in the notation of ListenStream= (systemd.socket(5))."""
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Literal
+
+from memunit.records import dataclass
 
 LOCALHOST = "localhost"
 _LONGEST_PATH = 107  # sockaddr_un's 108 bytes less the NUL, unix(7)

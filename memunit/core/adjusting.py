@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from memunit.core import failures, memory, recycle
@@ -17,6 +16,7 @@ from memunit.core.settings_rules import check_rules
 from memunit.core.settings_texts import ValueProblem, nearest
 from memunit.core.settings_values import convert
 from memunit.core.state import State
+from memunit.records import replace
 
 COUNT = "workers.count"
 # What policy alone goes by. Of the others, a worker is told when it is started.

@@ -3,13 +3,13 @@
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from memunit.core.adjusting import COUNT, CantSet, cannot_scale
 from memunit.core.adjusting import adjusted as with_settings
 from memunit.core.handover import MOST_TAKEOVERS, Handover, LeftWorker
 from memunit.core.model import Cause, Phase, Slot, Worker, WorkerId
 from memunit.core.state import State
+from memunit.records import replace
 
 # That of a configuration which is not there any more.
 FORMER = 0

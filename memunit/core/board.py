@@ -7,10 +7,10 @@ size: whatever is read here is data of a hostile party, and becomes a bounded, t
 import enum
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from memunit.core.model import Cause
 from memunit.core.paths import fold
+from memunit.records import dataclass
 
 MAGIC = b"memunitW"
 # Another layout is another version: a worker of a newer package than its running master does without the page.

@@ -7,7 +7,6 @@ and else an array of pairs; the order of either is kept.
 """
 
 import binascii
-import dataclasses
 import enum
 import json
 import types
@@ -15,6 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from memunit import records
 from memunit.core.codec_forms import (
     SCALARS,
     CodecError,
@@ -112,7 +112,7 @@ class _Compiler:
             hints = typing.get_type_hints(kind)
             forms = [self.form(hints[name]) for name in kind._fields]
             return fixed(kind, forms, lambda values: kind(*values))
-        if dataclasses.is_dataclass(kind):
+        if records.is_dataclass(kind):
             return self._one_of((kind,)) if kind.__subclasses__() else self._record(kind)
         raise TypeError(f"{kind!r} can't be written as JSON")
 
@@ -130,7 +130,7 @@ class _Compiler:
     def _fields(self, kind: type) -> list[Field]:
         hints = typing.get_type_hints(kind)
         # A field that is no argument of the class is made of those that are.
-        fields = [Field(each, self.form(hints[each.name])) for each in dataclasses.fields(kind) if each.init]
+        fields = [Field(each, self.form(hints[each.name])) for each in records.fields(kind) if each.init]
         self.described[kind] = f"{kind.__name__}({', '.join(map(str, fields))})"
         return fields
 
@@ -151,7 +151,7 @@ class _Compiler:
 
 def _family(kind: Any) -> list[type]:
     """The dataclasses that a value of this type may be an instance of: it, or else all that derive from it."""
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+    if not (isinstance(kind, type) and records.is_dataclass(kind)):
         return []
     # A class with slots is made twice, and the first of the two may still be there: the last counts.
     derived = {(each.__module__, each.__qualname__): each for each in kind.__subclasses__()}

@@ -1,11 +1,12 @@
 """How values are written as JSON and read from it, type by type: what codec.py puts together."""
 
-import dataclasses
 import enum
 import math
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from memunit import records
 
 Function = Callable[[Any], Any]
 _ODD = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -39,14 +40,14 @@ class Form(NamedTuple):
 class Field:
     """A field of a dataclass, its form, and its default (MISSING for none)."""
 
-    def __init__(self, field: "dataclasses.Field[Any]", form: Form) -> None:
+    def __init__(self, field: "records.Field[Any]", form: Form) -> None:
         self.name, self.form, self.keyword = field.name, form, field.kw_only
         make: Any = field.default_factory
-        self.default = field.default if make is dataclasses.MISSING else make()
+        self.default = field.default if make is records.MISSING else make()
 
     @property
     def optional(self) -> bool:
-        return self.default is not dataclasses.MISSING
+        return self.default is not records.MISSING
 
     def is_default(self, value: Any) -> bool:
         """By type too: 1 is no default of True."""

@@ -7,7 +7,8 @@ import ast
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from memunit.records import dataclass
 
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")

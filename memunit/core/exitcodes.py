@@ -10,3 +10,4 @@ EX_OSERR = 71  # the system refused: a port in use and the like
 EX_IOERR = 74  # what was asked for could not be printed
 EX_NOPERM = 77  # may not bind
 EX_CONFIG = 78  # the configuration can't be used
+INTERRUPTED = 130  # ended by Ctrl-C, as a shell puts it: 128 + SIGINT

@@ -1,9 +1,9 @@
 """What the loop has learned since the last pass. Facts carry no behaviour; transitions.py decides on each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from memunit.core.model import Headroom, Policy, WorkerId
+from memunit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ knows that it wants the same. A last line that is cut off is that of a master th
 
 import binascii
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from memunit.core.actions import Action
@@ -15,6 +14,7 @@ from memunit.core.codec import Codec, dumps, parse
 from memunit.core.codec_forms import CodecError
 from memunit.core.facts import Fact
 from memunit.core.state import State
+from memunit.records import dataclass
 
 FORMAT = 1
 

@@ -7,10 +7,10 @@ pid and CLOCK_MONOTONIC mean nothing after the next.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from memunit.core.codec import Codec, dumps, parse
 from memunit.core.codec_forms import CodecError
+from memunit.records import dataclass, field
 
 VERSION = 1
 # More than any instance has, of slots and of processes: the file may be anybody's who has the service's user.

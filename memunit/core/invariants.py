@@ -1,123 +1,27 @@
 """What holds in each pass of policy, whatever the world does: the exploration checks it, and so does `memunit replay`.
 
-Each invariant is a function with a name and a sentence. It looks at one pass, and answers with what is wrong: "" if it
-holds.
+Each invariant is a function with a name and a sentence. It looks at one pass (seen.py), and answers with what is wrong:
+"" if it holds.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
 
 from memunit.core import facts as f
-from memunit.core.actions import Action, Finish, GiveBack, Journal, ReloadResult, Send, Signal, Spawn
+from memunit.core.actions import Finish, GiveBack, Journal, ReloadResult, Send, Signal
 from memunit.core.giving import REST
 from memunit.core.messages import ENDS, Message
-from memunit.core.model import UNCOUNTED, Cause, Phase, WorkerId
-from memunit.core.state import State
+from memunit.core.model import FOR_MEMORY, UNCOUNTED, Cause, Phase, WorkerId
+from memunit.core.seen import STOPS, Look, Pass
 
-T = TypeVar("T")
-_STOPS = (Phase.STOP_SIGTERM, Phase.STOP_SIGKILL)
 # Where a worker may go from each phase; from each it may end too.
 _NEXT = {
-    Phase.STARTING: (Phase.RUNNING, *_STOPS),
-    Phase.RUNNING: _STOPS,
+    Phase.STARTING: (Phase.RUNNING, *STOPS),
+    Phase.RUNNING: STOPS,
     Phase.STOP_SIGTERM: (Phase.STOP_SIGKILL,),
     Phase.STOP_SIGKILL: (),
 }
-# The reasons to tell one that serves to stop for which nobody has to serve in its place first.
-
-
-class Look(NamedTuple):
-    """What the invariants want to know of one worker."""
-
-    phase: Phase
-    deadline: float
-    yields_at: float
-    force: Cause | None
-    reason: Cause | None
-    wants: Cause | None
-    holds_slot: bool
-    sampled_at: float
-    give_at: float
-
-
-class Snapshot(NamedTuple):
-    """What they want to know of a state: `step` may take the state itself to pieces."""
-
-    workers: Mapping[WorkerId, Sequence[Any]]
-    """What a Look is made of."""
-    places: int
-    surge: int
-    reversed: bool
-    retry_at: Sequence[float]
-    gate_failures: int
-    gate_retry_at: float
-    tokens: tuple[int, ...]
-    stopping: bool
-    finished: bool
-
-
-_looked = attrgetter(
-    *("phase", "deadline", "yields_at", "force", "reason", "wants", "holds_slot", "sampled_at", "give_at")
-)
-_retry_at = attrgetter("retry_at")
-
-
-def snapshot(state: State) -> Snapshot:
-    """What is to be known of the state before the next pass, and after the last one."""
-    return Snapshot(
-        workers={who: _looked(worker) for who, worker in state.workers.items()},
-        places=state.places,
-        surge=state.policy.surge,
-        reversed=state.surge_reversed,
-        retry_at=list(map(_retry_at, state.slots)),
-        gate_failures=state.gate.failures,
-        gate_retry_at=state.gate.retry_at,
-        tokens=state.rollout.tokens if state.rollout else (),
-        stopping=state.stopping,
-        finished=state.finished,
-    )
-
-
-class Pass:
-    """One pass: what was before, what it was told, when, what it wanted, and what came of it."""
-
-    def __init__(
-        self,
-        before: Snapshot,
-        facts: Sequence[f.Fact],
-        now: float,
-        after: Snapshot,
-        actions: Sequence[Action],
-        deadline: float,
-    ) -> None:
-        self.before, self.facts, self.now = before, facts, now
-        self.after, self.actions, self.deadline = after, actions, deadline
-        then, there = before.workers, after.workers
-        self.changed = [
-            (who, Look._make(looked), Look._make(there[who]))
-            for who, looked in then.items()
-            if who in there and looked != there[who]
-        ]
-        """Who was there before and is there still, and is not as it was."""
-        self.gone = then.keys() - there.keys()
-        self.new = there.keys() - then.keys()
-        self.started = [action.id for action in actions if isinstance(action, Spawn)]
-
-    def of(self, kind: type[T]) -> list[T]:
-        """The actions of a kind."""
-        return [action for action in self.actions if isinstance(action, kind)]
-
-    def slots(self, *phases: Phase) -> list[int]:
-        """The slot of each worker that is in one of these phases afterwards."""
-        return [who.slot for who, looked in self.after.workers.items() if looked[0] in phases]
-
-    def stopping(self) -> list[tuple[WorkerId, float]]:
-        """Who is to end, and when it is to be killed."""
-        return [(who, looked[1]) for who, looked in self.after.workers.items() if looked[0] in _STOPS]
-
 
 Invariant = Callable[[Pass], str]
 
@@ -195,7 +99,7 @@ def replacement_first(done: Pass) -> str:
         if then.phase is not Phase.RUNNING or now.phase is not Phase.STOP_SIGTERM:
             continue
         allowed = now.holds_slot or now.force or who in spoke or now.reason in UNCOUNTED
-        if not (allowed or done.after.reversed or who.slot in done.slots(Phase.RUNNING)):
+        if not (allowed or _gives_way(done, who, now) or who.slot in done.slots(Phase.RUNNING)):
             return f"{who} was told to stop for {now.reason}, and nobody serves in its slot"
     return ""
 
@@ -203,8 +107,9 @@ def replacement_first(done: Pass) -> str:
 def the_last_that_serves_stays(done: Pass) -> str:
     """The last worker that serves is told to stop only for a stop, or where surge 0 or memory lets no other start.
 
-    Nor may one that serves in a slot that is given up be all that is left: a successor serves in one that stays, or as
-    many as are wanted serve on.
+    Even there it stays while another worker starts, unless it would reach its ceiling, or use up the free memory,
+    before the other one serves. A worker in a slot that is given up stops only if a worker of a remaining slot serves,
+    or if as many workers as are wanted serve on.
     """
     spoke = {fact.id for fact in done.facts if isinstance(fact, f.Stopping)}
     if done.after.stopping:
@@ -212,13 +117,31 @@ def the_last_that_serves_stays(done: Pass) -> str:
     for who, then, now in done.changed:
         if then.phase is not Phase.RUNNING or now.phase is not Phase.STOP_SIGTERM:
             continue
-        if now.holds_slot or now.force or who in spoke or done.after.reversed:
+        if now.force or who in spoke or _gives_way(done, who, now):
             continue
         serving = done.slots(Phase.RUNNING)
+        if now.holds_slot:
+            if not serving and _may_wait(done, now):
+                return f"{who} was told to stop for {now.reason} while another one starts, and nobody serves"
+            continue
         enough = who.slot >= done.after.places and len(serving) >= done.after.places
         if not enough and not any(slot < done.after.places for slot in serving):
             return f"{who} was told to stop for {now.reason}, and nobody serves"
     return ""
+
+
+def _gives_way(done: Pass, who: WorkerId, now: Look) -> bool:
+    """Whether it was replaced for its memory, and holds what its replacement needs to start."""
+    return done.after.reversed and now.reason in FOR_MEMORY and who.slot in done.slots(Phase.STARTING)
+
+
+def _may_wait(done: Pass, now: Look) -> bool:
+    """Whether another one starts in its time, and this one has memory until then."""
+    due = done.starting()
+    if not due or now.memory is None or now.steady_pace <= 0:
+        return bool(due)
+    end = min(math.inf if now.ceiling is None else now.ceiling, now.memory + done.after.free)
+    return now.memory + now.steady_pace * (max(due) - now.sampled_at) < end
 
 
 def no_surge_is_none(done: Pass) -> str:
@@ -247,7 +170,10 @@ def surge_is_bounded(done: Pass) -> str:
 
 
 def backoff_is_waited_for(done: Pass) -> str:
-    """Nobody is started in a slot before its backoff is over, nor while nothing serves before the gate opens."""
+    """Nobody is started in a slot before its backoff is over, nor while nothing serves before the gate opens.
+
+    The gate does not hold back a replacement for which the old worker was stopped.
+    """
     if not done.started or any(isinstance(fact, f.Reload) for fact in done.facts):
         return ""
     runs = bool(done.slots(Phase.RUNNING))
@@ -257,7 +183,7 @@ def backoff_is_waited_for(done: Pass) -> str:
         if late > 0:
             return f"{who} was started {late:g} s too early"
         late = done.after.gate_retry_at - done.now
-        if not runs and done.after.gate_failures and late > 0:
+        if not runs and done.after.gate_failures and late > 0 and not done.after.replacing[who.slot]:
             return f"{who} was started {late:g} s before the gate opens"
     return ""
 
@@ -266,7 +192,7 @@ def kill_deadlines_stand_still(done: Pass) -> str:
     """The time at which a stopping worker is killed moves by nothing but its own EXTEND_TIMEOUT_USEC=."""
     asked = {fact.id for fact in done.facts if isinstance(fact, f.ExtendTimeout)} if done.changed else set()
     for who, then, now in done.changed:
-        same = then.phase in _STOPS and now.phase is then.phase and now.force is then.force
+        same = then.phase in STOPS and now.phase is then.phase and now.force is then.force
         if same and who not in asked and then.deadline < now.deadline < math.inf:
             return f"that of {who} was moved by {now.deadline - then.deadline:g} s"
     return ""

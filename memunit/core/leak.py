@@ -5,11 +5,11 @@ printable value or nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from memunit.core import bounded, growth
 from memunit.core.quantity import format_size
+from memunit.records import dataclass
 
 VERDICTS = ("python", "native", "fragmentation", "threads", "tasks", "shared", "baseline", "unknown")
 CONFIDENCES = ("high", "medium", "low")

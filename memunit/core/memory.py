@@ -13,6 +13,10 @@ LIMIT_SPREAD = 0.05
 HYSTERESIS = 64
 # Over a shorter time, in seconds, a page more or less would be a pace.
 SHORTEST_SPAN = 0.02
+# The share of its pace up to its limit at which a worker that waits for its replacement still counts as growing. On one
+# processor it serves less while the replacement starts: a leak fell to 37 % of its pace, was taken for a step, and each
+# leak after it was decided on a quarter of a second late, or more. After a step nothing grows at all.
+STILL = 1 / 8
 # The share of its limit under which a worker begins clearly under it.
 CLEARLY = 7 / 8
 
@@ -101,11 +105,11 @@ def grows_on(worker: Worker) -> bool | None:
 
 
 def has_grown_since(worker: Worker, at: float) -> bool | None:
-    """Whether it has gone on to grow since it was decided on, half as fast as before; None if that can't be told."""
+    """Whether it has gone on to grow since it was decided on; None if that can't be told."""
     held, begun, ready_at = worker.decided_memory, worker.baseline, worker.ready_at
     if worker.memory is None or held is None or begun is None or ready_at is None or at <= ready_at:
         return None
-    return worker.memory - held >= (held - begun) / (at - ready_at) * (worker.sampled_at - at) / 2
+    return worker.memory - held >= STILL * (held - begun) / (at - ready_at) * (worker.sampled_at - at)
 
 
 def needed_by(worker: Worker) -> int | None:

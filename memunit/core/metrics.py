@@ -9,10 +9,10 @@ a database for as long as it keeps anything. A slot is one, for there are as man
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from memunit.core.model import UNCOUNTED, Cause, Phase
+from memunit.records import dataclass
 
 Told = Mapping[str, Any]
 

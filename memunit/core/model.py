@@ -6,8 +6,9 @@ Times are seconds of CLOCK_MONOTONIC, which stands still while the machine is su
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from memunit.records import dataclass, field
 
 
 class Phase(enum.Enum):

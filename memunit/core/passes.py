@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from memunit.core.actions import Action, Journal
 from memunit.core.messages import Message
 from memunit.core.model import Worker, WorkerId
 from memunit.core.state import State
+from memunit.records import replace
 
 
 class Pass:

@@ -1,7 +1,8 @@
 """What is wrong with a configuration: one shape for all that parse, check or prepare one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from memunit.records import dataclass
 
 _LONGEST = 1500  # a file of 1 MiB can be one value, and journald takes 48K a line
 COMMAND_LINE = "command line"  # the source of settings that were typed and not read from a file

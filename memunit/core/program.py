@@ -3,12 +3,12 @@
 Its output is data, made printable and short.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from memunit.core.model import Worker
 from memunit.core.quantity import format_size, format_time
 from memunit.core.wording import how
+from memunit.records import dataclass
 
 _KEY = "examine.command"
 _LONGEST_LINE = 200
@@ -30,7 +30,7 @@ class Outcome:
     """Whether it has written more."""
     code: str = ""
     status: int = 0
-    """As of spawn.End; code "" if it has no end of its own."""
+    """As of held.End; code "" if it has no end of its own."""
     seconds: float = 0.0
     failure: str = ""
     """Why it could not be started; "" if it was."""

@@ -1,9 +1,8 @@
 """The datagrams of sd_notify(3), decoded."""
 
-from dataclasses import dataclass
-
 from memunit.core import facts as f
 from memunit.core.model import WorkerId
+from memunit.records import dataclass
 
 USEC = 1_000_000
 

@@ -1,6 +1,7 @@
-"""What decides that a worker that serves is replaced: its memory, want of memory for all, its age, a person.
+"""What decides that a worker that serves is replaced: its memory, want of memory for all, its age.
 
-When its replacement may be started is another question, of starts.py.
+A person's request is in transitions.py, a reload in rollout.py. When its replacement may be started is another
+question, of starts.py.
 """
 
 import math

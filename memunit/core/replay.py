@@ -1,10 +1,10 @@
 """A flight file through `step` again: the same decisions, what is wrong with them, and each in words."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+from memunit import records
 from memunit.core import facts as f
 from memunit.core import wording
 from memunit.core.actions import (
@@ -27,10 +27,11 @@ from memunit.core.actions import (
     UseRevision,
 )
 from memunit.core.flight import FlightCodec, Step
-from memunit.core.invariants import Pass, Snapshot, broken, snapshot
+from memunit.core.invariants import broken
 from memunit.core.model import Phase, WorkerId
 from memunit.core.policy import step
 from memunit.core.quantity import format_size
+from memunit.core.seen import Pass, Snapshot, snapshot
 from memunit.core.state import State
 
 # They come all the time, and nothing need come of them.
@@ -159,7 +160,7 @@ def _said(fact: f.Fact) -> str:
             return f"{format_size(fact.headroom.available)} of {format_size(fact.headroom.total)} are free"
         case _:
             values = {
-                each.name: getattr(fact, each.name) for each in dataclasses.fields(fact) if each.name != "id"
+                each.name: getattr(fact, each.name) for each in records.fields(fact) if each.name != "id"
             }
             return f"{type(fact).__name__} {values}"
 

@@ -1,7 +1,5 @@
 """A reload on its way: its begin, its success, and the way back."""
 
-from dataclasses import replace
-
 from memunit.core import failures, phases, recycle, retirement, wording
 from memunit.core.actions import NotifyExtend, NotifyReady, NotifyReloading, ReloadResult, UseRevision
 from memunit.core.adjusting import COUNT, cannot_scale
@@ -10,6 +8,7 @@ from memunit.core.messages import WARNING, Message
 from memunit.core.model import Cause, Phase, Rollout
 from memunit.core.passes import Pass
 from memunit.core.state import State
+from memunit.records import replace
 
 
 def begin(p: Pass, fact: Reload) -> None:

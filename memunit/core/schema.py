@@ -1,10 +1,10 @@
 """The one table of all keys: the parser, the flags and the errors for unknown keys are all made from it."""
 
 import enum
-from dataclasses import dataclass, replace
 from typing import Any
 
 from memunit.core.stopsignal import STOP_SIGNALS
+from memunit.records import dataclass, replace
 
 
 class Kind(enum.Enum):

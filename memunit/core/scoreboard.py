@@ -5,7 +5,8 @@ can: nothing that stands there is to be relied on.
 """
 
 import struct
-from dataclasses import dataclass
+
+from memunit.records import dataclass
 
 _HEADER = struct.Struct("=8sIIII")
 _LINE = struct.Struct("=III")

@@ -5,7 +5,6 @@ Sizes are bytes, times are seconds; None and `math.inf` mean no bound. The keys 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from memunit.core.address import Address
@@ -14,6 +13,7 @@ from memunit.core.schema import BY_PATH, KEYS, SCRIPT, TABLES, Key
 from memunit.core.settings_rules import check_rules
 from memunit.core.settings_texts import ValueProblem, nearest, shown
 from memunit.core.settings_values import convert
+from memunit.records import dataclass, field
 
 __all__ = [
     "COMMAND_LINE",

@@ -61,7 +61,8 @@ def may_start(p: Pass, index: int) -> bool:
         return False
     if p.state.roster.starts_in(index):
         return False
-    if state.gate.failures and not state.running():
+    # Of one that was stopped for its replacement nothing has failed: the crash loop of another slot opens no gap here.
+    if state.gate.failures and not state.running() and not slot.replacing:
         if p.now < state.gate.retry_at:
             p.again(state.gate.retry_at)
             return False
@@ -137,9 +138,8 @@ def _may_reverse(p: Pass, worker: Worker) -> bool:
 
 
 def _is_urgent(p: Pass, worker: Worker, until: float) -> bool:
-    """Whether it would be at its ceiling by then, or have taken what is free."""
-    free = None if p.state.headroom is None else p.state.headroom.available
-    return worker.wants in FOR_MEMORY and memory.runs_out(worker, until, free)
+    """Whether it would be at its ceiling by then, or have taken what is free: whatever it is to be replaced for."""
+    return memory.runs_out(worker, until, None if p.state.headroom is None else p.state.headroom.available)
 
 
 def _has_room(p: Pass, like: Worker) -> bool:

@@ -1,12 +1,12 @@
 """All that policy remembers between two passes of the loop."""
 
 import math
-from dataclasses import dataclass, field, replace
 
 from memunit.core.agenda import Agenda
 from memunit.core.model import Cause, Gate, Headroom, Policy, Rollout, Slot, Worker, WorkerId
 from memunit.core.roster import Roster
 from memunit.core.tally import Tally
+from memunit.records import dataclass, field, replace
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What is counted for those who watch an instance, and decides nothing: it only rises, until the state is a new one."""
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+
+from memunit.records import dataclass, field
 
 # Upper bounds of how long stops take, in seconds; one more count is for those that take longer. From what a worker
 # without connections needs to the grace that people give to uploads.

@@ -8,12 +8,12 @@ Everywhere % begins a specifier. settings_unit.py has refused what none of these
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from memunit.core.address import LOCALHOST, Address
 from memunit.core.budget import OWN
 from memunit.core.quantity import exact_size, format_time
 from memunit.core.settings import DYNAMIC, Memory, Parsed, Service, Settings, Socket
+from memunit.records import dataclass
 
 # What the master needs after the last worker's grace.
 _AFTER_GRACE = 30.0
@@ -122,18 +122,19 @@ def memory_max(settings: Settings, processors: int) -> int | None:
     """The bound of all that the unit has, in bytes; None for none.
 
     Without a word about it, it is what the workers can have at their ceiling, with surge, and one more for the process
-    that forks them: no bound that a healthy instance meets, but one that keeps it from the rest of the machine.
+    that forks them: no bound that a healthy instance meets, but one that keeps it from the rest of the machine. Always
+    one more than the workers: the one that is at its ceiling is to be killed for that, and not for the whole.
     """
     memory: Memory = settings.memory
     if memory.total is not None:
         return None if math.isinf(memory.total) else int(memory.total)
     if memory.ceiling is None:
         return None
-    most = (settings.workers.count or processors) + settings.workers.surge
+    count, surge = settings.workers.count or processors, settings.workers.surge
     forks = (
         settings.app.run is not None and settings.app.preload is not False and settings.app.server != "node"
     )
-    return (most + forks) * memory.ceiling + OWN
+    return (count + max(1, surge + forks)) * memory.ceiling + OWN
 
 
 def _socket(socket: Socket, ipv6: bool) -> Iterator[tuple[str, Lines]]:

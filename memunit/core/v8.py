@@ -4,12 +4,12 @@ The worker's half is memunit/worker/node/heap.cjs. What it has written is data o
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memunit.core import bounded
 from memunit.core.growth import NAMED, of_growth, worth_telling
 from memunit.core.quantity import format_size
+from memunit.records import asdict, dataclass, field
 
 # Of what keeps the event loop alive.
 _MOST_TYPES = 3

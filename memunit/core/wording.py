@@ -24,6 +24,8 @@ _HELD = 5.0
 # What it said last tells how far it came; of the others, what it waited for.
 _NEVER_READY = (Cause.START_FAILED, Cause.START_TIMEOUT)
 _TOLD_WITH_STATUS = (*_NEVER_READY, Cause.GRACE_EXPIRED, Cause.WATCHDOG)
+# memunit why looks for it.
+OOM_KILLER = "by the kernel's OOM killer"
 
 
 def name(worker: Worker) -> str:
@@ -127,9 +129,7 @@ def ended(worker: Worker, cause: Cause, reason: Cause | None, code: str, status:
     during = f" while being stopped for {reason}" if reason is not None else ""
     said = last_words(worker) if cause in _TOLD_WITH_STATUS else ""
     if worker.oom == "outside":
-        said += (
-            ", by the kernel's OOM killer: the unit was at its MemoryMax=, or the machine was out of memory"
-        )
+        said += f", {OOM_KILLER}: the unit was at its MemoryMax=, or the machine was out of memory"
     served = f" after {seconds(now - worker.born)}"
     lost = ""
     if cut_off(worker, code, status):

@@ -16,7 +16,8 @@ from memunit.master import afresh
 
 TYPE_CHECKING = False  # the module typing takes as long as all of this
 if TYPE_CHECKING:
-    from memunit.master.spawn import Child, Launch
+    from memunit.master.child import Launch
+    from memunit.master.held import Child
 
 CONTROL = 3
 # What a zygote hears of when it is told what it serves: the rest of its environment it has from its beginning.
@@ -71,6 +72,7 @@ class Ahead:
             afresh.move(self._procs)
             os.setpgid(0, 0)
             afresh.reset_signals()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             afresh.read_from_nowhere()
             if control == CONTROL:
                 os.set_inheritable(control, True)
@@ -86,7 +88,7 @@ class Ahead:
 
     def start(self, launch: "Launch") -> "Child":
         """Start what `launch` says: by telling this interpreter if it fits and is there, else as spawn.launch()."""
-        from memunit.master import spawn  # noqa: PLC0415  all that it imports comes later than we do
+        from memunit.master import held, spawn  # noqa: PLC0415  all that it imports comes later than we do
 
         if self.pid and not self._fits(launch):
             self.drop()
@@ -95,7 +97,7 @@ class Ahead:
             return spawn.launch(launch)
         pid, self.pid = self.pid, 0
         self._control.close()
-        return spawn.Child(pid=pid, pidfd=self._pidfd, exec_fd=self._exec_fd)
+        return held.Child(pid=pid, pidfd=self._pidfd, exec_fd=self._exec_fd)
 
     def drop(self) -> None:
         """End it, if nothing has become of it."""

@@ -34,8 +34,8 @@ class Asking:
         self._examinations, self._witnesses, self._revisions = examinations, witnesses, revisions
         self.hangup = False
         """Whether SIGHUP has asked for a reload that has not begun."""
-        self.reexecuter = 0
-        """Who has asked that the master executes itself anew, of the clients of the control socket; 0 for nobody."""
+        self.reexecuters: list[int] = []
+        """The clients of the control socket that have asked the master to execute itself anew."""
 
     def by_signals(self, *, stopping: bool) -> list[f.Fact]:
         """What the signals since the last call have asked for."""
@@ -59,7 +59,7 @@ class Asking:
             if command == "reload":
                 tokens.append(token)
             elif command == "reexec" and self._at.sole:
-                self.reexecuter = token
+                self.reexecuters.append(token)
             elif word == "examine":
                 facts += self._examine(slot, token, state)
             elif word == "witness":

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from memunit.core import board, scoreboard
 from memunit.core import facts as f
@@ -15,6 +14,7 @@ from memunit.master.pressure import Watches
 from memunit.master.report import Reporter
 from memunit.master.scoreboard import Scoreboard
 from memunit.master.spawn import describe
+from memunit.records import replace
 
 _MOST_REQUESTS = 3
 

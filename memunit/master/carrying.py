@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from memunit.core import facts as f
 from memunit.core.actions import (
@@ -28,6 +27,7 @@ from memunit.core.state import State
 from memunit.master.parts import Parts
 from memunit.master.setting import Configuration
 from memunit.master.startlog import Record
+from memunit.records import replace
 
 
 class Carrying:

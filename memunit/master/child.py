@@ -13,7 +13,6 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 
 from memunit.master import system
@@ -24,6 +23,7 @@ from memunit.master.afresh import (
     read_from_nowhere,
     reset_signals,
 )
+from memunit.records import dataclass
 
 EXIT_CHDIR = 200
 EXIT_FDS = 202

@@ -10,11 +10,11 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from memunit.master.rights import Right, right_of
 from memunit.master.threshold import Peer, Threshold, groups_of, peer_of
+from memunit.records import dataclass, field
 
 # Connections in all, and how many may be of peers with a right or a lesser one: who runs the workers must not keep root
 # out, and who may only read must not keep out either of them.

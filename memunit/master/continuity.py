@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 from memunit.core import facts as f
 from memunit.core import handover
@@ -21,11 +20,12 @@ from memunit.core.codec_forms import CodecError
 from memunit.core.handover import Handover, Unusable
 from memunit.core.model import Phase, WorkerId
 from memunit.core.state import State
-from memunit.master import system
+from memunit.master import reexec, system
 from memunit.master.filenames import WORKERS, opened
 from memunit.master.kept import Course, Passed, course_codec, passed_codec
 from memunit.master.processes import Processes
 from memunit.master.setting import Configuration
+from memunit.records import dataclass
 
 _LARGEST = 16 << 20
 # Seconds from one look at whether the file is there to the next.
@@ -45,6 +45,14 @@ class Inherited:
     course: Course | None = None
     trouble: str = ""
     """Why there may be workers that nobody can tell of."""
+
+
+def take(text: bytes | None, directory: str | None) -> Inherited:
+    """As `inherit`, and close the sockets that execve(2) has kept if `text` does not say what they are."""
+    found = inherit(text, directory)
+    if text is not None and found.passed is None:
+        reexec.close_rest()
+    return found
 
 
 def inherit(text: bytes | None, directory: str | None) -> Inherited:

@@ -8,9 +8,9 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass
 
 from memunit.master.threshold import Threshold, peer_of
+from memunit.records import dataclass
 
 MAX_REQUEST = 1024
 MAX_CLIENTS = 64

@@ -11,7 +11,6 @@ import os
 import select
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from memunit.core import facts as f
 from memunit.core.actions import Journal
@@ -23,6 +22,7 @@ from memunit.master.control import ControlServer, KeptControl
 from memunit.master.inotify import Watch
 from memunit.master.notify import NotifyListener
 from memunit.master.report import Reporter
+from memunit.records import dataclass
 
 # Seconds from one time that a socket is made again to the next, for somebody may remove it in a loop. Each has its own:
 # rm(1) removes one after the other, and what workers said to the last was lost for a second more.

@@ -10,9 +10,9 @@ import os
 import signal
 import stat
 import time
-from dataclasses import dataclass
 
-from memunit.master import system
+from memunit.master import proctree
+from memunit.records import dataclass
 
 # As memunit/worker/stacks.py has them: by Python in its main thread, and by C whatever that thread is at. Both at once
 # would be written by two threads, one into the other.
@@ -76,7 +76,7 @@ class Dumps:
         if known is not None:
             known.askers.append(asker)
             return ""
-        if not (system.catches(pid, WHOLE) and system.catches(pid, THREADS)):
+        if not (proctree.catches(pid, WHOLE) and proctree.catches(pid, THREADS)):
             # Without a handler the signal would end it: a worker of an older version, or one that still starts.
             return "this worker can't write stacks: it still starts, or an older version started it; a new worker can"
         file = _find(pid)
@@ -84,7 +84,7 @@ class Dumps:
             return "the file for this worker's stacks can't be opened"
         try:
             os.ftruncate(file, 0)
-            system.kill(pid, WHOLE)
+            proctree.kill(pid, WHOLE)
         except OSError as error:
             os.close(file)
             return f"this worker can't be asked: {error.strerror}"
@@ -104,7 +104,7 @@ class Dumps:
             if _END not in text and not asked.hangs:
                 asked.hangs, asked.until = True, now + SHORT_PATIENCE
                 with contextlib.suppress(OSError):
-                    system.kill(asked.pid, THREADS)
+                    proctree.kill(asked.pid, THREADS)
                 continue
             del self._asked[slot, generation]
             with contextlib.suppress(OSError):

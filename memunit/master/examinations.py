@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable
 from functools import partial
 
-from memunit.core import footprint, leak, v8
+from memunit.core import footprint_verdict, leak, v8
 from memunit.core.actions import Journal
 from memunit.core.board import Board, Reason, Stage, reason_of
 from memunit.core.exitcodes import EX_UNAVAILABLE
+from memunit.core.footprint import Footprint
 from memunit.core.growth import afar
 from memunit.core.messages import Message
 from memunit.core.model import Phase, Worker, WorkerId
@@ -64,8 +65,8 @@ class Examinations:
         self._their_rate = _Rate()
         self._unwritable = False
         # Of commands and Node programs: what the kernel has told at their start, and at their end.
-        self._begun: dict[WorkerId, footprint.Footprint] = {}
-        self._accounts: dict[WorkerId, Callable[..., footprint.Account]] = {}
+        self._begun: dict[WorkerId, Footprint] = {}
+        self._accounts: dict[WorkerId, Callable[..., footprint_verdict.Account]] = {}
 
     @property
     def asked(self) -> tuple[tuple[int, int, int], ...]:
@@ -91,7 +92,7 @@ class Examinations:
         if ready or since >= _SETTLED:
             found = kernel.read(worker.pid, folder)
             if found is not None:
-                self._begun[worker.id] = footprint.Footprint(**found, at=since)
+                self._begun[worker.id] = Footprint(**found, at=since)
 
     def end(self, worker: Worker, configuration: Configuration, folder: str, *, program: bool) -> bool:
         """Look at a worker that is told to stop now: after that it may be gone at any time. With `program`, have
@@ -106,10 +107,12 @@ class Examinations:
         if found is None:
             return False
         begun, files = self._begun.get(worker.id), configuration.metric in _WITH_FILES
-        ended = footprint.Footprint(**found, at=_since_ready(worker))
-        wanted = footprint.wants_files(begun, ended, files=files)
+        ended = Footprint(**found, at=_since_ready(worker))
+        wanted = footprint_verdict.wants_files(begun, ended, files=files)
         mapped = kernel.mapped(worker.pid) if wanted else None
-        self._accounts[worker.id] = partial(footprint.account, begun, ended, files=files, mapped=mapped)
+        self._accounts[worker.id] = partial(
+            footprint_verdict.account, begun, ended, files=files, mapped=mapped
+        )
         if not (program and configuration.examine_command) or worker.id in self._told:
             return False
         due = reason is Reason.EXAMINE or self._their_rate.due(time.monotonic())
@@ -159,7 +162,7 @@ class Examinations:
         seen = self._examiners.told(who)
         profile = self._witnesses.found(slot, generation, str(end.fields["MEMUNIT_WORKER_PID"]))
         if account is not None:
-            text = footprint.sentence(account, name)
+            text = footprint_verdict.sentence(account, name)
             if seen is not None:
                 text += f" {seen.clause}."
                 self._their_rate.note(account.leak)

@@ -6,14 +6,14 @@ examine.time at most. The worker still takes requests meanwhile, and loses none.
 moment: a server without open requests ends sooner than a program can look at it.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from memunit.core import program
 from memunit.core.model import Worker, WorkerId
+from memunit.master.child import Launch
 from memunit.master.programs import Programs
 from memunit.master.setting import Configuration, Setting
-from memunit.master.spawn import Launch
+from memunit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 import math
 import select
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from memunit.master.family import Family
-from memunit.master.spawn import Child, End
+from memunit.master.held import Child, End
+from memunit.records import dataclass
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -14,9 +14,9 @@ import signal
 import time
 from collections.abc import Container
 
-from memunit.master import system
+from memunit.master import proctree
 from memunit.master.group import members
-from memunit.master.spawn import Child
+from memunit.master.held import Child
 
 
 class Family:
@@ -101,7 +101,7 @@ class Family:
 
     def has(self, pid: int) -> bool:
         """Whether a process is one of them, or a child of one."""
-        return pid in self._held or system.is_descendant(pid, self._held) is not None or pid in self._pids()
+        return pid in self._held or proctree.is_descendant(pid, self._held) is not None or pid in self._pids()
 
     def close(self) -> None:
         """Close what is open. The processes go on."""
@@ -114,11 +114,11 @@ class Family:
     def _hold(self) -> None:
         """A pidfd of each that is there, besides those that are held already."""
         if self.group:
-            found = system.hold(members(self.group), besides=self._held)
+            found = proctree.hold(members(self.group), besides=self._held)
             # Looked at again once the pidfds are there: a number may have been given to somebody else meanwhile.
             there = members(self.group)
         else:
-            found = system.hold_family(self._child.pid, besides=self._held, ours=self._child.ours)
+            found = proctree.hold_family(self._child.pid, besides=self._held, ours=self._child.ours)
             there = set(found)
         for pidfd in self._child.left:
             os.close(pidfd)

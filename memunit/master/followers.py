@@ -2,13 +2,13 @@
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from memunit.core import shown, varlink
 from memunit.core.state import State
 from memunit.master.clients import Clients
 from memunit.master.view import View, timed
+from memunit.records import dataclass
 
 # Seconds from one reply to who follows to the next.
 REST = 1.0

@@ -14,7 +14,7 @@ from collections import Counter
 from itertools import islice
 from typing import Any
 
-from memunit.master import group, system
+from memunit.master import group, proctree
 
 _MOST_PROCESSES = 64
 # Of all processes together: each costs a system call.
@@ -30,7 +30,7 @@ def read(pid: int, folder: str = "") -> dict[str, Any] | None:
     As the fields of core's Footprint. What can't be read (another user's process) counts as nothing.
     """
     found = sorted(group.members(folder)) if folder else []
-    pids = found or [pid, *system.descendants(pid)]
+    pids = found or [pid, *proctree.descendants(pid)]
     totals: Counter[str] = Counter()
     processes: dict[int, int] = {}
     kinds: Counter[str] = Counter()

@@ -9,12 +9,12 @@ from memunit.core.model import Worker, WorkerId
 from memunit.master.belongings import Belongings
 from memunit.master.families import Families
 from memunit.master.groups import Groups
+from memunit.master.held import find
 from memunit.master.kept import KeptProcesses
 from memunit.master.leftovers import Leftovers
 from memunit.master.nursery import ZygoteId
 from memunit.master.programs import ProgramId
 from memunit.master.registry import Process, Registry
-from memunit.master.spawn import find
 from memunit.master.zygotes import Zygotes, left_zygote
 
 Name = WorkerId | ZygoteId | ProgramId[WorkerId]

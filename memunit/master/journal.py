@@ -17,9 +17,9 @@ class Log:
     """Where the master tells what happened in `instance`."""
 
     def __init__(self, instance: str, *, native: bool | None = None) -> None:
-        """`native` is found out from JOURNAL_STREAM if it is not given."""
+        """`native` is found out from stderr if it is not given."""
         self.instance = instance
-        self.native = stderr_is_journal() if native is None else native
+        self.native = (stderr_is_journal() or _is_mute()) if native is None else native
         self._probe: socket.socket | None = None
         self._probed = (0, 0)
 
@@ -101,6 +101,19 @@ def stderr_is_journal() -> bool:
         found = os.fstat(2)
         return (int(device), int(inode)) == (found.st_dev, found.st_ino)
     except (OSError, ValueError):
+        return False
+
+
+def _is_mute() -> bool:
+    """Whether systemd has started us with /dev/null for stderr: journald did not listen, or by StandardError=null.
+
+    journald may listen again later, but stderr stays /dev/null. And StandardError=null is for what apps print: memunit
+    still writes its entries.
+    """
+    try:
+        ours = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+        return ours and os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev
+    except OSError:
         return False
 
 

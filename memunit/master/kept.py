@@ -1,7 +1,6 @@
 """What outlives an execve(2) of the master besides its workers: descriptors, and how far each thing has come."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 
 from memunit.core.actions import Action
@@ -12,6 +11,7 @@ from memunit.master.doors import KeptDoors
 from memunit.master.families import KeptFamily
 from memunit.master.nursery import KeptNursery
 from memunit.master.setting import Configuration
+from memunit.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ class Passed:
     signals: tuple[int, ...] = ()
     # The level of io.systemd.service.SetLogLevel.
     level: int = 7
-    # Who has asked for it, of the clients of the control socket; 0 for nobody.
-    asker: int = 0
+    # The clients of the control socket that have asked the master to execute itself anew.
+    askers: tuple[int, ...] = ()
     # Setting.place of the one before.
     place: Mapping[str, str] = field(default_factory=dict)
     # Slot and generation of each worker whose examination a client of the control socket waits for, and that client.

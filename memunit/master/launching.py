@@ -5,9 +5,9 @@ import math
 from memunit.core.actions import Spawn
 from memunit.core.model import Worker
 from memunit.master.belongings import Belongings
+from memunit.master.child import Launch
 from memunit.master.setting import Configuration, Setting
 from memunit.master.sockets import addresses
-from memunit.master.spawn import Launch
 
 
 def label_of(action: Spawn) -> str:

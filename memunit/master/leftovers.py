@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Container
 
-from memunit.master import system
+from memunit.master import proctree
 
 
 def strangers(notify_path: str, known: Container[int]) -> dict[int, int]:
@@ -22,16 +22,11 @@ def strangers(notify_path: str, known: Container[int]) -> dict[int, int]:
         if not pid or pid == os.getpid() or pid in known:
             continue
         with contextlib.suppress(OSError):
-            if wanted not in _environment(pid) or os.getpgid(pid) in known:
+            if wanted not in proctree.environment_of(pid) or os.getpgid(pid) in known:
                 continue
-            if system.is_descendant(pid, known) is None:
+            if proctree.is_descendant(pid, known) is None:
                 held[pid] = os.pidfd_open(pid)
     return held
-
-
-def _environment(pid: int) -> list[bytes]:
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        return file.read().split(b"\0")
 
 
 class Leftovers:
@@ -39,7 +34,7 @@ class Leftovers:
 
     def __init__(self, pids: Collection[int], grace: float, kill: Callable[[], object]) -> None:
         """`kill` is called after the grace (seconds), for what these have started beside them."""
-        self._held = system.hold(pids)
+        self._held = proctree.hold(pids)
         self._grace = grace
         self._kill = kill
         self._told = False
@@ -71,14 +66,15 @@ class Leftovers:
 
     def _signal(self, signum: int, *, leaders: bool) -> None:
         """To the first process of each worker, where there is one: a helper that a request runs is needed for it."""
-        firsts = {pid for pid in self._held if _leads(pid)} if leaders else set()
+        firsts = {pid for pid in self._held if leads(pid)} if leaders else set()
         for pid, pidfd in self._held.items():
             if not firsts or pid in firsts:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal.pidfd_send_signal(pidfd, signum)
 
 
-def _leads(pid: int) -> bool:
+def leads(pid: int) -> bool:
+    """Whether it is there, and leads a process group of its own, as each worker does."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:

@@ -22,7 +22,7 @@ from memunit.core.messages import ENDS, Message
 from memunit.core.model import Gate, WorkerId
 from memunit.core.state import State, initial
 from memunit.core.wording import begins, treeless
-from memunit.master import system
+from memunit.master import proctree, system
 from memunit.master.carrying import Carrying
 from memunit.master.continuity import Inherited, again, first_revision, reconciled
 from memunit.master.gathering import Gathering
@@ -135,7 +135,7 @@ class Master:
         asked = any(isinstance(fact, f.DumpState) for fact in facts)
         self._parts.report.finished_pass(self._state, news=news, asked=asked)
         self._parts.interface.finished_pass(self._state, news=news)
-        if self._parts.asking.reexecuter:
+        if self._parts.asking.reexecuters:
             self._reexecute()
 
     def _do(self, action: Action) -> None:
@@ -169,7 +169,7 @@ class Master:
         if inherited.left is not None:
             kept = None if inherited.passed is None else inherited.passed.processes
             there = self._parts.processes.inheritance.take(
-                inherited.left, kept, system.unit_members, self._state.workers
+                inherited.left, kept, proctree.unit_members, self._state.workers
             )
             for each in inherited.left.workers:
                 if WorkerId(each.slot, each.generation) not in there:
@@ -188,18 +188,18 @@ class Master:
         for entry in self._parts.recovery.told(there, many):
             self._parts.report.entry(entry)
         if inherited.passed is not None:
-            asker = inherited.passed.asker
-            if asker:
-                self._parts.doors.reply((asker,), 0, self._parts.recovery.answer(there))
+            askers = inherited.passed.askers
+            if askers:
+                self._parts.doors.reply(askers, 0, self._parts.recovery.answer(there))
             if inherited.course is None:
                 self._parts.doors.abandon()
 
     def _reexecute(self) -> None:
         """Somebody has asked for it. Returns only where it can't be done."""
-        asker, self._parts.asking.reexecuter = self._parts.asking.reexecuter, 0
-        why = self._parts.recovery.execute(self, asker=asker)
+        why = self._parts.recovery.execute(self)
+        askers, self._parts.asking.reexecuters = tuple(self._parts.asking.reexecuters), []
         self._parts.doors.reply(
-            (asker,), EX_OSERR, f"The master can't execute itself anew: {why}; it goes on as it was"
+            askers, EX_OSERR, f"The master can't execute itself anew: {why}; it goes on as it was"
         )
 
     # -- what outlives it ------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class Master:
             takeovers=self._state.tally.takeovers,
         )
 
-    def passed(self, failures: tuple[float, ...], asker: int, signals: tuple[int, ...]) -> Passed:
+    def passed(self, failures: tuple[float, ...], signals: tuple[int, ...]) -> Passed:
         """What it passes on to itself besides."""
         return Passed(
             configurations=self._revisions.known(),
@@ -229,7 +229,7 @@ class Master:
             unsent=self._parts.report.unsent,
             signals=(*signals, *((signal.SIGHUP,) if self._parts.asking.hangup else ())),
             level=self._parts.report.level,
-            asker=asker,
+            askers=tuple(self._parts.asking.reexecuters),
             place=self._at.place,
             examined_for=self._parts.examinations.asked,
             witnesses=self._parts.witnesses.wanted,

@@ -7,11 +7,11 @@ import re
 import socket
 import struct
 from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
 
 from sdnotify import SystemdNotifier
 
 from memunit.master.system import identity, prepare_socket_path
+from memunit.records import dataclass
 
 MAX_DATAGRAM = 4096
 _MAX_DESCRIPTORS = 253  # SCM_MAX_FD of unix(7)

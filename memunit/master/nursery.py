@@ -4,18 +4,19 @@ import math
 import select
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from memunit.master.spawn import Child, End, Launch, fork_failure
+from memunit.master.child import Launch
+from memunit.master.cradle import Cradle, KeptCradle
+from memunit.master.held import Child, End
+from memunit.master.spawn import fork_failure
 from memunit.master.zygote import KeptZygote, Zygote
 from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
+from memunit.records import dataclass, replace
 
 __all__ = ["Apart", "Declined", "Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
 
 Name = TypeVar("Name", bound=Hashable)
-# A zygote that has lived this long was no part of a row of failures, in seconds.
-STABLE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +37,6 @@ class Lost:
     pid: int
     how: str
     retry: float | None
-
-
-@dataclass(slots=True)
-class _Cradle(Generic[Name]):
-    """The place of one revision's zygote."""
-
-    launch: Launch
-    careful: bool = False
-    declined: bool = False
-    zygote: Zygote[Name] | None = None
-    number: int = 0
-    born: float = -math.inf
-    failures: int = 0
-    retry_at: float = math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptCradle:
-    """The place of one revision's zygote, as it outlives an execve(2) of the master."""
-
-    revision: int
-    launch: Launch
-    careful: bool
-    declined: bool
-    zygote: int | None
-    number: int
-    born: float
-    failures: int
-    retry_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,26 +72,13 @@ class Nursery(Generic[Name]):
         self._start = start
         self._known = known
         self._delay = delay
-        self._cradles: dict[int, _Cradle[Name]] = {}
+        self._cradles: dict[int, Cradle[Name]] = {}
         self._zygotes: dict[ZygoteId, Zygote[Name]] = {}
         self._pending: list[Event | Started | Lost] = []
 
     def kept(self) -> KeptNursery:
         """What a master in the same process has to know."""
-        cradles = [
-            KeptCradle(
-                revision=revision,
-                launch=cradle.launch,
-                careful=cradle.careful,
-                declined=cradle.declined,
-                zygote=None if cradle.zygote is None else cradle.zygote.identity.number,
-                number=cradle.number,
-                born=cradle.born,
-                failures=cradle.failures,
-                retry_at=cradle.retry_at,
-            )
-            for revision, cradle in self._cradles.items()
-        ]
+        cradles = [cradle.kept(revision) for revision, cradle in self._cradles.items()]
         zygotes = tuple(zygote.kept() for zygote in self._zygotes.values())
         return KeptNursery(zygotes=zygotes, cradles=tuple(cradles))
 
@@ -132,23 +91,14 @@ class Nursery(Generic[Name]):
         """Go on with what another master in this process has begun; one whose pid is not in `children` has ended."""
         for each in kept.zygotes:
             if each.pid in children:
-                zygote = Zygote.resumed(each, children[each.pid], naming, self._known)
-                self._zygotes[zygote.identity] = zygote
-                if not zygote.course.over:
-                    self._epoll.register(zygote.fileno(), select.EPOLLIN)
+                went_on = Zygote.resumed(each, children[each.pid], naming, self._known)
+                self._zygotes[went_on.identity] = went_on
+                if not went_on.course.over:
+                    self._epoll.register(went_on.fileno(), select.EPOLLIN)
         for place in kept.cradles:
             here = None if place.zygote is None else ZygoteId(place.revision, place.zygote)
-            lost = here is not None and here not in self._zygotes
-            self._cradles[place.revision] = _Cradle(
-                launch=place.launch,
-                careful=place.careful,
-                declined=place.declined,
-                zygote=None if here is None else self._zygotes.get(here),
-                number=place.number,
-                born=place.born,
-                failures=place.failures,
-                retry_at=-math.inf if lost else place.retry_at,
-            )
+            zygote = None if here is None else self._zygotes.get(here)
+            self._cradles[place.revision] = Cradle.resumed(place, zygote)
 
     def has(self, identity: ZygoteId) -> bool:
         """Whether this is a zygote that was started here, and whose end was not told."""
@@ -159,6 +109,10 @@ class Nursery(Generic[Name]):
         return any(zygote.awaits(name) for zygote in self._zygotes.values()) or any(
             isinstance(event, Forked | Refused | Apart) and event.name == name for event in self._pending
         )
+
+    def may_have_forked(self, pid: int) -> bool:
+        """Whether one of the zygotes may have forked it: see Zygote."""
+        return any(zygote.may_have_forked(pid) for zygote in self._zygotes.values())
 
     @property
     def due(self) -> float:
@@ -183,7 +137,7 @@ class Nursery(Generic[Name]):
         If it is `careful`, an import that a fork would break is not forked: then Apart follows, of the first worker
         once the zygote has ended, and of each later one of the revision at once.
         """
-        cradle = self._cradles.setdefault(revision, _Cradle(launch, careful))
+        cradle = self._cradles.setdefault(revision, Cradle(launch, careful))
         zygote = cradle.zygote
         if cradle.declined and zygote is None:
             self._pending.append(
@@ -284,35 +238,26 @@ class Nursery(Generic[Name]):
             self._forget(zygote)
         self._cradles.clear()
 
-    def _begin(self, revision: int, cradle: _Cradle[Name]) -> Zygote[Name]:
+    def _begin(self, revision: int, cradle: Cradle[Name]) -> Zygote[Name]:
         identity = ZygoteId(revision, cradle.number)
         own = replace(cradle.launch, cgroup=self._group(identity))
         zygote: Zygote[Name] = Zygote.begin(
             identity, own, self._start, careful=cradle.careful, known=self._known
         )
-        cradle.zygote, cradle.number = zygote, cradle.number + 1
-        cradle.born, cradle.retry_at = time.monotonic(), math.inf
+        cradle.begun(zygote, time.monotonic())
         self._zygotes[identity] = zygote
         self._epoll.register(zygote.fileno(), select.EPOLLIN)
         self._pending.append(Started(identity, zygote.child))
         return zygote
 
-    def _replace(self, revision: int, cradle: _Cradle[Name], now: float) -> None:
+    def _replace(self, revision: int, cradle: Cradle[Name], now: float) -> None:
         try:
             self._begin(revision, cradle)
         except OSError:
-            cradle.failures += 1
-            cradle.retry_at = now + max(self._delay(cradle.failures), 1.0)
+            cradle.not_begun(now, self._delay)
 
-    def _lost(self, cradle: _Cradle[Name], zygote: Zygote[Name], pid: int, how: str) -> None:
-        now = time.monotonic()
-        # An import that fails may take as long as it likes.
-        stable = zygote.course.ready and now - cradle.born >= STABLE
-        cradle.failures = 1 if stable else cradle.failures + 1
-        wait = None
-        if cradle.zygote is None:
-            wait = self._delay(cradle.failures)
-            cradle.retry_at = now + wait
+    def _lost(self, cradle: Cradle[Name], zygote: Zygote[Name], pid: int, how: str) -> None:
+        wait = cradle.lost(time.monotonic(), self._delay, ready=zygote.course.ready)
         self._pending.append(Lost(pid, how, wait))
 
     def _receive(self, zygote: Zygote[Name]) -> None:

@@ -4,16 +4,17 @@ import os
 import select
 import signal
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 from memunit.core import facts as f
 from memunit.core.actions import Signal, Spawn
 from memunit.core.messages import Message
 from memunit.core.model import Worker, WorkerId
-from memunit.master import system
+from memunit.master import proctree
 from memunit.master.belongings import Belongings
+from memunit.master.child import Launch
 from memunit.master.families import Families
 from memunit.master.groups import Groups
+from memunit.master.held import End
 from memunit.master.inheritance import Inheritance, Name
 from memunit.master.launching import label_of, launch_of
 from memunit.master.nursery import Apart, Forked, Refused, ZygoteId
@@ -21,8 +22,9 @@ from memunit.master.programs import ProgramId, Programs
 from memunit.master.registry import Registry
 from memunit.master.report import Reporter
 from memunit.master.setting import Configuration, Setting
-from memunit.master.spawn import End, Launch, describe
+from memunit.master.spawn import describe
 from memunit.master.zygotes import Zygotes
+from memunit.records import replace
 
 _MOST_NAMED = 8
 _SIGNALS: dict[Signal, int] = {
@@ -108,7 +110,7 @@ class Processes:
         facts: list[f.Fact] = []
         if number is Signal.TERM:
             signum = _SIGNALS[number] if family is None else family.stop_signal
-            facts += [f.Deaf(who)] * (system.catches(self.pid(who) or 0, signum) is False)
+            facts += [f.Deaf(who)] * (proctree.catches(self.pid(who) or 0, signum) is False)
         if number is Signal.KILL:
             self._groups.kill(who)
             self._registry.kill(who)
@@ -129,6 +131,10 @@ class Processes:
     def pid(self, who: WorkerId) -> int | None:
         """The pid, while the worker is there."""
         return self._registry.pid(who)
+
+    def may_be_awaited(self, pid: int) -> bool:
+        """Whether it may be a worker that a zygote has forked, and whose pid we have not read yet."""
+        return self._zygotes.may_have_forked(pid)
 
     def pids(self) -> set[int]:
         """The pids of all that are there."""

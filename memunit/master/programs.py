@@ -11,12 +11,14 @@ import select
 import signal
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from memunit.master.child import Launch
 from memunit.master.groups import Groups
+from memunit.master.held import Child, End
 from memunit.master.registry import Registry
-from memunit.master.spawn import Child, End, Launch, describe
+from memunit.master.spawn import describe
+from memunit.records import dataclass, replace
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -18,10 +18,10 @@ from memunit.core.handover import Handover
 from memunit.core.messages import Message
 from memunit.core.model import WorkerId
 from memunit.core.wording import workers
-from memunit.master import reexec, system
+from memunit.master import proctree, reexec
 from memunit.master.continuity import HandoverFile, Inherited, passed_on, written
 from memunit.master.kept import Course, Passed
-from memunit.master.leftovers import strangers
+from memunit.master.leftovers import leads, strangers
 from memunit.master.processes import Processes
 from memunit.master.report import Reporter
 from memunit.master.setting import Setting
@@ -46,7 +46,7 @@ class Able(Protocol):
 
     def left(self) -> Handover: ...
 
-    def passed(self, failures: tuple[float, ...], asker: int, signals: tuple[int, ...]) -> Passed: ...
+    def passed(self, failures: tuple[float, ...], signals: tuple[int, ...]) -> Passed: ...
 
     def course(self) -> Course | None: ...
 
@@ -165,7 +165,7 @@ class Recovery:
         with contextlib.suppress(Exception):
             self._report.entry(Journal(kind=Message.MASTER_FAILED, message=text))
 
-    def execute(self, master: Able, *, asker: int = 0, whole: bool = True) -> str:
+    def execute(self, master: Able, *, whole: bool = True) -> str:
         """Execute this process anew; returns only if that can't be done, why.
 
         Without `whole`, policy begins anew too: its state may be what it has failed of.
@@ -178,7 +178,7 @@ class Recovery:
             text = written(master.left())
             with contextlib.suppress(Exception):
                 signals = tuple(master.signals.held())
-                passed = master.passed(self._failures, asker, signals)
+                passed = master.passed(self._failures, signals)
                 course = master.course() if whole else None
             self._file.save(text)
             # All of the watchdog's time for the start of the program.
@@ -215,23 +215,23 @@ class Recovery:
             return sorted(processes.strangers())
         if self._inherited.left is None and not (self._inherited.trouble or self._has_company()):
             return []
-        return sorted(self._strangers(processes.pids()))
+        return sorted(self._strangers(processes))
 
     def _has_company(self) -> bool:
         """Whether our unit has processes that are not ours: somebody may have removed the file that names them."""
         if self._at.directory is None:
             return False
-        return not all(map(_is_ours, system.unit_members()))
+        return not all(map(_is_ours, proctree.unit_members()))
 
-    def _strangers(self, claimed: Collection[int]) -> set[int]:
-        held = strangers(self._at.notify_path, set(claimed))
+    def _strangers(self, processes: Processes) -> set[int]:
+        held = strangers(self._at.notify_path, processes.pids())
         for pidfd in held.values():
             os.close(pidfd)
         if self._inherited.passed is None:
             # A zygote may have been started ahead of this (early.py), and is no predecessor's.
             return {pid for pid in held if not _is_ours(pid)}
         # Of ours, what a worker has left lives on; what leads a group of its own was to be a worker.
-        return {pid for pid in held if os.getpgid(pid) == pid}
+        return {pid for pid in held if leads(pid) and not processes.may_be_awaited(pid)}
 
     def told(self, there: Collection[WorkerId], unknown: int) -> list[Journal]:
         """What is to be said of what was found."""
@@ -289,7 +289,7 @@ def unnamed(many: int, others: bool) -> str:
 
 def _is_ours(pid: int) -> bool:
     """Whether it is this process, or one that it has started."""
-    return system.is_descendant(pid, (os.getpid(),)) is not None
+    return proctree.is_descendant(pid, (os.getpid(),)) is not None
 
 
 def _serve(many: int) -> str:

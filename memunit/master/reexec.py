@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
@@ -51,3 +52,27 @@ def received() -> bytes | None:
             return file.read(_LARGEST)
     except (OSError, OverflowError):
         return None
+
+
+def close_rest() -> None:
+    """Close each Unix socket that execve(2) has kept, if what was passed on does not say what the sockets are.
+
+    A client that asks at such a socket would wait for ever. The sockets of LISTEN_FDS, on which workers serve, stay.
+    """
+    ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    count = os.environ.get("LISTEN_FDS", "") if ours else ""
+    first = 3 + (int(count) if count.isascii() and count.isdigit() else 0)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        # Only what was kept is inheritable; that of the listing is gone by now.
+        with contextlib.suppress(OSError):
+            if descriptor >= first and os.get_inheritable(descriptor) and _is_unix(descriptor):
+                os.close(descriptor)
+
+
+def _is_unix(descriptor: int) -> bool:
+    """Raises OSError for what is no socket."""
+    found = socket.socket(fileno=descriptor)
+    try:
+        return found.family == socket.AF_UNIX
+    finally:
+        found.detach()

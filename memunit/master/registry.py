@@ -5,11 +5,11 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from memunit.master import system
-from memunit.master.spawn import Child, End, reap, reap_known
+from memunit.master import proctree
+from memunit.master.held import Child, End, reap, reap_known
+from memunit.records import dataclass
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -49,7 +49,7 @@ class Registry(Generic[Name]):
 
     def add(self, name: Name, child: Child, *, await_exec: bool, parent: Hashable = None) -> None:
         """Keep a child that was just started; with `await_exec`, `executed` will tell when it is its program."""
-        start = system.start_ticks(child.pid) or 0
+        start = proctree.start_ticks(child.pid) or 0
         process = Process(name, child, start, parent, await_exec)
         self._by_pid[child.pid] = self._by_name[name] = process
         self._epoll.register(child.pidfd, select.EPOLLIN)
@@ -83,7 +83,7 @@ class Registry(Generic[Name]):
 
     def speaker(self, pid: int) -> Name | None:
         """For whom a process speaks: for the child that it is, or is a descendant of."""
-        known = pid if pid in self._by_pid else system.is_descendant(pid, self._by_pid)
+        known = pid if pid in self._by_pid else proctree.is_descendant(pid, self._by_pid)
         return None if known is None else self._by_pid[known].name
 
     def signal(self, name: Name, signum: int) -> None:
@@ -158,9 +158,9 @@ class Registry(Generic[Name]):
         for process in self._by_pid.values():
             process.child.kill_tree()
             process.child.close()
-        for pid in system.descendants(os.getpid()) if self._sole else ():
+        for pid in proctree.descendants(os.getpid()) if self._sole else ():
             with contextlib.suppress(PermissionError):
-                system.kill(pid)
+                proctree.kill(pid)
 
     def _heard_of_exec(self, process: Process[Name]) -> None:
         if process.name in self._awaited:

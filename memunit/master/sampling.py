@@ -5,12 +5,12 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from memunit.master.cgroup import PAYLOAD
 from memunit.master.probe import Probe, of_statm
-from memunit.master.system import descendants
+from memunit.master.proctree import descendants
+from memunit.records import dataclass
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # A fall by this part of what is resident is read exactly.

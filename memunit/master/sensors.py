@@ -8,12 +8,12 @@ that is swapped out.
 import math
 import time
 from collections.abc import Collection, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from memunit.master.group import Group
 from memunit.master.groups import Groups
 from memunit.master.sampling import Sample, Sampler
+from memunit.records import dataclass
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -48,6 +48,18 @@ class _Wire:
     rest_until: float = -math.inf
     rest: float = FIRST_REST
     muted_until: float = math.inf
+    muted_at: float = -math.inf
+    silence: float = FIRST_REST
+
+    def mute(self, now: float) -> None:
+        """Hear nothing of the group for a while: what it told was not of the wire.
+
+        The kernel tells of one file at most each 10 ms, and of what came in between at the end of these
+        (CGROUP_FILE_NOTIFY_MIN_INTV in kernel/cgroup/cgroup.c). So an event that follows a trip is the rule, and the
+        wire may be armed again by then: a crossing would be known up to a whole second of silence later.
+        """
+        self.silence = _longer(self.silence, now - self.muted_at)
+        self.muted_at, self.muted_until = now, now + self.silence
 
 
 class Sensors(Generic[Name]):
@@ -133,7 +145,7 @@ class Sensors(Generic[Name]):
                 if _has_tripped(group):
                     tripped.add(name)
                 else:
-                    self._wire(name).muted_until = now + REST
+                    self._wire(name).mute(now)
                     self._groups.mute(name)
             elif name in self._wires and now >= self._wires[name].muted_until:
                 self._wires[name].muted_until = math.inf
@@ -162,7 +174,7 @@ class Sensors(Generic[Name]):
                 wire.look_at = wire.rest_until
             elif group.armed_at != each.limit:
                 if group.armed_at is None:
-                    wire.rest = FIRST_REST if now - wire.rest_until > UNHURRIED else min(REST, 2 * wire.rest)
+                    wire.rest = _longer(wire.rest, now - wire.rest_until)
                     wire.rest_until = now + wire.rest
                 group.arm(each.limit, own)
                 # Above the limit, for page cache: that may go again, and a leak take its place.
@@ -177,6 +189,11 @@ class Sensors(Generic[Name]):
         bounds = [bound for bound in (each.limit, each.ceiling) if bound is not None]
         sample = self._samplers[metric].sample(each.pid, min(bounds, default=None))
         return [] if sample is None else [(each.name, sample)]
+
+
+def _longer(rest: float, quiet: float) -> float:
+    """The rest after one of `rest` seconds, when nothing was to be borne for `quiet` seconds."""
+    return FIRST_REST if quiet > UNHURRIED else min(REST, 2 * rest)
 
 
 def _has_tripped(group: Group) -> bool:

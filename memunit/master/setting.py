@@ -1,14 +1,15 @@
 """What a master is given: where it runs, for good, and what it runs, one revision after the other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from memunit.core.model import Policy
 from memunit.master.cgroup import Tree
+from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.journal import Log
 from memunit.master.notify import Systemd
-from memunit.master.spawn import Child, Launch
 from memunit.master.startlog import StartLog
+from memunit.records import dataclass, field
 
 
 class ConfigurationError(Exception):

@@ -7,7 +7,8 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from memunit.records import dataclass
 
 BACKLOG = 4096
 _LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")

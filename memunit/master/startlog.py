@@ -6,10 +6,10 @@ import contextlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, replace
 
-from memunit.master import system
+from memunit.master import proctree, system
 from memunit.master.filenames import STARTS, opened
+from memunit.records import asdict, dataclass, replace
 
 RESTART_SEC = 1.0  # RestartSec= of the unit
 LONGEST_HOLD = 60.0
@@ -85,7 +85,7 @@ def inherited_record(start_log: StartLog, now: float) -> Record | None:
     if record is None:
         return None
     # Our process's start and not now: where Python takes a second to start, now comes after RestartSec= in any case.
-    if asked_for(record, began=now - system.process_age()):
+    if asked_for(record, began=now - proctree.process_age()):
         start_log.clear()
         return None
     return replace(record, retry_at=min(record.retry_at, now + LONGEST_HOLD))

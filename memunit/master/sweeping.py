@@ -244,7 +244,7 @@ def _await(pidfds: Sequence[int], seconds: float) -> int:
 
 
 def _start(pid: int) -> int | None:
-    from memunit.master.system import start_ticks  # noqa: PLC0415  as above
+    from memunit.master.proctree import start_ticks  # noqa: PLC0415  as above
 
     return start_ticks(pid)
 

@@ -7,9 +7,9 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from memunit.master.system import identity, prepare_socket_path
+from memunit.records import dataclass
 
 # The numbers may be those of an overflow, up to 2**32 - 2.
 _PEERCRED = struct.Struct("iII")

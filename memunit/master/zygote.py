@@ -10,14 +10,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from memunit.master import zygote_messages as said
-from memunit.master.spawn import Child, End, Launch, adopt, fork_failure, started_after
+from memunit.master.child import Launch
+from memunit.master.held import Child, End, adopt, started_after
+from memunit.master.spawn import fork_failure
 from memunit.master.zygote_course import RUBBISH, Course
 from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
 from memunit.master.zygote_requests import KeptRequest, Request, Requests
+from memunit.records import dataclass, replace
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -111,6 +113,11 @@ class Zygote(Generic[Name]):
     def awaits(self, name: Name) -> bool:
         """Whether a worker of this name was asked for, and is still to come."""
         return any(request.name == name for request in self.requests)
+
+    def may_have_forked(self, pid: int) -> bool:
+        """Whether this child of ours may be the worker that was asked for last, and of which nothing was said yet."""
+        request = self.requests.begun
+        return request is not None and started_after(pid, request.asked_at)
 
     def kept(self) -> KeptZygote:
         """What a master in the same process has to know of it."""
@@ -273,7 +280,7 @@ class Zygote(Generic[Name]):
                 if request is None or number != request.number or self._known(pid) or pid == os.getpid():
                     return False
                 # A number that it has made up can be that of a child of ours which serves already, or is a stray.
-                return started_after(pid, request.asked_at)
+                return self.may_have_forked(pid)
 
     def _hear(self, message: said.Message) -> list[Event]:
         events: list[Event] = []

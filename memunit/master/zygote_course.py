@@ -2,9 +2,10 @@
 
 import math
 import signal
-from dataclasses import dataclass
 
-from memunit.master.spawn import End, describe
+from memunit.master.held import End
+from memunit.master.spawn import describe
+from memunit.records import dataclass
 
 RUBBISH = "the zygote has sent a message that no zygote sends"
 

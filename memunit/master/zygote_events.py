@@ -1,10 +1,11 @@
 """The events of a zygote for its master: the workers that it has forked, or why none comes."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from memunit.master.spawn import Child, Launch
+from memunit.master.child import Launch
+from memunit.master.held import Child
+from memunit.records import dataclass
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -5,8 +5,9 @@ memunit/worker/zygote.py describes the messages, and writes them.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from memunit.records import dataclass
 
 # PID_MAX_LIMIT of Linux on 64 bits (proc_sys_kernel(5)), and the largest number of errno(3).
 _MOST_PID = 1 << 22

@@ -5,10 +5,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
-from memunit.master.spawn import Launch
+from memunit.master.child import Launch
+from memunit.records import dataclass, replace
 
 Name = TypeVar("Name", bound=Hashable)
 

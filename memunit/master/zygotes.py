@@ -2,15 +2,16 @@
 
 import select
 from collections.abc import Callable, Collection, Container, Hashable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from memunit.core.actions import Journal
 from memunit.core.handover import LeftZygote
 from memunit.core.messages import Message
 from memunit.core.model import WorkerId
-from memunit.master import system
+from memunit.master import proctree
+from memunit.master.child import Launch
 from memunit.master.groups import Groups
+from memunit.master.held import Child, End, find
 from memunit.master.kept import KeptProcesses, KeptZygoteEnd
 from memunit.master.nursery import (
     Apart,
@@ -26,8 +27,8 @@ from memunit.master.nursery import (
 from memunit.master.registry import Process, Registry
 from memunit.master.report import Reporter
 from memunit.master.setting import Setting
-from memunit.master.spawn import Child, End, Launch, find
 from memunit.master.zygote import PATIENCE, SHORT_PATIENCE
+from memunit.records import replace
 
 _REMEDY = "do it in a function that app.after_fork names, or say preload = false"
 
@@ -60,6 +61,10 @@ class Zygotes:
     def due(self) -> float:
         """When there is something to do of itself, in seconds of CLOCK_MONOTONIC."""
         return self._nursery.due
+
+    def may_have_forked(self, pid: int) -> bool:
+        """See Zygote."""
+        return self._nursery.may_have_forked(pid)
 
     def request(
         self,
@@ -163,7 +168,7 @@ class Zygotes:
         self._asked = {WorkerId(slot, generation): seconds for slot, generation, seconds in kept.asked}
         for each in kept.gone:
             ended = Child(pid=0, pidfd=-1, exec_fd=-1, ended=True)
-            ended.left = list(system.hold(each.left).values())
+            ended.left = list(proctree.hold(each.left).values())
             identity = ZygoteId(each.revision, each.number)
             self._gone[identity] = ended
             self._groups.take_zygote(identity, label(identity))
@@ -172,7 +177,7 @@ class Zygotes:
         """What a successor in this process has to know, with that of `others`."""
         gone = [
             KeptZygoteEnd(
-                revision=who.revision, number=who.number, left=tuple(map(system.pid_of, child.left))
+                revision=who.revision, number=who.number, left=tuple(map(proctree.pid_of, child.left))
             )
             for who, child in self._gone.items()
         ]

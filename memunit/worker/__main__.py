@@ -1,4 +1,4 @@
-"""Where a worker begins: the master starts `PYTHON <this folder> --server asgi|wsgi|callable MODULE:ATTRIBUTE`.
+"""Where a worker begins: the master starts `PYTHON <this file> --server asgi|wsgi|callable MODULE:ATTRIBUTE`.
 
 PYTHON is the app's own interpreter, 3.9 or later, which knows nothing of memunit: the package is made
 importable from the files beside this one and from nowhere else, so that neither memunit's neighbours nor this

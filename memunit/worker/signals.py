@@ -2,7 +2,7 @@
 
 The worker holds both from its start. A handler that the app sets (at import, in its lifespan, in a request) is put
 aside when it is found, and called after the drain. What the app does by the loop's add_signal_handler() is known at
-once; signal.signal() tells nobody, so look() is called at READY, after requests, and at each ping.
+once; signal.signal() and pthread_sigmask() tell nobody, so look() is called at READY, after requests, and at each ping.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Claim:
         self._names: Dict[int, str] = {}
         self._by_signal: Dict[int, Any] = {}
         self._in_loop: Set[int] = set()
+        self._released = False
         # Before the first handler is set: a SIGTERM of this very moment once met a worker without its claim.
         self._loop = loop
         self.look()
@@ -77,16 +78,25 @@ class Claim:
         The unit's own SIGTERM may come beside the master's. Closing the loop puts the default back: without the
         mask, a worker that has done everything right would end by the signal.
         """
+        self._released = True
         signal.pthread_sigmask(signal.SIG_BLOCK, self._claimed)
         if self._loop is not None:
             del self._loop.add_signal_handler, self._loop.remove_signal_handler
             self._loop = None
 
     def look(self) -> None:
-        """Take back what the app has taken by signal.signal(), and keep its handler for pass_on()."""
+        """Take back what the app has taken by signal.signal(), and keep its handler for pass_on().
+
+        And what it has blocked, as for a thread that waits in sigwait(): a SIGTERM that nobody hears ends in SIGKILL.
+        A ping may be due while the tasks that are left end: what release() has blocked stays so.
+        """
+        if self._released:
+            return
         for signum in self._claimed:
             if signal.getsignal(signum) is not self._handler:
                 self._take(signum)
+        # After that: one that is pending would meet what was there before, by default the end of the process.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._claimed)
 
     def pass_on(self) -> Optional[int]:
         """After the drain: call the app's own handlers of the signals that came. The exit status, if one ends us.

@@ -33,6 +33,8 @@ CONTROL = "memunit-zygote"
 _decode = json.JSONDecoder().raw_decode
 _LARGEST = 65536
 _LONGEST = 2000
+_HEAD_START = 200
+"""Milliseconds in which a zygote that has forked its first worker does nothing: a start takes 10."""
 # With a handler of the app's, a zygote might not end when it is told to, or not wait for what it forks.
 _OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
@@ -162,8 +164,14 @@ class _Zygote:
                 self._settle()
 
     def _settle(self) -> None:
-        """After the first fork: rehearse, and make the notes, for all later workers. The first one can't wait."""
+        """After the first fork: rehearse, and make the notes, for all later workers. The first one can't wait.
+
+        It has the processor to itself for its start, unless another one is asked for.
+        """
         self._settled = True
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.poll(_HEAD_START)
         self._rehearse()
         examined.note_in_zygote()
         gc.freeze()

@@ -229,7 +229,7 @@ def _end(one: _Running) -> Count:
         host.end(one.process, signal.SIGTERM, signal.SIGKILL)
         place = Path(one.folder.name)
         said = (place / "said").read_text(errors="replace")
-        count = of_report(place / "results" / "junit.xml", one.process.wait())
+        count = of_report(place / "results" / "junit.xml", one.process.wait(), str(one.guest))
         print(f"{said}-- {one.guest}: {count.passed} passed, {count.failed} failed", end="")
         print(f" in {time.monotonic() - one.started:.0f} s", flush=True)
         return count

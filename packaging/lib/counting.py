@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 from throwaway import host
 
 ROOT = Path(__file__).resolve().parents[2]
+_LONGEST = 600
 
 
 @dataclass
@@ -21,11 +23,14 @@ class Count:
     failed: int = 0
     skipped: int = 0
     trouble: str = ""
+    failures: list[str] = field(default_factory=list)
+    """Each that failed, by the name that pytest takes, and what it said."""
 
     def __add__(self, other: Count) -> Count:
         trouble = ", ".join(text for text in (self.trouble, other.trouble) if text)
         passed, failed = self.passed + other.passed, self.failed + other.failed
-        return Count(passed, failed, self.skipped + other.skipped, trouble)
+        failures = self.failures + other.failures
+        return Count(passed, failed, self.skipped + other.skipped, trouble, failures)
 
 
 def finish(command: list[str], deadline: float, environment: dict[str, str]) -> int:
@@ -43,8 +48,11 @@ def finish(command: list[str], deadline: float, environment: dict[str, str]) -> 
         host.end(process, signal.SIGINT, signal.SIGKILL)
 
 
-def of_report(report: Path, code: int) -> Count:
-    """What pytest's own report says; a missing one, or a status that contradicts it, is trouble."""
+def of_report(report: Path, code: int, where: str = "") -> Count:
+    """What pytest's own report says; a missing one, or a status that contradicts it, is trouble.
+
+    `where` the tests ran is said of each that failed.
+    """
     if not report.exists():
         return Count(failed=1, trouble=f"pytest left no count (exit status {code})")
     count = Count()
@@ -52,6 +60,7 @@ def of_report(report: Path, code: int) -> Count:
         kinds = {child.tag for child in case}
         if kinds & {"failure", "error"}:
             count.failed += 1
+            count.failures += _failures(case, where)
         elif "skipped" in kinds:
             count.skipped += 1
         else:
@@ -60,6 +69,15 @@ def of_report(report: Path, code: int) -> Count:
     if code not in (0, 5) and not count.failed:
         count.trouble = f"pytest ended with {code}"
     return count
+
+
+def _failures(case: ElementTree.Element, where: str) -> Iterator[str]:
+    """A test and its teardown may each have failed."""
+    name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+    for child in case:
+        if child.tag in {"failure", "error"}:
+            text = " ".join(child.get("message", "").split())
+            yield f"{name}{f' ({where})' if where else ''}: {text[:_LONGEST]}"
 
 
 def say(name: str, count: Count, seconds: float | None = None) -> None:

@@ -102,6 +102,9 @@ class Tiers:
                 counts[name] = count
                 say(name, count, time.monotonic() - started)
         print()
+        # Of a long output some readers keep the end alone.
+        for failure in (failure for count in counts.values() for failure in count.failures):
+            print(f"failed: {failure}")
         for name, count in counts.items():
             say(name, count)
         passed = sum(count.passed for count in counts.values())

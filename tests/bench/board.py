@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memunit.core import board as layout
+from memunit.master.child import Launch
 from memunit.master.memfd import sealed
-from memunit.master.spawn import Launch, launch
+from memunit.master.spawn import launch
 from memunit.worker import board, work
 from tests.bench.common import APP, ROOT, answer
 from tests.bench.requests import compare

@@ -2,7 +2,7 @@
 
 By lot are routes and rates, who leaks how much and by what chance, a cache that fills, garbage, drift, waves of the
 traffic, and whether the clients follow a path through the app. In most of them no route can be told from the others: a
-name is not expected there, but a wrong one is a fault. MEMUNIT_WORKERS has another number.
+name is not expected there, but a wrong one is a fault. MEMUNIT_SIMULATED has another number.
 """
 
 import math
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from memunit.worker.routes import Note, of_rows
 
-WORKERS = int(os.environ.get("MEMUNIT_WORKERS", "10000"))
+WORKERS = int(os.environ.get("MEMUNIT_SIMULATED", "10000"))
 _K, _M = 1 << 10, 1 << 20
 _CLIENTS = 8
 

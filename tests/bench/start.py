@@ -22,6 +22,8 @@ import psutil
 from tests.bench.common import APP, DEADLINE, ROOT, free_port
 from tests.support import interpreters
 
+# What an installed package has as its program: each of the others is started by its own.
+PROGRAM = "import sys; from memunit.cli.main import main; sys.exit(main())"
 ROUNDS = int(os.environ.get("MEMUNIT_ROUNDS", "9"))
 
 
@@ -32,11 +34,11 @@ def main() -> None:
     commands: dict[str, Callable[[int], list[str]]] = {
         "memunit": lambda port: _memunit(python, port),
         "memunit --no-preload": lambda port: _memunit(python, port, "--no-preload"),
-        "uvicorn": lambda port: [str(python), "-m", "uvicorn", "--port", str(port), APP],
+        "uvicorn": lambda port: [str(here / "uvicorn"), "--port", str(port), APP],
         "gunicorn": lambda port: [str(here / "gunicorn"), "-k", "asgi", "-b", f"127.0.0.1:{port}", APP],
         "granian": lambda port: [str(here / "granian"), "--interface", "asgi", "--port", str(port), APP],
     }
-    commands = {name: make for name, make in commands.items() if name == "uvicorn" or _there(make(0)[0])}
+    commands = {name: make for name, make in commands.items() if _there(make(0)[0])}
     for make in commands.values():
         _first_answer(make)  # compiles what is imported
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -52,7 +54,7 @@ def main() -> None:
 
 
 def _memunit(python: Path, port: int, *flags: str) -> list[str]:
-    own = [sys.executable, "-m", "memunit", "run", "--listen", f"127.0.0.1:{port}", "--workers", "1"]
+    own = [sys.executable, "-c", PROGRAM, "run", "--listen", f"127.0.0.1:{port}", "--workers", "1"]
     return [*own, *flags, "--python", str(python), "--app", APP]
 
 

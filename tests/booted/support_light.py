@@ -18,8 +18,8 @@ connection, one request a connection.
 /grab?kb=N   keeps N KiB and never answers
 
 At SIGTERM it says "told to stop" on stderr; with --deaf it ignores it. With --chatty it tells on stdout that it is
-there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks, from 40M on; with --charged,
-how much is charged to its group.
+there. With --timed it tells how much it holds, and when (CLOCK_MONOTONIC), as it leaks, from 40M on; with --grouped,
+how much its group holds.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def answer(connection: socket.socket) -> None:
             # Block by block, for what is too much for the machine would be refused in one piece.
             for start in range(0, int(number), 1024):
                 _kept.append(b"\xa5" * int(1024 * min(1024, number - start)))
-                if "--timed" in sys.argv or "--charged" in sys.argv:
-                    held = charged() if "--charged" in sys.argv else own()
+                if "--timed" in sys.argv or "--grouped" in sys.argv:
+                    held = grouped() if "--grouped" in sys.argv else own()
                     if held >= 40 << 20:
                         print(f"grown {held} {time.monotonic():.6f}", file=sys.stderr, flush=True)
             if path.startswith("/grab"):
@@ -139,14 +139,17 @@ def own() -> int:
     return (int(fields[1]) - int(fields[2])) * 4096
 
 
-def charged() -> int:
-    """Bytes that the kernel has charged to this worker's group (cgroup v2)."""
-    return int(_read(f"/sys/fs/cgroup{_read('/proc/self/cgroup').rpartition('0::')[2]}/memory.current"))
+def grouped() -> int:
+    """Bytes of this worker's group (cgroup v2) that no file is behind, as the master counts them (docs/memory.md)."""
+    lines = _read(f"/sys/fs/cgroup{_read('/proc/self/cgroup').rpartition('0::')[2]}/memory.stat").splitlines()
+    stat = {name: int(value) for name, value in map(str.split, lines)}
+    kernel = stat.get("kernel", stat["kernel_stack"] + stat.get("slab", 0) + stat.get("pagetables", 0))
+    return stat["anon"] + stat["shmem"] + kernel - stat.get("slab_reclaimable", 0)
 
 
 def _read(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY)
-    text = os.read(descriptor, 4096).decode().strip()
+    text = os.read(descriptor, 1 << 14).decode().strip()
     os.close(descriptor)
     return text
 

@@ -13,14 +13,16 @@ from tests.booted.support import UNIT_STARTING, Instance, at, kind, light, say, 
 # busy loop takes 1 and more.
 CHEAP = {"qemu": 0.7, "uml": 0.3}
 CHEAP_ELSEWHERE = 0.06
+TRIED = kind(Message.LAUNCH_FAILED.id)
+# Seconds within which the entries of both workers come.
+ONE_TRY = 1.0
 
 
 def test_a_crash_loop_is_slow_and_cheap_and_ends_with_the_next_try(import_error: Loop) -> None:
     instance, journal = import_error.instance, import_error.instance.journal
-    tried = kind(Message.LAUNCH_FAILED.id)
-    journal.until(lambda entry: tried(entry) and at(entry) >= import_error.began + WATCHED, seconds=BOUND)
+    journal.until(lambda entry: TRIED(entry) and at(entry) >= import_error.began + WATCHED, seconds=BOUND)
     share = import_error.meter.share()
-    times = sorted({round(at(entry) - import_error.began, 1) for entry in journal.find(tried)})
+    times = _tries(import_error)
     say(f"tries of the app that fails at import, seconds from the first: {times}")
     _assert_rate(times)
     say(f"its crash loop: {100 * share:.1f} % of a processor")
@@ -31,11 +33,11 @@ def test_a_crash_loop_is_slow_and_cheap_and_ends_with_the_next_try(import_error:
     # Mended after the last try has failed: served at the next, without anybody's doing. The last by the clock: what
     # was read of the journal so far may be long ago.
     now = time.monotonic()
-    journal.until(lambda entry: tried(entry) and at(entry) > now)
-    count = len(journal.find(tried))
+    journal.until(lambda entry: TRIED(entry) and at(entry) > now)
+    tries = len(_tries(import_error))
     (BROKEN / "web.py").write_text(WHOLE)
     journal.until(kind(Message.WORKER_READY.id))
-    assert len(journal.find(tried)) == count
+    assert len(_tries(import_error)) == tries
     served(import_error.clients, instance)
     assert instance.show("ActiveState", unit=instance.socket)["ActiveState"] == "active"
 
@@ -67,6 +69,20 @@ def _restart(instance: Instance) -> float:
     began = time.monotonic()
     instance.systemctl("restart")
     return time.monotonic() - began
+
+
+def _tries(loop: Loop) -> list[float]:
+    """When the app was tried, in seconds from the first time on.
+
+    Of each try both workers have an entry. The second may be read later, and need not fall into the same tenth of a
+    second.
+    """
+    times: list[float] = []
+    for entry in loop.instance.journal.find(TRIED):
+        when = round(at(entry) - loop.began, 1)
+        if not times or when - times[-1] > ONE_TRY:
+            times.append(when)
+    return times
 
 
 def _assert_rate(times: list[float]) -> None:

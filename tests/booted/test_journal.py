@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
+
+import pytest
 
 from memunit.core.messages import Message
 from tests.booted.support import Instance, at, ended, kind, light, run
@@ -68,3 +72,22 @@ def test_every_kind_that_the_master_writes_is_in_the_catalog() -> None:
     assert len(ids) > 15
     listed = {line.split()[0] for line in run("journalctl", "--list-catalog").stdout.splitlines()}
     assert ids <= listed
+
+
+JOURNALD = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service")
+
+
+@pytest.mark.native
+def test_a_service_that_starts_while_journald_is_stopped_has_entries_later() -> None:
+    """systemd gives it /dev/null for standard error then, and its master was silent for life."""
+    with Instance("mute", light()) as instance:
+        # The socket of audit may start it again, where there is one.
+        run("systemctl", "stop", *JOURNALD, "systemd-journald-audit.socket", check=False)
+        try:
+            instance.start()
+            assert Path(f"/proc/{instance.master()}/fd/2").readlink() == Path(os.devnull)
+        finally:
+            run("systemctl", "start", *JOURNALD)
+        run("memunit", "recycle", instance.name)
+        ends = instance.journal.until(ended(), 2)
+        assert {end["MEMUNIT_CAUSE"] for end in ends} == {"requested"}

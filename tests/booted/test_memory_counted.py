@@ -121,12 +121,14 @@ def swap() -> Iterator[None]:
     """Some, in compressed memory."""
     if run("modprobe", "zram", check=False).returncode != 0:
         pytest.skip("the kernel has no zram")
-    Path("/sys/block/zram0/disksize").write_text("256M")
-    run("mkswap", "/dev/zram0")
-    run("swapon", "/dev/zram0")
+    # A device of its own, and not given back: the kernel refuses that (EBUSY) while udevd has the device open, to see
+    # what mkswap(8) has written. swapoff(8) frees the memory.
+    device = f"zram{Path('/sys/class/zram-control/hot_add').read_text().strip()}"
+    Path(f"/sys/block/{device}/disksize").write_text("256M")
+    run("mkswap", f"/dev/{device}")
+    run("swapon", f"/dev/{device}")
     yield
-    run("swapoff", "/dev/zram0")
-    Path("/sys/block/zram0/reset").write_text("1")
+    run("swapoff", f"/dev/{device}")
 
 
 def test_a_leak_that_is_swapped_out_is_found(swap: None) -> None:

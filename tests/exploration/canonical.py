@@ -5,13 +5,13 @@ A field that is not named here is kept as it is: a new one makes more states, an
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import typing
 from collections.abc import Callable, Hashable
 from operator import attrgetter
 from typing import Any
 
+from memunit import records
 from memunit.core import memory
 from memunit.core.model import Phase, Policy, Slot, Worker
 from memunit.core.state import State
@@ -79,7 +79,7 @@ Field = tuple[Callable[[Any], Any], Write]
 def _fields(kind: type, dropped: set[str]) -> list[Field]:
     hints = typing.get_type_hints(kind)
     found: list[Field] = []
-    for each in dataclasses.fields(kind):
+    for each in records.fields(kind):
         name, hint = each.name, hints[each.name]
         inner = (hint, *typing.get_args(hint))
         if not each.init or name in dropped or (kind is State and name == "revision"):
@@ -92,7 +92,7 @@ def _fields(kind: type, dropped: set[str]) -> list[Field]:
             write = _revision
         elif float in inner and name not in _SPANS:
             write = _time
-        elif any(map(dataclasses.is_dataclass, inner)) and Policy not in inner:
+        elif any(map(records.is_dataclass, inner)) and Policy not in inner:
             write = _whole
         else:
             write = _same

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from memunit.core.actions import Action
+from memunit.records import replace
 from tests.exploration.scaled import scaled
 from tests.exploration.world import (
     LIFE,

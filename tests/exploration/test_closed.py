@@ -10,15 +10,15 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 
 from memunit.core import facts as f
-from memunit.core import retirement
+from memunit.core import retirement, starts
 from memunit.core.model import Headroom
 from memunit.core.roster import Roster
+from memunit.records import replace
 from tests.exploration.kernel import initial
 from tests.exploration.scaled import scaled
 from tests.exploration.simulation import taken_over
@@ -83,7 +83,7 @@ LARGE = [
     *sets(LIFE, MEMORY, GIVE, surges=(0,), full=False),
     *sets(LIFE, MEMORY, surges=(0,), full=False),
     *sets(LIFE, SCALE),
-    *sets(LIFE, MEMORY),
+    *sets(LIFE, MEMORY, surges=(1,)),
     *sets(LIFE, MEMORY, ROOM, REQUEST, STOP),
     *sets(LIFE, WORDS, LONG, REQUEST, WATCHDOG, STOP, STALL),
     *sets(LIFE, RELOAD, WORDS, WATCHDOG, STOP),
@@ -153,6 +153,32 @@ def test_the_search_finds_the_last_that_serves_told_to_stop(monkeypatch: pytest.
     """The fault that was there once: slots were given up by number, whoever served in the others."""
     monkeypatch.setattr(retirement, "relied_on_at", lambda state: -math.inf)
     found, _ = searched(SCALED, states=FIRST // 10)
+    assert found.broken.keys() == {"the-last-that-serves-stays"}
+
+
+# Recycles of two workers in reversed order, while either starts, crashes or ends: of each the first states.
+REVERSED = [
+    Set(frozenset({LIFE, REQUEST}), 2, 0),
+    Set(frozenset({LIFE, REQUEST}), 2, 1, FULL),
+    Set(frozenset({LIFE, MEMORY}), 2, 0),
+]
+
+
+@pytest.mark.parametrize("what", REVERSED, ids=str)
+def test_the_only_one_that_serves_waits_for_another_that_starts(what: Set) -> None:
+    """The first two are large sets as a whole."""
+    found, _ = searched(what, states=FIRST)
+    assert not found.broken, told(found)
+    assert found.states >= FIRST
+
+
+@pytest.mark.parametrize("what", REVERSED, ids=str)
+def test_the_search_finds_the_only_one_that_serves_stopped_first(
+    what: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault that was there once: a crash beside a recycle, and nobody served until the app had started again."""
+    monkeypatch.setattr(starts, "_is_urgent", lambda *_: True)
+    found, _ = searched(what, states=FIRST // 10)
     assert found.broken.keys() == {"the-last-that-serves-stays"}
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import random
 import sys
-from dataclasses import replace
 
 from memunit.core import facts as f
 from memunit.core.actions import Action, Measure
-from memunit.core.invariants import Pass, broken, snapshot
+from memunit.core.invariants import broken
 from memunit.core.model import Headroom, Policy, WorkerId
+from memunit.core.seen import Pass, snapshot
+from memunit.records import replace
 from tests.exploration.kernel import State, copied, step
 from tests.exploration.simulation import M, Simulation, Way
 from tests.exploration.ways import CEILING, LIMIT, WAYS

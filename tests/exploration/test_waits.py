@@ -7,11 +7,11 @@ alphabet has, in every order. For each state the search knows for how long slot 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import pytest
 
 from memunit.core.model import Headroom
+from memunit.records import replace
 from tests.exploration.scaled import scaled
 from tests.exploration.world import (
     FULL,

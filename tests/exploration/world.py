@@ -6,12 +6,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from memunit.core import facts as f
 from memunit.core.actions import Action, Measure, Spawn
-from memunit.core.invariants import Pass, broken, snapshot
+from memunit.core.invariants import broken
 from memunit.core.model import Headroom, Phase, Policy, Worker
+from memunit.core.seen import Pass, snapshot
+from memunit.records import replace
 from tests.exploration.canonical import canonical
 from tests.exploration.kernel import State, copied, initial, step
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memunit.cli import early
-from memunit.cli.early import WORKER
+from memunit.cli.early import PROGRAM
 from memunit.master import spawn
+from memunit.master.afresh import FOR_THE_MASTER
 from memunit.master.ahead import Ahead
 from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.nursery import ZygoteId
-from memunit.master.spawn import Child
 from memunit.master.zygote import CONTROL
 from memunit.master.zygotes import label
+from memunit.records import replace
 from tests.support.wait import read_line, wait_end, wait_gone
 
 RECORDER = """
@@ -61,7 +63,7 @@ def sockets() -> Iterator[tuple[tuple[str, int], ...]]:
 @pytest.fixture
 def launch(folder: Path, sockets: tuple[tuple[str, int], ...]) -> Launch:
     return Launch(
-        argv=(sys.executable, WORKER, "--zygote", "--server", "asgi", "recorder:app"),
+        argv=(sys.executable, PROGRAM, "--zygote", "--server", "asgi", "recorder:app"),
         environment={"PATH": os.environ["PATH"], "SAY": str(folder / "said"), "MEMUNIT_THREADS": "3"},
         directory=str(folder),
         sockets=sockets,
@@ -80,9 +82,14 @@ def begin(launch: Launch) -> Iterator[Begin]:
 
     def make(**others: Any) -> Ahead:
         known = {name: value for name, value in launch.environment.items() if not name.startswith("MEMUNIT_")}
-        program = [launch.argv[0], WORKER, "--ahead", "asgi"]
+        program = [launch.argv[0], PROGRAM, "--ahead", "asgi"]
         fitting = {"program": program, "environment": known, "directory": launch.directory}
-        begun.append(Ahead(**{**fitting, **others}))
+        # As early.py has them while the master imports.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_MASTER)
+        try:
+            begun.append(Ahead(**{**fitting, **others}))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return begun[-1]
 
     yield make
@@ -137,8 +144,8 @@ def test_what_is_told_of_its_place_in_the_runtime_directory_is_there_from_the_be
         {"environment": {"PATH": "/nowhere"}},
         {"environment": {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "7"}},
         {"directory": "/"},
-        {"program": ["/usr/bin/env", WORKER, "--ahead", "asgi"]},
-        {"program": ["/no/such/python", WORKER, "--ahead", "asgi"]},
+        {"program": ["/usr/bin/env", PROGRAM, "--ahead", "asgi"]},
+        {"program": ["/no/such/python", PROGRAM, "--ahead", "asgi"]},
         {"program": [sys.executable, "/no/such/folder", "--ahead", "asgi"]},
     ],
     ids=["variable", "more", "folder", "interpreter", "no-interpreter", "no-program"],
@@ -173,9 +180,9 @@ def test_it_is_used_once(launch: Launch, begin: Begin) -> None:
 def test_it_ends_with_its_master(launch: Launch) -> None:
     code = (
         "import os, sys\n"
-        "from memunit.cli.early import WORKER\n"
+        "from memunit.cli.early import PROGRAM\n"
         "from memunit.master.ahead import Ahead\n"
-        "ahead = Ahead([sys.executable, WORKER, '--ahead', 'asgi'], dict(os.environ), None)\n"
+        "ahead = Ahead([sys.executable, PROGRAM, '--ahead', 'asgi'], dict(os.environ), None)\n"
         "print(ahead.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from memunit.master.spawn import Child, Launch, fork_call
+from memunit.master.child import Launch
+from memunit.master.held import Child
+from memunit.master.spawn import fork_call
 from memunit.worker import callable as plain
 from tests.support import interpreters
 from tests.support.http import Client

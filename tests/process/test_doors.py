@@ -148,14 +148,12 @@ def test_where_it_cant_be_made_again_those_that_serve_go_on(unit: Unit) -> None:
 
 def test_without_inotify_it_is_noticed_before_anybody_is_aborted(unit: Unit, tmp_path: Path) -> None:
     """fs.inotify.max_user_instances may be used up; a shim fails the call as the kernel would."""
-    shim = tmp_path / "sitecustomize.py"
-    shim.write_text(
+    code = (
         "import memunit.master.inotify as i\ni._libc = type('No', (), {'inotify_init1': lambda *_: -1})()\n"
     )
     app = {"run": "asked:run", "server": "callable", "environment": {"ASKED_COUNT": COUNT, "PYTHONPATH": ""}}
     unit.write(app=app, workers={"count": 2, "watchdog": WATCHDOG})
-    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
-    service = unit.serve(environment={"PYTHONPATH": path}).ready()
+    service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
     before = service.serving()
     for pid in before.values():
         # The first ping arms the watchdog; before that there is no time to run out.
@@ -271,14 +269,13 @@ def test_each_socket_is_told_of_that_cant_be_made_again(unit: Unit) -> None:
 
 def test_a_lost_control_socket_is_found_without_inotify(unit: Unit, tmp_path: Path) -> None:
     """It runs into no deadline of a worker's; somebody has to look."""
-    (tmp_path / "sitecustomize.py").write_text(
+    code = (
         "import memunit.master.inotify as i\nimport memunit.master.doors as d\nd._AGAIN = 0.2\n"
         "i._libc = type('No', (), {'inotify_init1': lambda *_: -1})()\n"
     )
     app = {"run": "asked:run", "server": "callable", "environment": {"PYTHONPATH": ""}}
     unit.write(app=app, workers={"count": 1, "watchdog": "infinity"})
-    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
-    service = unit.serve(environment={"PYTHONPATH": path}).ready()
+    service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
     (unit.runtime / "control").unlink()
     service.expect("The control socket .* was removed, and has been made again")
     assert finished(unit.reload(), service)[0] == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.system import descendants
+from memunit.master.proctree import descendants
 from tests.support.harness import Service, Unit, finished
 from tests.support.wait import wait_gone
 from tests.support.workers import ROOT, LoadProcess

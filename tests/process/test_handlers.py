@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.support import interpreters, stacks
 from tests.support.http import Client
 from tests.support.interpreters import DEBIAN
-from tests.support.workers import Stage
+from tests.support.wait import DEADLINE
+from tests.support.workers import ROOT, Stage
 
 pytest_plugins = ["tests.support.stacks"]
 
@@ -17,6 +21,9 @@ WAYS = [
     ("leaves", "request", 3),
     ("raises", "lifespan", 0),
     ("default", "lifespan", 0),
+    ("blocks", "import", 0),
+    ("blocks", "lifespan", 0),
+    ("blocks", "request", 0),
     ("removes", "lifespan", 0),
     ("stops", "lifespan", 0),
     ("stops", "request", 0),
@@ -46,7 +53,7 @@ def test_the_drain_comes_first(here: Stage, loop: str, handler: str, where: str,
         assert silent.get("/").body == b"ok %d" % worker.pid
     assert worker.wait() == status
     said = here.said(worker.pid)
-    if handler in ("default", "removes"):
+    if handler in ("default", "blocks", "removes"):
         assert not any(line.startswith("STATUS=calling") for line in said)
     else:
         name = {"stops": "stops_the_loop", "cancels": "cancels_all", "partial": "remembers"}.get(
@@ -77,6 +84,46 @@ def test_a_handler_of_the_import(here: Stage, server: str, attribute: str) -> No
         here.hear(worker.pid, "STATUS=served")
     here.hear(worker.pid, "STATUS=own handler")
     assert worker.wait() == 3
+
+
+@pytest.mark.parametrize(("server", "attribute"), [("wsgi", "wsgi"), ("callable", "serve")])
+def test_what_the_import_blocks_is_heard(here: Stage, server: str, attribute: str) -> None:
+    """As for a thread of its own that waits in sigwait(). After a fork of the zygote nothing is blocked either."""
+    environment = {"HANDLER": "blocks", "WHERE": "import"}
+    worker = here.start(DEBIAN, f"handlers:{attribute}", server=server, environment=environment).ready()
+    worker.stop()
+    assert worker.wait() == 0
+
+
+CLAIMS = """
+import asyncio, signal
+from memunit.worker.signals import Claim
+def blocked(): return signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+heard = []
+"""
+
+
+def claims(code: str) -> str:
+    """What code says that has a claim of its own: a process, for it is one of signals."""
+    command = [sys.executable, "-c", CLAIMS + code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_one_that_waits_is_heard_and_ends_nothing() -> None:
+    """The import has blocked it, and it came meanwhile: nothing may be in its way but the claim."""
+    code = (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,)); signal.raise_signal(signal.SIGTERM)\n"
+    )
+    assert claims(code + "Claim(heard.append)\nprint(heard, blocked())\n") == "[15] False\n"
+
+
+def test_a_late_look_takes_nothing_up_again() -> None:
+    """A ping that is due while the last tasks end: the stop of the whole unit would end a worker that is done."""
+    code = "loop = asyncio.new_event_loop(); claim = Claim(heard.append, loop)\nprint(blocked())\n"
+    late = "claim.release(); claim.look()\nprint(blocked())\nloop.close()\n"
+    assert claims(code + late + "signal.raise_signal(signal.SIGTERM); print(heard)\n") == "False\nTrue\n[]\n"
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -250,3 +250,23 @@ def test_whether_stderr_is_the_journal(tmp_path: Path) -> None:
         assert not stderr_is_journal()
 
     isolated(body)
+
+
+def test_a_service_that_starts_while_journald_is_stopped_has_entries_later() -> None:
+    """systemd gives it /dev/null then, and its master was silent for life."""
+
+    def body() -> None:
+        os.environ.pop("JOURNAL_STREAM", None)
+        ours, _ = os.pipe()
+        null = os.open(os.devnull, os.O_WRONLY)
+        for descriptor, pid, expected in (
+            (null, os.getpid(), True),
+            # In a terminal of a service, or by a shell of one.
+            (null, os.getppid(), False),
+            (ours, os.getpid(), False),
+        ):
+            os.dup2(descriptor, 2)
+            os.environ["SYSTEMD_EXEC_PID"] = str(pid)
+            assert Log("shop").native is expected
+
+    isolated(body)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from memunit.master.system import descendants
+from memunit.master.proctree import descendants
 from tests.support.harness import Service, Unit
 from tests.support.interpreters import DEBIAN
 from tests.support.workers import APPS, ROOT, LoadProcess

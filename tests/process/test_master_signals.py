@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import system
+from memunit.master import proctree
 from tests.support.harness import Service, Unit
 
 pytest_plugins = ["tests.support.units"]
@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 def send_to_all(service: Service, signum: int) -> None:
     """To the master and to each of its descendants."""
-    for pid in [*system.descendants(service.pid), service.pid]:
+    for pid in [*proctree.descendants(service.pid), service.pid]:
         os.kill(pid, signum)
 
 

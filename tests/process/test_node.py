@@ -22,9 +22,11 @@ from typing import Any
 import pytest
 
 from memunit.cli.start import WORKER
+from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.notify import Datagram, NotifyListener
 from memunit.master.sockets import addresses
-from memunit.master.spawn import Child, Launch, launch
+from memunit.master.spawn import launch
 from tests.support import nodes
 from tests.support.harness import Service, Unit, let_go
 from tests.support.http import Client

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.spawn import Launch, launch
+from memunit.master.child import Launch
+from memunit.master.spawn import launch
 from tests.support.wait import wait_end, wait_readable
 from tests.support.workers import Stage, stage
 

@@ -361,10 +361,9 @@ def test_an_atexit_function_that_hangs_is_told_of_when_its_time_is_over(
 ) -> None:
     """A stop took ten seconds more, and nothing in the journal said why."""
     (shop / "shop.py").write_text(f"import atexit, time\natexit.register(time.sleep, 1000)\n{SERVING}")
-    (tmp_path / "sitecustomize.py").write_text("import memunit.master.zygotes as z\nz.PATIENCE = 0.3\n")
     unit.write(app=app(shop, preload=True, environment={"PYTHONPATH": ""}), workers={"count": 1})
-    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
-    service = unit.serve(environment={"PYTHONPATH": path}).ready()
+    code = "import memunit.master.zygotes as z\nz.PATIENCE = 0.3\n"
+    service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
     (zygote,) = zygotes(service)
     assert service.stop() == 0
     wait_gone(zygote)

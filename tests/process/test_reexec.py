@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.harness import MEMUNIT, Service, Unit, finished, let_go
+from tests.support.harness import Service, Unit, finished, let_go
 from tests.support.http import Client
 from tests.support.interpreters import DEBIAN
 from tests.support.load import Load
@@ -82,17 +81,6 @@ def answer_of(client: socket.socket) -> bytes:
     return answer
 
 
-def asked(unit: Unit, command: str, *words: str) -> subprocess.Popen[str]:
-    """Start `memunit COMMAND` for the instance."""
-    return subprocess.Popen(
-        [*MEMUNIT, command, unit.name, *words],
-        env=unit.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def anew(service: Service, after: int) -> int:
     """Wait until the master has executed itself anew; the place of that."""
     return service.expect("The master has executed itself anew", source="output", after=after).place
@@ -162,6 +150,29 @@ def test_a_third_failure_in_a_minute_ends_the_master_alone(unit: Unit) -> None:
     assert second.stop() == 0
 
 
+def test_a_version_that_can_not_go_on_leaves_no_client_waiting(unit: Unit, tmp_path: Path) -> None:
+    """The new version passes on another form. A client at a socket that the old version had kept waited for ever."""
+    code = (
+        "import memunit.master.continuity as c\n"
+        "class Other:\n"
+        "    def __init__(self, codec):\n"
+        "        self.dumps = codec.dumps\n"
+        "    def loads(self, text):\n"
+        "        raise c.CodecError('another version')\n"
+        "own = c.passed_codec\n"
+        "c.passed_codec = lambda: Other(own())\n"
+    )
+    unit.write(app={"run": "plain:app", "server": "asgi"}, workers={"count": 1})
+    service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
+    (before,) = service.serving().values()
+    with held_client(unit, "reexec") as client:
+        service.listen_until(client.fileno(), "the end of the connection")
+        assert answer_of(client) == b""
+    assert service.entry("ended", pid=before).cause == "adopted"
+    assert unit.get() == f"ok {service.serving()[0]}"
+    assert service.stop() == 0
+
+
 def test_what_can_not_be_taken_over_fails_one_master_and_not_each_after_it(unit: Unit) -> None:
     """The file was there again for each successor, and systemd started one a second, for ever."""
     first = planted(unit, "master.inheritance:Inheritance.take").ready()
@@ -215,7 +226,7 @@ def test_the_command_executes_it_anew_and_keeps_all(unit: Unit) -> None:
     starting = service.entry("started", slot=0, count=2).pid
     for _ in range(4):
         # As often as somebody likes: it is no failure.
-        command = asked(unit, "reexec")
+        command = unit.asked("reexec")
         assert finished(command, service)[0] == 0
     assert service.serving() == before
     let_go(unit.directory / "go")
@@ -227,6 +238,20 @@ def test_the_command_executes_it_anew_and_keeps_all(unit: Unit) -> None:
 
 
 SLEEPS = ["/bin/sh", "-c", "systemd-notify --ready; exec sleep infinity"]
+
+
+def test_all_who_ask_for_it_at_once_are_answered(unit: Unit) -> None:
+    """Only the last had an answer: the others waited for their whole minute."""
+    unit.write(app={"run": "plain:app", "server": "asgi"}, workers={"count": 1})
+    service = unit.serve().ready()
+    with service.stopped():
+        clients = [held_client(unit, "reexec") for _ in range(3)]
+    for client in clients:
+        service.listen_until(client.fileno(), "the answer")
+        with client:
+            assert answer_of(client).startswith(b"0\n")
+    assert len([each for each in service.said if "has executed itself anew" in each.text]) == 1
+    assert service.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -248,7 +273,7 @@ def test_the_socket_is_left_as_its_workers_have_it(
     assert os.get_blocking(unit.listener.fileno()) is blocking
     # As a command's program may have it.
     os.set_blocking(unit.listener.fileno(), False)
-    assert finished(asked(unit, "reexec"), service)[0] == 0
+    assert finished(unit.asked("reexec"), service)[0] == 0
     assert os.get_blocking(unit.listener.fileno()) is False
     assert service.stop() == 0
 
@@ -261,7 +286,7 @@ def test_it_goes_on_where_it_can_not_be_executed(unit: Unit) -> None:
     service = unit.start(str(place), "-m", "memunit.cli.main", "serve", unit.name).ready()
     before = service.serving()
     place.unlink()
-    command = asked(unit, "reexec")
+    command = unit.asked("reexec")
     code, text = finished(command, service)
     assert code == 71
     assert "can't execute itself anew: FileNotFoundError" in text
@@ -283,11 +308,50 @@ def test_what_a_zygote_was_asked_for_still_comes(unit: Unit) -> None:
     )
     service = unit.serve()
     service.hear("^STATUS=0/2 workers")
-    assert finished(asked(unit, "reexec"), service)[0] == 0
+    assert finished(unit.asked("reexec"), service)[0] == 0
     let_go(unit.directory / "go")
     service.ready()
     assert len(service.entries("started")) == 2
     assert service.find("zygote") is None
+    assert service.stop() == 0
+
+
+# Holds the zygote between its fork and its word of that; by then the worker is the master's child.
+HOLDING = """
+import os, sys
+zygote = os.getpid()
+def hold():
+    rehearses = sys._getframe(1).f_code.co_name != "_fork"
+    if os.getpid() == zygote and os.path.exists({flag!r}) and not rehearses:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        open({forked!r}, "w").close()
+        open({go!r}).read()
+os.register_at_fork(after_in_parent=hold)
+from plain import app
+"""
+
+
+def test_a_worker_that_its_zygote_has_not_told_of_is_no_stranger(unit: Unit) -> None:
+    """It was told to stop as what a dead master has left, and the replacement counted as a failed start."""
+    names = {name: str(unit.directory / name) for name in ("flag", "forked", "go")}
+    os.mkfifo(names["forked"])
+    os.mkfifo(names["go"])
+    (unit.directory / "holding.py").write_text(HOLDING.format(**names))
+    path = f"{unit.directory}:{APPS}"
+    unit.write(
+        app={"run": "holding:app", "preload": True, "environment": {"PYTHONPATH": path}},
+        workers={"count": 1, "start_timeout": "600s"},
+    )
+    service = unit.serve().ready()
+    Path(names["flag"]).touch()
+    command = unit.asked("recycle", "0")
+    Path(names["forked"]).read_text()
+    assert finished(unit.asked("reexec"), service)[0] == 0
+    let_go(Path(names["go"]))
+    code, _ = finished(command, service)
+    assert code == 0
+    assert [entry.cause for entry in service.entries("ended")] == ["requested"]
+    assert len(service.entries("started")) == 2
     assert service.stop() == 0
 
 
@@ -307,13 +371,31 @@ def test_who_waits_for_an_examination_is_answered(unit: Unit, tmp_path: Path) ->
     with held_client(unit, "examine 1") as other:
         service.entry("started", slot=1, count=2)
         with held_client(unit, "examine 0") as client:
-            assert finished(asked(unit, "witness", "0"), service)[0] == 0
-            assert finished(asked(unit, "reexec"), service)[0] == 0
+            assert finished(unit.asked("witness", "0"), service)[0] == 0
+            assert finished(unit.asked("reexec"), service)[0] == 0
             for slot, each in ((1, other), (0, client)):
                 let_go(unit.directory / "go")
                 assert service.entry("ended", slot=slot).cause == "requested"
                 assert answer_of(each).startswith(b"0\nWorker ")
     service.expect("it can't be a witness: No module named 'memray'", source="output")
+    assert service.stop() == 0
+
+
+def test_who_waits_for_a_replacement_is_answered_by_the_master_that_comes_after(unit: Unit) -> None:
+    """`memunit recycle` ended with 69 and "try again", though the worker was replaced."""
+    os.mkfifo(unit.directory / "go")
+    held = f"[ $MEMUNIT_GENERATION = 1 ] || cat {unit.directory}/go"
+    script = f"{held}; systemd-notify --ready; exec sleep infinity"
+    unit.write(app={"command": ["/bin/sh", "-c", script]}, workers={"count": 1, "start_timeout": "600s"})
+    service = unit.serve().ready()
+    before = service.serving()[0]
+    command = unit.asked("recycle", "0")
+    service.entry("started", slot=0, count=2)
+    for _ in range(2):
+        assert finished(unit.asked("reexec"), service)[0] == 0
+    let_go(unit.directory / "go")
+    code, output = finished(command, service)
+    assert (code, output.splitlines()[-1]) == (0, f"0.1 (pid {before}) is replaced")
     assert service.stop() == 0
 
 

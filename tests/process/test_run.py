@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master.system import descendants
+from memunit.master.proctree import descendants
 from tests.support.harness import AS_NOBODY, MEMUNIT, Service, Unit, let_go
 from tests.support.http import Client
 from tests.support.namespaces import OWN_MOUNTS, need_mount_namespace
@@ -365,14 +365,126 @@ def test_signals_at_the_very_end_change_nothing(unit: Unit, tmp_path: Path) -> N
     assert service.exit_code() == 0
 
 
+def begins_with(unit: Unit, folder: Path, code: str) -> Service:
+    """`memunit run`, whose interpreter executes `code` first. Its socket and its temporary files are in the folder."""
+    environment = {**FOREGROUND, **unit.begun_with(folder, code), "TMPDIR": str(folder)}
+    command = (*MEMUNIT, "run", "--listen", str(folder / "s"), *ASKED)
+    return unit.start(*command, environment=environment, sockets=())
+
+
+def test_interrupted_before_it_serves_it_ends_without_a_traceback(unit: Unit, tmp_path: Path) -> None:
+    """Ctrl-C while the modules are imported, and while the app's interpreter is started ahead."""
+    service = begins_with(
+        unit,
+        tmp_path,
+        "import importlib, os, signal\n"
+        "begin = importlib.import_module\n"
+        "def interrupted(name, package=None):\n"
+        "    if name == 'memunit.cli.run':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return begin(name, package)\n"
+        "importlib.import_module = interrupted\n",
+    )
+    assert service.exit_code() == 130
+    assert service.said == []
+    assert list(tmp_path.glob("memunit-*")) == []
+
+
+# Of Python 3.11, a class that has one as an attribute raises RuntimeError for all that is raised here.
+WHILE_A_CLASS_IS_MADE = """
+import os, signal
+class Named:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.{name})
+def made(*_):
+    class Made:
+        attribute = Named()
+import {module} as m
+m.{function} = made
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 0), ("SIGINT", 130), ("SIGQUIT", 0)])
+def test_stopped_while_a_class_is_made_it_is_at_no_fault(
+    unit: Unit, tmp_path: Path, name: str, code: int
+) -> None:
+    """As ipaddress does at its import. memunit told of a defect of its own, or SIGQUIT dumped core."""
+    text = WHILE_A_CLASS_IS_MADE.format(name=name, module="memunit.master.master", function="Master")
+    service = begins_with(unit, tmp_path, text)
+    assert service.exit_code() == code
+    service.expect("^memunit: Listening on")
+    assert not service.find("Traceback|at fault")
+    assert not (tmp_path / "s").exists()
+
+
+def test_another_command_interrupted_while_a_class_is_made(unit: Unit, tmp_path: Path) -> None:
+    code = WHILE_A_CLASS_IS_MADE.format(name="SIGINT", module="memunit.cli.check", function="main")
+    service = unit.start(*MEMUNIT, "check", "app", environment=unit.begun_with(tmp_path, code))
+    assert service.exit_code() == 130
+    assert service.said == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT])
+def test_kill_signal_of_the_unit_stops_a_start_in_order(
+    unit: Unit, tmp_path: Path, signum: signal.Signals
+) -> None:
+    """KillSignal=SIGINT or SIGQUIT. The unit had failed: with 130, or with a core dump."""
+    code = (
+        "import importlib, os\n"
+        "begin = importlib.import_module\n"
+        "def stopped(name, package=None):\n"
+        "    if name == 'memunit.cli.serve':\n"
+        f"        os.kill(os.getpid(), {int(signum)})\n"
+        "    return begin(name, package)\n"
+        "importlib.import_module = stopped\n"
+    )
+    unit.write(app={"run": "plain:app"}, workers={"count": 1})
+    service = unit.serve(environment=unit.begun_with(tmp_path, code))
+    assert service.exit_code() == 0
+    assert service.said == []
+
+
+def test_stopped_before_it_serves_it_leaves_nothing(unit: Unit, tmp_path: Path) -> None:
+    """SIGTERM between the bind and the master's own handlers."""
+    service = begins_with(
+        unit,
+        tmp_path,
+        "import os, signal\n"
+        "import memunit.master.master as m\n"
+        "m.Master = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n",
+    )
+    assert service.exit_code() == 0
+    service.expect("^memunit: Listening on")
+    assert list(tmp_path.glob("memunit-*")) == []
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_stop_that_comes_in_a_finalizer_is_not_lost(unit: Unit, tmp_path: Path, command: str) -> None:
+    """Python drops what is raised there: the service started, and systemd waited for all of TimeoutStopSec=."""
+    code = (
+        "import os, signal, sys\n"
+        "import memunit.cli.start as s\n"
+        "sys.unraisablehook = lambda _: None\n"
+        "class Last:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "old = s.state_directory\n"
+        "s.state_directory = lambda runtime: (Last(), old(runtime))[1]\n"
+    )
+    if command == "run":
+        service = begins_with(unit, tmp_path, code)
+    else:
+        unit.write(app={"run": "plain:app"}, workers={"count": 1})
+        service = unit.serve(environment=unit.begun_with(tmp_path, code))
+    assert service.exit_code() == 0
+    assert not service.entries("started")
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_defect_has_its_exit_code(unit: Unit, tmp_path: Path) -> None:
     """Nothing that is known to be wrong can show it, so it is broken here."""
-    (tmp_path / "sitecustomize.py").write_text("import memunit.core.policy as p\np.step = lambda *_: 1 / 0\n")
-    path = f"{tmp_path}:{unit.environment['PYTHONPATH']}"
-    environment = {**FOREGROUND, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
-    service = unit.start(
-        *MEMUNIT, "run", "--listen", str(tmp_path / "s"), *ASKED, environment=environment, sockets=()
-    )
+    service = begins_with(unit, tmp_path, "import memunit.core.policy as p\np.step = lambda *_: 1 / 0\n")
     assert service.exit_code() == 70
     service.expect("ZeroDivisionError")
     # It has executed itself anew twice.

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import system
+from memunit.master import proctree
 from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.probe import Probe
 from memunit.master.sampling import Bound, Sample, Sampler, memory_available
-from memunit.master.spawn import Child, fork_call, launch
+from memunit.master.spawn import fork_call, launch
 from tests.support.isolated import isolated
 from tests.support.wait import read_line, wait_end, wait_readable
 
@@ -411,9 +412,9 @@ def test_descendants_without_the_kernels_lists(tmp_path: Path) -> None:
         write(tmp_path / str(pid) / "stat", f"{pid} ({name}) S {parent} 1 1 0 -1")
         write(tmp_path / str(pid) / "task" / str(pid) / "stat", "")
     (tmp_path / "self").mkdir()
-    assert sorted(system.descendants(10, str(tmp_path))) == [11, 12, 14]
-    assert system.descendants(13, str(tmp_path)) == []
-    assert system.descendants(99, str(tmp_path)) == []
+    assert sorted(proctree.descendants(10, str(tmp_path))) == [11, 12, 14]
+    assert proctree.descendants(13, str(tmp_path)) == []
+    assert proctree.descendants(99, str(tmp_path)) == []
 
 
 def machine(root: Path, cgroup: str) -> tuple[str, str]:

@@ -254,6 +254,50 @@ def test_a_successor_waits_for_its_turn_and_tries_one_at_a_time(unit: Unit) -> N
     assert record["failures"] >= 4
 
 
+def test_what_fails_before_the_loop_is_a_failed_start(unit: Unit, tmp_path: Path) -> None:
+    """As where LimitNOFILE= is a little too low: systemd started it once a second, for ever."""
+    code = (
+        "import errno\n"
+        "import memunit.master.doors as d\n"
+        "def armed(self):\n"
+        "    raise OSError(errno.EMFILE, 'Too many open files', 'a file')\n"
+        "d.Doors.arm = armed\n"
+    )
+    unit.write(app={"run": "plain:app"}, workers={"count": 1})
+    now = time.monotonic()
+    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now + 1.5, exited_at=now - 2.0))
+    service = unit.serve(environment=unit.begun_with(tmp_path, code))
+    assert service.exit_code() == 71
+    service.hear("^STATUS=.*Too many open files; raise LimitNOFILE= of the unit$")
+    assert json.loads((unit.runtime / "starts.json").read_text())["failures"] == 4
+    assert time.monotonic() >= now + 1.5
+
+
+def test_a_defect_before_the_loop_is_a_failed_start(unit: Unit, tmp_path: Path) -> None:
+    code = "import memunit.master.doors as d\nd.Doors.arm = lambda _: 1 / 0\n"
+    unit.write(app={"run": "plain:app"}, workers={"count": 1})
+    now = time.monotonic()
+    StartLog(str(unit.runtime)).save(Record(failures=3, retry_at=now, exited_at=now - 2.0))
+    service = unit.serve(environment=unit.begun_with(tmp_path, code))
+    assert service.exit_code() == 70
+    service.expect("^ZeroDivisionError", source="output")
+    assert json.loads((unit.runtime / "starts.json").read_text())["failures"] == 4
+
+
+def test_a_path_that_the_locale_can_not_name(unit: Unit, tmp_path: Path) -> None:
+    """It was told as a defect of memunit."""
+    folder = tmp_path / "apps\u2603"
+    folder.mkdir()
+    unit.write(app={"run": "plain:app", "directory": str(folder)}, workers={"count": 1})
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    service = unit.serve(environment=ascii_alone)
+    assert service.exit_code() == 78
+    service.expect(
+        "app.directory: .* has letters that the encoding of this locale .*LC_ALL=C.UTF-8", source="output"
+    )
+    assert not service.find("Traceback")
+
+
 def test_who_can_leave_no_record_waits_itself(unit: Unit) -> None:
     """Else systemd would start it once a second, for as long as a client waits."""
     unit.write(worker={"count": 2})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,38 @@ def test_signals_that_were_ignored_or_blocked_are_heard(unit: Unit) -> None:
     service.ready()
     os.kill(service.serving()[0], signal.SIGKILL)
     service.entry("ready", slot=0, count=2)
+    assert service.stop() == 0
+
+
+# The first module that reads the file: at that moment nothing of the master listens, and what is in the file is fixed.
+_WHILE_IT_READS = """\
+import os, tomli_of_python
+os.kill(os.getpid(), int(os.environ["ITS_SIGNAL"]))
+load, loads = tomli_of_python.load, tomli_of_python.loads
+TOMLDecodeError = tomli_of_python.TOMLDecodeError
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (signal.SIGHUP, "Reloaded: 1 worker"),
+        (signal.SIGTTIN, "Scaled to 2 workers"),
+        (signal.SIGUSR1, "[01]/1 workers memory: "),
+    ],
+    ids=["reload", "scale", "dump"],
+)
+def test_what_is_asked_while_it_reads_its_file_is_done(
+    unit: Unit, tmp_path: Path, number: signal.Signals, says: str
+) -> None:
+    """It was ignored until the master listened: a reload of a file that had been read too early was lost."""
+    (tmp_path / "tomllib.py").write_text(_WHILE_IT_READS)
+    (tmp_path / "tomli_of_python").symlink_to(Path(tomllib.__file__).parent)
+    unit.write(app=ASKED, workers={"count": 1})
+    path = os.pathsep.join((str(tmp_path), unit.environment["PYTHONPATH"]))
+    service = unit.serve(environment={"PYTHONPATH": path, "ITS_SIGNAL": str(int(number))})
+    service.ready()
+    service.expect(says, source="output")
     assert service.stop() == 0
 
 

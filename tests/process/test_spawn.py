@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from memunit.master import system
+from memunit.master import proctree, system
 from memunit.master.afresh import FOR_THE_MASTER
-from memunit.master.spawn import Child, End, Launch, fork_call, launch, open_descriptors, reap, reap_known
+from memunit.master.child import Launch
+from memunit.master.held import Child, End, reap, reap_known
+from memunit.master.spawn import fork_call, launch, open_descriptors
 from tests.support.isolated import isolated
 from tests.support.wait import DEADLINE, read_all, read_line, wait_end, wait_gone, wait_readable
 
@@ -464,7 +466,7 @@ def family() -> tuple[Child, dict[str, int]]:
 
 def test_kill_tree_reaches_other_sessions() -> None:
     child, pids = family()
-    assert sorted(system.descendants(child.pid)) == sorted(set(pids.values()) - {child.pid})
+    assert sorted(proctree.descendants(child.pid)) == sorted(set(pids.values()) - {child.pid})
     child.kill_tree()
     assert wait_end(child) == End(child.pid, "killed", signal.SIGKILL)
     for pid in pids.values():
@@ -557,23 +559,23 @@ def test_the_worker_ends_with_the_master_where_that_is_asked_for() -> None:
 
 
 def test_kill_leaves_strangers_alone() -> None:
-    assert not system.kill(1, 0)
-    assert not system.kill(os.getppid(), 0)
+    assert not proctree.kill(1, 0)
+    assert not proctree.kill(os.getppid(), 0)
     child = launch(Launch(argv=("/bin/sleep", "100"), environment={}))
-    assert system.kill(child.pid)
+    assert proctree.kill(child.pid)
     assert wait_end(child) == End(child.pid, "killed", signal.SIGKILL)
-    assert not system.kill(child.pid)
+    assert not proctree.kill(child.pid)
     child.close()
 
 
 def test_who_descends_from_whom() -> None:
     child, pids = family()
-    assert system.parent_of(pids["grandchild"]) == pids["session"]
-    assert system.is_descendant(pids["grandchild"], {child.pid: 1}) == child.pid
-    assert system.is_descendant(child.pid, {child.pid, os.getpid()}) == child.pid
-    assert system.is_descendant(1, {child.pid}) is None
+    assert proctree.parent_of(pids["grandchild"]) == pids["session"]
+    assert proctree.is_descendant(pids["grandchild"], {child.pid: 1}) == child.pid
+    assert proctree.is_descendant(child.pid, {child.pid, os.getpid()}) == child.pid
+    assert proctree.is_descendant(1, {child.pid}) is None
     child.kill_tree()
     wait_end(child)
-    assert system.parent_of(child.pid) is None
-    assert system.descendants(child.pid) == []
+    assert proctree.parent_of(child.pid) is None
+    assert proctree.descendants(child.pid) == []
     child.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import system
+from memunit.master import proctree
 from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, asked_for, inherited_record
 
 
@@ -106,7 +106,7 @@ def test_a_successor_is_held_for_a_minute_at_most(tmp_path: Path, wait: float, l
 def test_a_persons_own_start_forgets_the_record(tmp_path: Path, systemds_own: bool) -> None:
     """The one before has ended half a second before this process began, or so long before that systemd started it."""
     now = time.monotonic()
-    began = now - system.process_age()
+    began = now - proctree.process_age()
     log = StartLog(str(tmp_path))
     log.save(Record(failures=9, retry_at=now + 20.0, exited_at=began - (10.0 if systemds_own else 0.5)))
     assert (inherited_record(log, now) is not None) is systemds_own

@@ -14,7 +14,8 @@ import pytest
 
 from memunit.core.handover import Handover, LeftWorker, write
 from memunit.master import sweeping
-from memunit.master.system import boot_id, start_ticks
+from memunit.master.proctree import start_ticks
+from memunit.master.system import boot_id
 from tests.support.wait import DEADLINE
 
 # Ends by the signal that it names, with 0, or by none; and says when it listens. It waits by sigwait(3): a handler is

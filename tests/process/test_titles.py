@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memunit.master import system
+from memunit.master import proctree
 from tests.support.harness import Unit
 
 pytest_plugins = ["tests.support.units"]
@@ -24,7 +24,7 @@ def test_workers_and_zygote_are_told_apart(unit: Unit, preload: bool) -> None:
     service = unit.serve().ready()
     for slot, pid in service.serving().items():
         assert title(pid) == (f"memunit: app worker {slot}.1: asgi plain:app", f"app {slot}.1")
-    others = set(system.descendants(service.pid)) - set(service.serving().values())
+    others = set(proctree.descendants(service.pid)) - set(service.serving().values())
     zygotes = {("memunit: app zygote: asgi plain:app", "app zygote")} if preload else set()
     assert {title(pid) for pid in others} == zygotes
     assert unit.get()

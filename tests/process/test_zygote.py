@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from memunit.master import nursery
+from memunit.master import cradle
+from memunit.master.held import End, adopt
 from memunit.master.nursery import ZygoteId
-from memunit.master.spawn import End, adopt
 from tests.support import interpreters
 from tests.support.harness import let_go
 from tests.support.http import Client
@@ -203,7 +203,7 @@ def test_imports_that_take_long_and_fail_are_held_back_too(
     made: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How long one has lived says nothing of one that never got ready."""
-    monkeypatch.setattr(nursery, "STABLE", 0.0)
+    monkeypatch.setattr(cradle, "STABLE", 0.0)
     (tmp_path / "sometimes.py").write_text(
         "import os, pathlib\nassert not pathlib.Path(os.environ['BROKEN']).exists()\nfrom preloaded import serve\n"
     )

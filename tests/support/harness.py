@@ -17,8 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.notify import NotifyListener
-from memunit.master.spawn import Child, Launch, launch
+from memunit.master.spawn import launch
 from tests.support.http import Client
 from tests.support.interpreters import DEBIAN
 from tests.support.wait import DEADLINE, wait_readable
@@ -361,6 +363,11 @@ class Unit:
             lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         self.file.write_text("\n".join([*lines, ""]))
 
+    def begun_with(self, folder: Path, code: str) -> dict[str, str]:
+        """The environment of an interpreter that executes `code` at its start: the file for that is in the folder."""
+        (folder / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": f"{folder}:{self.environment['PYTHONPATH']}"}
+
     def serve(self, **options: Any) -> Service:
         """Start `memunit serve`, as the unit does; see start()."""
         return self.start(*MEMUNIT, "serve", self.name, **options)
@@ -401,8 +408,12 @@ class Unit:
 
     def reload(self) -> subprocess.Popen[str]:
         """Start `memunit reload`, as ExecReload= does."""
+        return self.asked("reload")
+
+    def asked(self, command: str, *words: str) -> subprocess.Popen[str]:
+        """Start `memunit COMMAND` for the instance."""
         return subprocess.Popen(
-            [*MEMUNIT, "reload", self.name],
+            [*MEMUNIT, command, self.name, *words],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

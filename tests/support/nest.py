@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from memunit.master import system
+from memunit.master.child import Launch
+from memunit.master.held import Child, End
 from memunit.master.nursery import (
     Apart,
     Declined,
@@ -24,7 +26,7 @@ from memunit.master.nursery import (
     ZygoteId,
 )
 from memunit.master.registry import Registry
-from memunit.master.spawn import Child, End, Launch, launch
+from memunit.master.spawn import launch
 from tests.support.interpreters import DEBIAN
 from tests.support.wait import DEADLINE
 from tests.support.workers import APPS, WORKER, Stage

@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-from memunit.master.spawn import Child, End, reap
+from memunit.master.held import Child, End, reap
 
 # It bounds a failure, and no pass: on two processors with other work beside, a start may take many seconds.
 DEADLINE = 60.0

@@ -16,14 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memunit.master.child import Launch
+from memunit.master.held import Child
 from memunit.master.notify import NotifyListener
-from memunit.master.spawn import Child, Launch, launch
+from memunit.master.spawn import launch
 from tests.support.wait import DEADLINE, wait_end, wait_readable
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).resolve().parent / "apps"
 LOAD = Path(__file__).resolve().parent / "load.py"
-WORKER = ROOT / "memunit" / "worker"
+WORKER = ROOT / "memunit" / "worker" / "__main__.py"
 
 
 class Stage:

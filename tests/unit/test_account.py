@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from memunit.core.messages import END_BY_CAUSE, Message
 from memunit.core.model import Cause
 from memunit.core.problems import Problem
 from memunit.core.settings import examine
+from memunit.records import replace
 
 NOW = 1_800_000_000.0
 EVIL = '\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>"\u202e\x9b31m\x00\r\n--> '
@@ -238,6 +238,26 @@ def test_all_is_well() -> None:
     assert (only.kind, only.rank, only.short) == ("well", 4, "")
 
 
+@pytest.mark.parametrize("cause", ["start-failed", "crash-signal"])
+@pytest.mark.parametrize(
+    ("code", "status", "step"),
+    [
+        ("killed", 15, "memunit did not send SIGTERM: find who did"),
+        ("killed", 9, "if nobody sent signal 9, the OOM killer did"),
+        ("dumped", 11, "coredumpctl info 100 shows where the worker crashed"),
+    ],
+)
+def test_an_end_by_a_signal_says_where_to_look(cause: str, code: str, status: int, step: str) -> None:
+    """A start that SIGTERM had ended was said to be explained by the output of the worker, which was empty."""
+    entries = [
+        each
+        for each in life(NOW - 9, cause, EXIT_CODE=code, EXIT_STATUS=status)
+        if cause == "crash-signal" or each.kind != "WORKER_READY"
+    ]
+    (found,) = [each for each in diagnose(facts(entries)) if each.steps[0].startswith(step)]
+    assert "output" not in found.steps[0]
+
+
 @pytest.mark.parametrize(
     ("cause", "kind", "words"),
     [
@@ -266,6 +286,18 @@ def test_each_trouble_is_named(cause: str, kind: str, words: str) -> None:
     assert first.steps
     assert first.life is not None
     assert first.life.pid == 99
+
+
+def test_an_end_by_the_oom_killer_is_said_to_be_one() -> None:
+    """Its entry said so, and beside it stood: "killed by SIGKILL", and what to do if nobody had sent that."""
+    *before, end = life(NOW - 10, "crash-signal", EXIT_CODE="killed", EXIT_STATUS=9)
+    how = "by the kernel's OOM killer: the unit was at its MemoryMax=, or the machine was out of memory"
+    told = replace(end, message=f"{end.message}; killed by SIGKILL, {how}")
+    first = diagnose(facts([*before, told]))[0]
+    assert first.short.startswith("crashed: killed by the kernel's OOM killer after ")
+    assert first.steps[0].startswith(
+        "memory.ceiling in /etc/memunit/shop.toml bounds one worker, MemoryMax= "
+    )
 
 
 def test_an_end_that_nobody_has_seen_is_no_signal() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memunit.core import facts as f
@@ -18,6 +16,7 @@ from memunit.core.policy import step
 from memunit.core.schema import MOST_WORKERS
 from memunit.core.state import initial
 from memunit.core.status import sentence
+from memunit.records import replace
 from tests.support.sim import M, Sim, entries, sent, spawned
 
 POLICY = Policy(count=2, limit=300 * M, ceiling=500 * M)

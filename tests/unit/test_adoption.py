@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from memunit.core.adoption import FORMER, adopted, texts_are_known
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Cause, Gate, Phase, Policy, WorkerId
 from memunit.core.state import State, initial
+from memunit.records import replace
 from tests.support.sim import Sim
 
 NOW = 1000.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import struct
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from memunit.cli import allocating
 from memunit.cli.preflight import preflight
 from memunit.cli.start import configure
 from memunit.core.settings import App, Memory, Parsed, Settings
+from memunit.records import replace
 from memunit.worker import allocators
 
 OWN = allocating._kind(sys.executable)

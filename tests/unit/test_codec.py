@@ -6,7 +6,6 @@ import enum
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +18,7 @@ from memunit.core.codec_forms import CodecError
 from memunit.core.messages import Message
 from memunit.core.model import Cause, Headroom, Phase, Policy, WorkerId
 from memunit.core.state import State
+from memunit.records import dataclass, field, fields, replace
 from tests.support.sim import M, Sim
 
 STATE: Codec[State] = Codec(State)
@@ -119,7 +119,7 @@ def test_odd_numbers_are_json_of_every_reader() -> None:
 
 
 def test_defaults_are_left_out_and_a_true_is_no_one() -> None:
-    @dataclass
+    @dataclass(slots=True)
     class Row:
         number: int = 1
         text: str = ""
@@ -220,8 +220,8 @@ def test_the_place_in_a_state_is_named() -> None:
 
 def test_another_type_is_another_version() -> None:
     def version(kind: Any, *default: Any) -> str:
-        row = make_dataclass("Row", [("number", kind, *default)])
-        return Codec[Any](row).version
+        contents = {"__annotations__": {"number": kind}} | ({"number": default[0]} if default else {})
+        return Codec[Any](dataclass(slots=True)(type("Row", (), contents))).version
 
     versions = {
         version(int),
@@ -249,7 +249,7 @@ def test_a_number_that_json_lacks_is_not_written() -> None:
 
 
 def test_a_value_that_its_class_refuses_is_no_value() -> None:
-    @dataclass
+    @dataclass(slots=True)
     class Even:
         number: int
 

@@ -8,8 +8,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +22,7 @@ from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Policy, WorkerId
 from memunit.core.state import State, initial
-from memunit.master import continuity, system
+from memunit.master import continuity, proctree, recovery
 from memunit.master.continuity import (
     HandoverFile,
     Inherited,
@@ -37,6 +36,7 @@ from memunit.master.doors import KeptDoors
 from memunit.master.filenames import WORKERS
 from memunit.master.kept import Course, KeptProcesses, Passed, course_codec
 from memunit.master.recovery import Recovery, took, unnamed
+from memunit.records import replace
 
 RUNS = LeftWorker(
     slot=0,
@@ -424,8 +424,26 @@ def unclaimed(path: Path, **found: Any) -> list[int]:
         directory="/run/memunit/shop", parent_death_signal=False, sole=True, tree=None, notify_path=str(path)
     )
     report: Any = None
-    processes: Any = SimpleNamespace(pids=lambda: ())
+    processes: Any = SimpleNamespace(pids=tuple, may_be_awaited=lambda _: False)
     return Recovery(at, report, Inherited(**found)).unclaimed(processes)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_nobody(tmp_path: Path) -> None:
+    """What a command has left may start a program a hundred times a second; the master failed of one that had ended."""
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with subprocess.Popen(["sleep", "1000"], env=environment, start_new_session=True) as stray:
+
+        def ends(pids: Iterable[int]) -> dict[int, int]:
+            found = {pid: os.pidfd_open(pid) for pid in pids}
+            stray.kill()
+            stray.wait()
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recovery, "strangers", lambda *_: ends([stray.pid]))
+            passed: Any = SimpleNamespace(failures=())
+            left: Any = SimpleNamespace()
+            assert unclaimed(tmp_path / "notify", left=left, passed=passed) == []
 
 
 @pytest.fixture
@@ -440,14 +458,14 @@ def orphan(tmp_path: Path) -> Iterator[int]:
 
 def test_a_removed_file_hides_no_worker(tmp_path: Path, orphan: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a word of it in the file, a worker would serve for ever, and nobody would measure it."""
-    monkeypatch.setattr(system, "unit_members", lambda: {os.getpid(), orphan})
+    monkeypatch.setattr(proctree, "unit_members", lambda: {os.getpid(), orphan})
     assert unclaimed(tmp_path / "notify") == [orphan]
 
 
 def test_nobody_is_looked_for_where_nobody_is(
     tmp_path: Path, orphan: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system, "unit_members", lambda: {os.getpid()})
+    monkeypatch.setattr(proctree, "unit_members", lambda: {os.getpid()})
     assert unclaimed(tmp_path / "notify") == []
 
 
@@ -455,5 +473,8 @@ def test_a_zygote_that_was_started_ahead_is_no_predecessors(tmp_path: Path, orph
     """It has the same notify socket. Told to stop, it took the starts of the first workers with it."""
     environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
     with subprocess.Popen(["sleep", "1000"], env=environment) as ahead:
-        assert unclaimed(tmp_path / "notify", trouble="it can't be used") == [orphan]
-        ahead.kill()
+        try:
+            found = unclaimed(tmp_path / "notify", trouble="it can't be used")
+        finally:
+            ahead.kill()
+    assert found == [orphan]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memunit.core import footprint
 from memunit.core.footprint import Footprint
+from memunit.core.footprint_verdict import VERDICTS, Account, account, sentence
 from memunit.master import footprint as kernel
 from memunit.master import leakfiles
+from memunit.records import replace
 
 M = 1 << 20
 START = Footprint(
@@ -30,13 +30,13 @@ START = Footprint(
 )
 
 
-def told(files: bool = False, mapped: dict[str, int] | None = None, **more: Any) -> footprint.Account:
+def told(files: bool = False, mapped: dict[str, int] | None = None, **more: Any) -> Account:
     """What grew from START by so much."""
     grown = {name: getattr(START, name) + value for name, value in more.items() if isinstance(value, int)}
     kept = {name: value for name, value in more.items() if not isinstance(value, int)}
     processes = {100: START.processes[100] + more.get("anon", 0)}
     after = replace(START, **{"processes": processes, **grown, **kept})
-    return footprint.account(START, after, files=files, mapped=mapped)
+    return account(START, after, files=files, mapped=mapped)
 
 
 @pytest.mark.parametrize(
@@ -95,18 +95,18 @@ def told(files: bool = False, mapped: dict[str, int] | None = None, **more: Any)
         (told(anon=10 * M, shmem=10 * M, kernel=10 * M), "unknown", "no kind of memory is most of it"),
     ],
 )
-def test_each_verdict_says_what_grew(found: footprint.Account, verdict: str, words: str) -> None:
-    said = footprint.sentence(found, "0.7 (pid 4711)")
+def test_each_verdict_says_what_grew(found: Account, verdict: str, words: str) -> None:
+    said = sentence(found, "0.7 (pid 4711)")
     assert (found.leak.verdict, words in said) == (verdict, True), said
     assert said.endswith(".")
-    assert verdict in footprint.VERDICTS
+    assert verdict in VERDICTS
 
 
 def test_a_start_that_nobody_has_seen_is_no_growth() -> None:
-    found = footprint.account(None, START)
+    found = account(None, START)
     assert found.leak.verdict == "unknown"
     assert found.leak.growth == 0
-    assert footprint.sentence(found, "0.7 (pid 1)") == (
+    assert sentence(found, "0.7 (pid 1)") == (
         "Worker 0.7 (pid 1) has 21M: 20M anonymous, 0B shared, 1M of the kernel; 1 process, 4 threads, 12 descriptors. "
         "Its memory at the start is not known, so nobody can say what grew."
     )
@@ -114,16 +114,13 @@ def test_a_start_that_nobody_has_seen_is_no_growth() -> None:
 
 def test_a_late_start_is_told() -> None:
     after = replace(START, anon=90 * M)
-    said = footprint.account(replace(START, at=7200.4), after).text
+    said = account(replace(START, at=7200.4), after).text
     assert "70M of 70M in anonymous memory, 2h after it was ready:" in said
 
 
 def test_who_is_well_under_its_limit_needs_no_higher_one() -> None:
     after = replace(START, anon=START.anon + M)
-    said = [
-        footprint.account(START, after, far=far).text
-        for far in ("", "It was well under its limit, at 15M of 60M")
-    ]
+    said = [account(START, after, far=far).text for far in ("", "It was well under its limit, at 15M of 60M")]
     assert ["raise memory.limit" in each for each in said] == [True, False]
     assert (
         "to 22M. It was well under its limit, at 15M of 60M: examine one that has served for longer."
@@ -154,11 +151,11 @@ def test_any_numbers_give_an_account(tmp_path: Path) -> None:
     for _ in range(3000):
         before, after = chance.choice([None, some()]), some()
         mapped = chance.choice([None, {}, {"/srv/\x1b[2J\udcff" + "x" * 4000: 1 << 40}])
-        found = footprint.account(before, after, files=chance.random() < 0.5, mapped=mapped)
-        assert found.leak.verdict in footprint.VERDICTS
+        found = account(before, after, files=chance.random() < 0.5, mapped=mapped)
+        assert found.leak.verdict in VERDICTS
         assert 0 <= found.leak.size <= max(found.leak.growth, 0) or found.leak.growth == 0
         assert found.leak.holder.isprintable()
-        assert footprint.sentence(found, "0.7 (pid 4711)").isprintable()
+        assert sentence(found, "0.7 (pid 4711)").isprintable()
     leakfiles.save(str(tmp_path), "one", found.leak.details)
 
 

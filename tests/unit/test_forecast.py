@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -10,6 +9,7 @@ from memunit.core import facts as f
 from memunit.core.forecast import POINTS, growth, remember, time_to_limit
 from memunit.core.model import Phase, Policy
 from memunit.core.status import sentence
+from memunit.records import replace
 from tests.support.sim import M, Sim, causes, entries
 
 HOUR = 3600.0

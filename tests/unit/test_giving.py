@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +11,12 @@ from memunit.core import giving, status
 from memunit.core.actions import GiveBack
 from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker, read, write
-from memunit.core.invariants import Pass, broken, snapshot
+from memunit.core.invariants import broken
 from memunit.core.messages import Message
 from memunit.core.model import Cause, Headroom, Phase, Policy, WorkerId
+from memunit.core.seen import Pass, snapshot
 from memunit.core.state import initial
+from memunit.records import replace
 from tests.support.sim import M, Sim, causes, entries, spawned
 
 POLICY = Policy(count=1, limit=400 * M, ceiling=600 * M, patience=2.0, min_lifetime=0.0, give_back=True)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +17,7 @@ from memunit.cli.inspection import Account, inspect, owner_of
 from memunit.cli.main import main
 from memunit.cli.unitview import UnitView
 from memunit.core.settings import App, Settings
+from memunit.records import replace
 
 # The system's own: the tests' virtualenv may lie where nobody but its owner may go.
 PYTHON = os.path.realpath(sys.executable)

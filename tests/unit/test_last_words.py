@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memunit.core import facts as f
 from memunit.core import wording
 from memunit.core.actions import Signal
 from memunit.core.model import Policy, WorkerId
+from memunit.records import replace
 from tests.support.sim import Sim, entries, sent
 
 POLICY = Policy(count=1, grace=30.0, tells_stacks=True)

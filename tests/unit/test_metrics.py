@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from memunit.core import metrics, varlink
 from memunit.core.metrics import measured
 from memunit.core.model import Cause, Phase, Policy, WorkerId
 from memunit.core.tally import DRAIN_BOUNDS, Tally
+from memunit.records import replace
 from tests.support.metrics import POLICY, sim, told
 from tests.support.sim import M, Sim
 from tests.support.wait import DEADLINE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,6 +15,7 @@ from memunit.account.findings import diagnose
 from memunit.account.lives import Account, build
 from memunit.account.page import page
 from memunit.core.messages import END_BY_CAUSE
+from memunit.records import replace
 from tests.unit.test_account import EVIL, NOW, entry, facts, leaking, life, worker
 
 

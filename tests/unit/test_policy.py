@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from memunit.core.model import Cause, Gate, Headroom, Phase, Policy, WorkerId
 from memunit.core.policy import healthy, step
 from memunit.core.status import sentence
 from memunit.core.transitions import TABLE
+from memunit.records import replace
 from tests.support.sim import M, Sim, causes, entries, finished, results, sent, spawned
 
 LIMIT = 100 * M
@@ -535,6 +535,14 @@ def test_a_second_interrupt_does_not_wait() -> None:
     )
 
 
+def test_systemd_hears_once_that_a_reload_begins_and_not_before_ready() -> None:
+    sim = Sim(POLICY)
+    assert NotifyReloading() not in sim.reload(POLICY, 5)
+    sim = serving()
+    assert NotifyReloading() in sim.reload(POLICY, 5)
+    assert NotifyReloading() not in sim.reload(POLICY, 6)
+
+
 def test_reload_replaces_all_one_by_one_and_reports() -> None:
     sim = serving()
     done = sim.reload(POLICY, 5)
@@ -650,6 +658,7 @@ def test_a_failed_reload_takes_back_no_scaling() -> None:
         sim.exit(sim.workers(Phase.STARTING)[0].id, "exited", 1)
         sim.advance(0.2)
     assert sim.state.count == POLICY.count + 1
+    assert sim.state.settings == {"workers.count": str(POLICY.count + 1)}
 
 
 def test_scaling() -> None:

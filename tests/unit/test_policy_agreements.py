@@ -4,8 +4,6 @@ entry and what happened.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memunit.core import facts as f
@@ -14,6 +12,7 @@ from memunit.core.messages import DEBUG, ERROR
 from memunit.core.model import Cause, Gate, Phase, Policy, WorkerId
 from memunit.core.policy import healthy, step
 from memunit.core.status import sentence
+from memunit.records import replace
 from tests.support.sim import M, Sim, causes, entries, finished, sent, spawned
 
 LIMIT = 100 * M

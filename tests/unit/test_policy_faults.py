@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from memunit.core.actions import SaveGate, Send, Signal
 from memunit.core.model import Cause, Gate, Headroom, Phase, Policy, WorkerId
 from memunit.core.policy import step
 from memunit.core.status import sentence
+from memunit.records import replace
 from tests.exploration.simulation import Simulation, Way
 from tests.support.sim import M, Sim, causes, results, sent, spawned
 
@@ -102,6 +102,30 @@ def test_what_serves_is_not_given_away_to_an_app_that_does_not_start() -> None:
     assert sim.state.running() == 3
 
 
+@pytest.mark.parametrize(
+    "hangs", [False, True], ids=["its sibling crashes", "its sibling hangs as it starts"]
+)
+def test_what_was_stopped_for_its_replacement_is_replaced_at_once(hangs: bool) -> None:
+    """The crash loop of its sibling opened no gap, and yet kept it from being started for half a minute."""
+    sim = Sim(replace(POLICY, surge=0, start_timeout=30.0))
+    sim.up()
+    for generation in range(1, 12):
+        sim.exit(WorkerId(0, generation), "killed", 11)
+        while not sim.workers(Phase.STARTING):
+            sim.advance(1.0)
+        sim.ready()
+    assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == [B]
+    sim.exit(WorkerId(0, 12), "killed", 11)
+    assert sim.state.running() == 0
+    if hangs:
+        while not sim.workers(Phase.STARTING):
+            sim.advance(1.0)
+    assert spawned(sim.exit(B)) == [B2]
+    # That one fails as well: then it waits as any does.
+    sim.exit(B2, "killed", 11)
+    assert [each.id for each in sim.workers(Phase.STARTING) if each.id.slot == 1] == []
+
+
 def given_away(sim: Sim) -> None:
     """Worker 0 is stopped for a replacement, and that one fails."""
     sim.up()
@@ -138,28 +162,39 @@ def test_a_reload_waits_for_no_pause_that_the_old_app_has_made() -> None:
     assert sim.state.workers[B].phase is Phase.STOP_SIGTERM
 
 
-@pytest.mark.parametrize("surge", [0, 1])
-def test_the_only_one_that_serves_waits_for_one_that_starts(surge: int) -> None:
-    """A crash beside a recycle: in reversed order, nobody served until the app had started again."""
-    sim = Sim(replace(POLICY, surge=surge))
+def crashed_beside(policy: Policy) -> Sim:
+    """One has crashed and starts again, and the others serve; without room for a surge, where there is one."""
+    sim = Sim(policy)
     sim.up()
     sim.advance(60)
-    if surge:
+    if policy.surge:
         sim.step(f.MemoryAvailable(Headroom(1 << 30, 1 << 20, "the machine")))
     sim.exit(A, "killed", 11)
     sim.advance(5.0)
     assert sim.state.workers[A2].phase is Phase.STARTING
+    return sim
+
+
+@pytest.mark.parametrize("surge", [0, 1])
+def test_the_only_one_that_serves_waits_for_one_that_starts(surge: int) -> None:
+    """A crash beside a recycle: in reversed order, nobody served until the app had started again."""
+    sim = crashed_beside(replace(POLICY, surge=surge))
     assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == []
     assert sent(sim.ready(A2), Signal.TERM) == [B]
 
 
-def test_the_only_one_that_serves_waits_for_no_start_that_takes_too_long() -> None:
-    sim = Sim(replace(POLICY, surge=0, start_timeout=30.0))
-    sim.up()
-    sim.advance(60)
-    sim.exit(A, "killed", 11)
-    sim.advance(5.0)
+@pytest.mark.parametrize("surge", [0, 1])
+def test_one_of_two_that_serve_waits_for_no_start(surge: int) -> None:
+    sim = crashed_beside(replace(POLICY, count=3, surge=surge))
+    assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == [B]
+
+
+@pytest.mark.parametrize("asked", [0.0, 3600.0])
+def test_the_only_one_that_serves_waits_for_no_start_that_takes_too_long(asked: float) -> None:
+    sim = crashed_beside(replace(POLICY, surge=0, start_timeout=30.0))
     began = sim.now
+    if asked:
+        sim.step(f.ExtendTimeout(A2, asked))
     assert sent(sim.step(f.RecycleRequested(B)), Signal.TERM) == []
     while B in sim.state.workers and sim.state.workers[B].phase is Phase.RUNNING and sim.now < began + 60:
         sim.advance(1.0)
@@ -167,15 +202,11 @@ def test_the_only_one_that_serves_waits_for_no_start_that_takes_too_long() -> No
     assert sim.now - began <= 31
 
 
-def test_the_only_one_that_serves_does_not_wait_for_its_ceiling() -> None:
+@pytest.mark.parametrize("requested", [False, True])
+def test_the_only_one_that_serves_does_not_wait_for_its_ceiling(requested: bool) -> None:
     """A ceiling loses requests, a gap does not: clients wait in the socket."""
-    sim = Sim(replace(POLICY, surge=0))
-    sim.up()
-    sim.advance(60)
-    sim.exit(A, "killed", 11)
-    sim.advance(5.0)
-    assert sim.state.workers[A2].phase is Phase.STARTING
-    told = []
+    sim = crashed_beside(replace(POLICY, surge=0))
+    told = sent(sim.step(f.RecycleRequested(B)), Signal.TERM) if requested else []
     for size in (60, 110, 160, 210, 260):
         told += sent(sim.sample(B, size * M), Signal.TERM)
         sim.advance(0.04)

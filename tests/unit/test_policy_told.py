@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memunit.core import facts as f
@@ -11,7 +9,8 @@ from memunit.core.actions import NotifyExtend, NotifyReady, Signal
 from memunit.core.model import Policy, WorkerId
 from memunit.core.status import sentence
 from memunit.core.stopping import give_up_at
-from tests.support.sim import M, Sim, entries, results, sent
+from memunit.records import replace
+from tests.support.sim import M, Sim, entries, results, sent, spawned
 
 POLICY = Policy(count=2, limit=100 * M, ceiling=300 * M, patience=2.0, min_lifetime=10.0, grace=30.0)
 A, A2 = WorkerId(0, 1), WorkerId(0, 2)
@@ -188,6 +187,24 @@ def test_systemd_is_told_how_long_a_start_may_take_and_a_minute_more() -> None:
     sim.advance(10)
     done = sim.step(f.ExtendTimeout(A, 100.0))
     assert [action.seconds for action in done if isinstance(action, NotifyExtend)] == [160.0]
+
+
+def test_a_replacement_that_asks_for_time_moves_no_timeout_of_systemd() -> None:
+    """The start of the service is over: systemd would take it for that of a reload."""
+    sim = Sim(replace(POLICY, start_timeout=30.0))
+    sim.up()
+    (replacement,) = spawned(sim.step(f.RecycleRequested(A)))
+    done = sim.step(f.ExtendTimeout(replacement, 100.0))
+    assert not [action for action in done if isinstance(action, NotifyExtend)]
+
+
+def test_each_start_has_an_entry_with_its_pid() -> None:
+    sim = Sim(POLICY)
+    told = entries([action for _, action in sim.history], "WORKER_STARTING")
+    assert [(each.fields["MEMUNIT_SLOT"], each.message) for each in told] == [
+        (0, "Worker 0.1 (pid 101) was started"),
+        (1, "Worker 1.1 (pid 102) was started"),
+    ]
 
 
 def test_who_was_not_heard_is_not_looked_at_when_its_watchdog_would_have_been_over() -> None:

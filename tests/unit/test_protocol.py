@@ -10,10 +10,11 @@ import time
 import pytest
 
 from memunit.core import facts as f
-from memunit.core.invariants import Pass, broken, snapshot
+from memunit.core.invariants import broken
 from memunit.core.model import Policy, WorkerId
 from memunit.core.policy import step
 from memunit.core.protocol import Notification, facts_of, parse
+from memunit.core.seen import Pass, snapshot
 from tests.support.mutants import mutant
 from tests.support.sim import Sim
 

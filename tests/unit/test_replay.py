@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from memunit.core.flight import FlightCodec, FlightError, Head
 from memunit.core.model import Phase, Policy
 from memunit.core.replay import Replay, rows
 from memunit.core.state import State
+from memunit.records import replace
 from tests.support.sim import M, Sim
 
 CODEC = FlightCodec()

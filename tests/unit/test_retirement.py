@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memunit.core import facts as f
+from memunit.core import retirement
 from memunit.core.actions import Signal
 from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
@@ -16,6 +15,7 @@ from memunit.core.shown import replaceable
 from memunit.core.state import initial
 from memunit.core.status import sentence
 from memunit.core.varlink import Refused
+from memunit.records import replace
 from tests.support.sim import M, Sim, causes, entries, sent, spawned
 
 POLICY = Policy(count=2, limit=100 * M, ceiling=300 * M)
@@ -223,3 +223,11 @@ def test_a_successor_with_fewer_slots_keeps_the_only_one_that_serves(phase: str)
     assert sent(done, Signal.TERM) == []
     assert serving(sim) == [B]
     assert sent(sim.ready(starting(sim)), Signal.TERM) == [B]
+
+
+def test_nobody_serves_on_where_no_slot_is_given_up() -> None:
+    """Before the first worker is relied on, too: there is nobody to name."""
+    sim = Sim(POLICY)
+    assert retirement.kept(sim.state, sim.now) == ""
+    sim.up()
+    assert retirement.kept(sim.state, sim.now) == ""

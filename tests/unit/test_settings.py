@@ -3,7 +3,6 @@
 
 import math
 import tomllib
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from memunit.core.settings import (
 )
 from memunit.core.settings_values import convert
 from memunit.master.afresh import NOT_FOR_WORKERS
+from memunit.records import fields, is_dataclass
 
 SOURCE = "/etc/memunit/app.toml"
 M = 1 << 20

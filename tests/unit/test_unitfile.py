@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
 
 import pytest
 
 from memunit.core import unitfile
 from memunit.core.settings import Parsed, Service, Socket, examine, parse
+from memunit.records import fields
 
 FILE = "/etc/memunit/shop.toml"
 APP = '[app]\nrun = "a:b"\n'
@@ -154,6 +154,13 @@ def test_a_command_has_no_zygote() -> None:
         tomllib.loads('[app]\ncommand = ["x"]\n[memory]\nceiling = "100M"\n[workers]\ncount = 4'), FILE
     )
     assert unitfile.memory_max(parsed.settings, 2) == 525 * M
+
+
+@pytest.mark.parametrize("app", ['command = ["x"]', 'run = "shop:app"\npreload = false'])
+def test_one_worker_meets_its_own_ceiling_before_the_bound_of_the_whole(app: str) -> None:
+    """Else the kernel kills it for the unit, and its end is told as a crash."""
+    text = f'[app]\n{app}\n[memory]\nceiling = "100M"\n[workers]\ncount = 1\nsurge = 0'
+    assert unitfile.memory_max(parse(tomllib.loads(text), FILE).settings, 2) == 225 * M
 
 
 def test_the_stop_of_a_dead_master_leaves_the_grace_to_its_workers() -> None:

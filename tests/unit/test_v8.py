@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from memunit.core import v8
 from memunit.core.v8 import Heap, Heaps
+from memunit.records import replace
 
 M = 1 << 20
 START = Heap(

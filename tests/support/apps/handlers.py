@@ -50,6 +50,8 @@ def install(moment: str) -> None:
         signal.signal(signal.SIGTERM, raises)
     elif HANDLER == "default":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    elif HANDLER == "blocks":
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     elif HANDLER == "removes":
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     elif HANDLER == "stops":
