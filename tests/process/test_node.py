@@ -771,7 +771,7 @@ def _started(
 def _hear(listener: NotifyListener, word: str) -> Datagram:
     while True:
         wait_readable(listener.fileno())
-        for datagram in listener.receive():
+        for datagram in listener.datagrams():
             if word in datagram.payload.decode().split("\n"):
                 return datagram
 
