@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,13 @@ from xml.etree import ElementTree
 from throwaway import host
 
 ROOT = Path(__file__).resolve().parents[2]
-_LONGEST = 600
+# Of a long message: its beginning, and its end, where a command's last words are.
+_HEAD, _TAIL = 300, 900
+# What pytest puts in the place of the rest, and the lines of its report that have the whole.
+_CUT = "[truncated; full report in element text]"
+_SAID = re.compile(r"^E +(.*)$", re.MULTILINE)
+# How pytest names a line that an exception came through.
+_PLACE = re.compile(r"^(\S+\.py:\d+): ", re.MULTILINE)
 
 
 @dataclass
@@ -76,8 +83,14 @@ def _failures(case: ElementTree.Element, where: str) -> Iterator[str]:
     name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
     for child in case:
         if child.tag in {"failure", "error"}:
+            report = child.text or ""
             text = " ".join(child.get("message", "").split())
-            yield f"{name}{f' ({where})' if where else ''}: {text[:_LONGEST]}"
+            if text.endswith(_CUT):
+                text = " ".join(" ".join(_SAID.findall(report)).split())
+            if len(text) > _HEAD + _TAIL:
+                text = f"{text[:_HEAD]} [...] {text[-_TAIL:]}"
+            lines = ", ".join(_PLACE.findall(report))
+            yield f"{name}{f' ({where})' if where else ''}: {text}{f' (at {lines})' if lines else ''}"
 
 
 def say(name: str, count: Count, seconds: float | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def test_good(): pass
 
 def test_bad(): assert [1,
                         2] == []
+
+def test_long(): raise ValueError("first " + "x" * 9000 + " last")
 
 @pytest.mark.parametrize("one", ["a::b"])
 def test_untidy(one, untidy): pass
@@ -59,9 +62,12 @@ def report_of(folder: Path) -> tuple[Path, int]:
 def test_each_failure_is_named_in_one_line(counting: Any, tmp_path: Path) -> None:
     count = counting.of_report(*report_of(tmp_path), "Debian 12")
     assert count.failures[0].startswith("tests/test_it.py::test_bad (Debian 12): assert [1, 2] == []")
-    assert count.failures[1].startswith("tests/test_it.py::test_untidy[a::b] (Debian 12): failed on teardown")
-    assert "a worker is left" in count.failures[1]
-    assert len(count.failures) == 2
+    assert count.failures[0].endswith("(at tests/test_it.py:11)")
+    assert re.search(r"first x{50,}.* last \(at tests/test_it\.py:14\)$", count.failures[1])
+    assert len(count.failures[1]) < 1500
+    assert count.failures[2].startswith("tests/test_it.py::test_untidy[a::b] (Debian 12): failed on teardown")
+    assert "a worker is left" in count.failures[2]
+    assert len(count.failures) == 3
     assert "\n" not in "".join(count.failures)
 
 
