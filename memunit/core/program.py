@@ -35,7 +35,8 @@ class Outcome:
     failure: str = ""
     """Why it could not be started; "" if it was."""
     killed: str = ""
-    """What it was killed for: "time", "memory", "worker" (which has ended), "stop" (the master stops); "" if not."""
+    """What it was killed for: "time", "memory", "room" (less memory was free), "worker" (which has ended), "stop" (the
+    master stops); "" if not."""
 
 
 def may_wait(worker: Worker, seconds: float) -> bool:
@@ -78,6 +79,8 @@ def _wrong(outcome: Outcome, time: float, memory: int) -> str:
             return f"was killed after {format_time(time)} (examine.time)"
         case "memory":
             return f"was killed at {format_size(memory)} (examine.memory)"
+        case "room":
+            return f"was killed at {format_size(memory)}, because the unit had no more memory for it"
         case "worker":
             return "was killed, because the worker ended first"
         case "stop":

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 
 from memunit.master.group import Group, members, number, occupied, read, remove, write
 from memunit.master.group import kill as kill_all
@@ -28,6 +28,10 @@ _DIVIDED = (PAYLOAD, ZYGOTES, WORKERS, PROGRAMS)
 _PARTS = (MASTER, *_DIVIDED)
 _BOUNDS = ("memory.high", "memory.max")
 _LEAST = 1 << 20
+# What stays free beside a process that imports or examines. At the bound that all have in common, the OOM killer may
+# take a worker that serves. It kills the process that imports first, but stops waiting for it before all of its memory
+# is free, and kills another process if one wants a page at that moment: two of 28 times in user-mode Linux.
+_SPARE = 4 << 20
 # Told when workers have waited for memory for a tenth of the last two seconds. An unprivileged process may ask for no
 # shorter window than that (Documentation/accounting/psi.rst).
 _PRESSURE = "some 200000 2000000"
@@ -124,18 +128,33 @@ class Tree:
         return {pid for entry in groups if entry.path not in besides for pid in members(entry.path)}
 
     def zygote(self, name: str) -> str:
-        """The path of a group for a zygote. Raises OSError.
-
-        Until `settle`, it may take what is free, and is killed for more: past the bound of all that we have started it
-        would not fail, but make everybody wait, those who serve as well.
-        """
+        """The path of a group for a zygote. Raises OSError."""
         path = self.zygote_path(name)
         with contextlib.suppress(FileExistsError):  # of a try that got no further
             os.mkdir(path)
-        bound, taken = self._bound(), occupied(self._payload)
-        if bound is not None and taken is not None:
-            write(f"{path}/memory.max", str(max(bound - taken, _LEAST)))
         return path
+
+    def bound_imports(self, paths: Collection[str]) -> None:
+        """Bound the zygotes in these groups, which import: each gets its share of what is free, and is killed for more.
+
+        Past the bound of all that we have started it would not fail, but make everybody wait, those who serve as well.
+        What is free changes: who serves comes before who imports, and an import that is over leaves its share.
+        """
+        for path in paths:
+            room, own = self._room(), occupied(path)
+            if own is not None:
+                wanted = "max" if room is None else str(max(own + room // len(paths), _LEAST))
+                with contextlib.suppress(OSError):
+                    write(f"{path}/memory.max", wanted)
+
+    def imports(self, name: str) -> bool:
+        """Whether the zygote in this group of a predecessor's has the bound of an import."""
+        return number(f"{self.zygote_path(name)}/memory.max") is not None
+
+    def _room(self) -> int | None:
+        """The bytes that who imports or examines may take now, in all; None if nothing bounds us."""
+        bound, taken = self._bound(), occupied(self._payload)
+        return None if bound is None or taken is None else bound - taken - _SPARE
 
     def settle(self, path: str) -> None:
         """The zygote of a group has imported the app: what it has started by that may grow as it likes."""
@@ -153,6 +172,11 @@ class Tree:
         write(f"{path}/memory.oom.group", "1")
         write(f"{path}/memory.max", str(memory))
         return path
+
+    def free_for(self, memory: int) -> int:
+        """What of so many bytes a program that examines a worker may take now."""
+        room = self._room()
+        return memory if room is None else min(memory, max(room, _LEAST))
 
     def pressure(self) -> int | None:
         """A descriptor that gives EPOLLPRI when the workers wait for memory; None where the kernel measures no PSI.

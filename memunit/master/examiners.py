@@ -81,10 +81,11 @@ class Examiners:
         """What the program of a worker that has ended has found; None if there was no program."""
         self._programs.stop(who, "worker")
         self._waiting.discard(who)
-        time, memory = self._bounds.pop(who, (0.0, 0))
+        time, asked = self._bounds.pop(who, (0.0, 0))
         run = self._programs.finished(who)
         if run is None:
             return None
+        short = run.killed == "memory" and run.memory < asked
         outcome = program.Outcome(
             output=run.output,
             cut=run.cut,
@@ -92,10 +93,10 @@ class Examiners:
             status=run.status,
             seconds=run.seconds,
             failure=run.failure,
-            killed=run.killed,
+            killed="room" if short else run.killed,
         )
         return Told(
-            clause=program.clause(outcome, time=time, memory=memory),
+            clause=program.clause(outcome, time=time, memory=run.memory),
             line=program.first_line(outcome),
-            details=program.details(outcome, time=time, memory=memory),
+            details=program.details(outcome, time=time, memory=run.memory),
         )

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import select
+import time
 from collections.abc import Collection, Hashable, Iterable, Set
 from typing import Generic, TypeVar
 
@@ -14,6 +15,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 # Seconds between two looks at the bound of all that we have started, as PSI has it.
 BOUND_REST = 2.0
+# Seconds between two looks at what one that imports may take.
+IMPORT_REST = 1.0
 
 
 class Groups(Generic[Name]):
@@ -27,6 +30,7 @@ class Groups(Generic[Name]):
         self._zygotes: dict[Hashable, str] = {}
         self._programs: dict[Hashable, str] = {}
         self._importing: set[Hashable] = set()
+        self._imports_at = -math.inf
         self._muted: set[Name] = set()
         self._emptying: dict[str, int] = {}
         self._unheard: set[str] = set()
@@ -56,8 +60,9 @@ class Groups(Generic[Name]):
         """The group that a predecessor has made for a zygote, and what it has started."""
         if self._tree is not None:
             self._zygotes[identity] = self._tree.zygote_path(label)
-            # Perhaps: then its group has the bound of an import until `settle_zygote`.
-            self._importing.add(identity)
+            if self._tree.imports(label):
+                self._importing.add(identity)
+                self._imports_at = time.monotonic()
 
     def take(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """The group that a predecessor has made for a worker: its cgroup.procs, or "" if there is none any more."""
@@ -111,6 +116,17 @@ class Groups(Generic[Name]):
         """
         return None if self._tree is None else self._tree.bound()
 
+    @property
+    def imports_at(self) -> float:
+        """When `follow_imports` is due (CLOCK_MONOTONIC, s)."""
+        return self._imports_at if self._importing else math.inf
+
+    def follow_imports(self) -> None:
+        """Bound those that import by what is free now."""
+        if self._tree is not None and time.monotonic() >= self.imports_at:
+            self._imports_at = time.monotonic() + IMPORT_REST
+            self._tree.bound_imports([self._zygotes[each] for each in self._importing])
+
     def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """Make the group of a worker; the file by which it moves there, or "". Raises OSError."""
         if self._tree is None:
@@ -136,10 +152,12 @@ class Groups(Generic[Name]):
             return ""
         path = self._zygotes[identity] = self._tree.zygote(label)
         self._importing.add(identity)
+        self._imports_at = -math.inf
+        self.follow_imports()
         return f"{path}/cgroup.procs"
 
     def settle_zygote(self, identity: Hashable) -> None:
-        """It has imported the app, for it has forked."""
+        """It has imported the app, as it says, or has forked."""
         if self._tree is not None and identity in self._importing:
             self._importing.discard(identity)
             self._tree.settle(self._zygotes[identity])
@@ -165,6 +183,10 @@ class Groups(Generic[Name]):
             return ""
         path = self._programs[identity] = self._tree.program(label, memory)
         return f"{path}/cgroup.procs"
+
+    def free_for(self, memory: int) -> int:
+        """What of so many bytes a program that examines a worker may take now."""
+        return memory if self._tree is None else self._tree.free_for(memory)
 
     def kill_program(self, identity: Hashable) -> None:
         """SIGKILL to all that it is, if it has a group."""

@@ -11,10 +11,21 @@ from memunit.master.cradle import Cradle, KeptCradle
 from memunit.master.held import Child, End
 from memunit.master.spawn import fork_failure
 from memunit.master.zygote import KeptZygote, Zygote
-from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
+from memunit.master.zygote_events import Apart, Declined, Event, Forked, Imported, Refused, Warned, ZygoteId
 from memunit.records import dataclass, replace
 
-__all__ = ["Apart", "Declined", "Forked", "Lost", "Nursery", "Refused", "Started", "Warned", "ZygoteId"]
+__all__ = [
+    "Apart",
+    "Declined",
+    "Forked",
+    "Imported",
+    "Lost",
+    "Nursery",
+    "Refused",
+    "Started",
+    "Warned",
+    "ZygoteId",
+]
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -46,6 +46,8 @@ class Run:
     status: int = 0
     seconds: float = 0.0
     failure: str = ""
+    memory: int = 0
+    """Bytes past which it is killed."""
     killed: str = ""
     over: bool = False
 
@@ -75,16 +77,18 @@ class Programs(Generic[Name]):
     def begin(self, worker: Name, label: str, launch: Launch, *, seconds: float, memory: int) -> None:
         """Start what `launch` says, and kill it after so many `seconds` or past so many bytes of `memory`.
 
+        Of memory it gets no more than there is: for want of it the OOM killer would come to the biggest, a worker.
         A program that can't be started is over at once.
         """
         now = time.monotonic()
-        run = self._runs[worker] = Run(reader=-1, began=now, until=now + seconds)
+        granted = self._groups.free_for(memory)
+        run = self._runs[worker] = Run(reader=-1, began=now, until=now + seconds, memory=granted)
         identity = ProgramId(worker)
         try:
             run.reader, writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(run.reader, False)
             try:
-                group = self._groups.place_program(identity, label, memory)
+                group = self._groups.place_program(identity, label, granted)
                 child = self._start(
                     replace(launch, output=writer, cgroup=group, parent_death_signal=signal.SIGKILL)
                 )

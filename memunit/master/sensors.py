@@ -71,14 +71,18 @@ class Sensors(Generic[Name]):
         self._wires: dict[Name, _Wire] = {}
         self._next_round = -math.inf
         self._bound_at = -math.inf
-        self.due = -math.inf
-        """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
+        self._due = -math.inf
         self.changed = True
         """Whether there may be others to look at than at the last look, or a limit that has moved."""
         self.pressed = False
         """Whether workers have had to wait for memory, by the last look."""
         self.bound: int | None = None
         """Bytes that the unit leaves to all workers, if that has become less than they hold, by the last look."""
+
+    @property
+    def due(self) -> float:
+        """When the next look is due of itself, in seconds of CLOCK_MONOTONIC."""
+        return min(self._due, self._groups.imports_at)
 
     def wanted(self, ready: Collection[int]) -> bool:
         """Whether `look` has anything to do: most passes are for a ping, and those are not to cost a look at all."""
@@ -93,6 +97,7 @@ class Sensors(Generic[Name]):
         """
         now = time.monotonic()
         self.changed = False
+        self._groups.follow_imports()
         self.pressed = self._groups.pressed(ready, now)
         self.bound = None
         if now >= self._bound_at or self.pressed:
@@ -104,18 +109,18 @@ class Sensors(Generic[Name]):
         else:
             # Who is the biggest is to be known as it is now: the last look was up to UNHURRIED ago.
             due = self.pressed
-        self.due = self._groups.listen_at
+        self._due = self._groups.listen_at
         found = []
         for each in watched:
             group = self._groups.get(each.name)
             if each.metric != CGROUP or group is None:
                 found += self._sample(each) if due else []
-                self.due = min(self.due, self._next_round)
+                self._due = min(self._due, self._next_round)
                 continue
             if each.name in tripped or self.pressed or now >= self._wire(each.name).look_at:
                 found += self._look(each, group, now)
             wire = self._wire(each.name)
-            self.due = min(self.due, wire.look_at, wire.muted_until)
+            self._due = min(self._due, wire.look_at, wire.muted_until)
         return found
 
     def measure(self, each: Watched[Name]) -> list[tuple[Name, Sample]]:

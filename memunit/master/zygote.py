@@ -17,7 +17,7 @@ from memunit.master.child import Launch
 from memunit.master.held import Child, End, adopt, started_after
 from memunit.master.spawn import fork_failure
 from memunit.master.zygote_course import RUBBISH, Course
-from memunit.master.zygote_events import Apart, Declined, Event, Forked, Refused, Warned, ZygoteId
+from memunit.master.zygote_events import Apart, Declined, Event, Forked, Imported, Refused, Warned, ZygoteId
 from memunit.master.zygote_requests import KeptRequest, Request, Requests
 from memunit.records import dataclass, replace
 
@@ -290,6 +290,7 @@ class Zygote(Generic[Name]):
                 if self.course.careful and hazards:
                     self._decline()
                     return [Declined(hazards)]
+                events.append(Imported(self.identity))
                 if not self.course.careful:
                     events += [Warned(text) for text in (*hazards, *notes)]
             case said.Unusable(text):

@@ -59,4 +59,11 @@ class Warned:
     text: str
 
 
-Event = Forked[Any] | Refused[Any] | Apart[Any] | Declined | Warned
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The zygote has imported the app."""
+
+    zygote: ZygoteId
+
+
+Event = Imported | Forked[Any] | Refused[Any] | Apart[Any] | Declined | Warned

@@ -17,6 +17,7 @@ from memunit.master.nursery import (
     Apart,
     Declined,
     Forked,
+    Imported,
     Lost,
     Nursery,
     Refused,
@@ -93,6 +94,8 @@ class Zygotes:
             match event:
                 case Started(identity, child):
                     self._registry.add(identity, child, await_exec=False)
+                case Imported(identity):
+                    self._groups.settle_zygote(identity)
                 case Declined(hazards):
                     self._report.entry(_declined(hazards))
                 case Warned(text):

@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Dict, Tuple
 
-from memunit.worker import board, grace, routes, signals, witness
+from memunit.worker import board, grace, oom, routes, signals, witness
 from memunit.worker.notify import Notify
 from memunit.worker.problem import say
 
@@ -125,6 +125,8 @@ def examine(notify: Notify) -> None:
     try:
         seconds = min(order.milliseconds / 1000, _left())
         if seconds >= _LEAST:
+            # It serves nobody any more, and takes memory: for want of that it goes, and not one that serves.
+            oom.score_adj(oom.FIRST)
             page.stage(board.EXAMINING)
             if page.report(_found(seconds, order.memory, notify)):
                 stage = board.EXAMINED

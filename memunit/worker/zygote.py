@@ -23,7 +23,7 @@ import socket
 import sys
 from typing import Any, Callable, Collection, Dict, List, NoReturn, Optional, Tuple
 
-from memunit.worker import endings, examined, forked, giving, hazards, inherited, rehearsals
+from memunit.worker import endings, examined, forked, giving, hazards, inherited, oom, rehearsals
 from memunit.worker.inherited import Inherited
 from memunit.worker.problem import FORKED, Unusable
 from memunit.worker.serving import Prepared
@@ -52,14 +52,16 @@ def run(
     if not entries or entries[-1].name != CONTROL:
         raise Unusable("--zygote is for memunit's master, which passes a socket for its requests")
     control = socket.socket(fileno=entries.pop().fd)
-    score = _oom_score("1000")
+    # A second zygote beside the first may be too much for the memory there is. Workers that share an import of hundreds
+    # of megabytes are larger to the OOM killer than a process that still imports, which is to be killed first.
+    score = oom.score_adj(oom.FIRST)
     own = os.getpid()
     try:
         prepared = prepare()
         _check(own, control, entries)
     except Unusable as problem:
         _give_up(control if os.getpid() == own else None, problem, report)
-    _oom_score(score)
+    oom.score_adj(score)
     ends, found = _look(control, entries, packages)
     if ends or found.hazards:
         # What nobody holds any more is in nobody's way. And what holds the rest may be older than the app (ahead.py).
@@ -264,21 +266,6 @@ class _Zygote:
         except OSError:
             return False
         return True
-
-
-def _oom_score(text: str) -> str:
-    """Set it, and give what it was (proc_pid_oom_score_adj(5)).
-
-    A second zygote beside the first may be too much for the memory there is, and workers that share an import of
-    hundreds of megabytes are the bigger ones to the OOM killer: so a process that still imports is to be killed first.
-    """
-    before = "0"
-    with contextlib.suppress(OSError):
-        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-            before = file.read()
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(text)
-    return before
 
 
 def _flush() -> None:

@@ -50,6 +50,22 @@ def test_its_memory_is_its_own_and_bounded() -> None:
         until(instance, lambda: programs(instance) == [])
 
 
+def test_it_takes_no_memory_that_the_unit_does_not_have() -> None:
+    """The OOM killer takes the biggest for want of memory in the unit, and that would be the worker."""
+    file = examining("tail /dev/zero", 'memory = "500M"\ntime = "10min"')
+    with Instance("cramped", file, service="MemoryMax=122M\nMemorySwapMax=0\n") as instance:
+        instance.start()
+        with under_load(instance.load(clients=2, rate=10)):
+            instance.ask("/leak?kb=45000")
+            instance.journal.until(ended())
+            (entry,) = instance.journal.until(kind(Message.EXAMINED.id))
+        instance.settle()
+        (end,) = instance.journal.find(ended())
+        assert (end["MEMUNIT_CAUSE"], end["EXIT_STATUS"]) == ("memory-limit", "0")
+        assert ", because the unit had no more memory for it" in entry["MESSAGE"]
+        until(instance, lambda: programs(instance) == [])
+
+
 def test_a_successor_ends_what_one_has_started() -> None:
     """In a session of its own, too."""
     file = examining("setsid sleep 10000 & sleep 10000", 'time = "50min"')

@@ -85,9 +85,11 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bou
         instance.journal.until(kind(Message.WORKER_READY.id), 2)
         slow = instance.load(clients=4, requests=4, path="/slow?s=20").start()
         with under_load(instance.load(clients=2, rate=5)):
-            assert instance.systemctl("reload", check=False).returncode != 0
-        (failed,) = instance.journal.until(kind(Message.RELOAD_FAILED.id))
-        assert "the zygote was killed by the OOM killer, because memory ran out" in failed["MESSAGE"]
+            # Not once: of 28 tries, two were seen to have the OOM killer take one more.
+            for _ in range(5):
+                assert instance.systemctl("reload", check=False).returncode != 0
+        for failed in instance.journal.until(kind(Message.RELOAD_FAILED.id), 5):
+            assert "the zygote was killed by the OOM killer, because memory ran out" in failed["MESSAGE"]
         assert lossless(slow.join()).ok == 4
         assert instance.journal.find(ended()) == []
         assert Path(f"/proc/{instance.workers()[0]}/oom_score_adj").read_text() == "0\n"

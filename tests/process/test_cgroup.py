@@ -186,14 +186,62 @@ def test_a_zygote_may_take_what_is_free_while_it_imports(container: Path) -> Non
     bound = container / "cgroup/payload/zygotes/1.0/memory.max"
     bound.parent.mkdir()
     bound.write_text("max\n")
+    (bound.parent / "memory.stat").write_text("anon 0\nfile 0\n")
     path = divided.zygote("1.0")
-    assert bound.read_text() == str(30 * MIB)
+    assert not divided.imports("1.0")
+    divided.bound_imports([path])
+    assert divided.imports("1.0")
+    # Not all of it: at the bound of all, the OOM killer may take somebody who serves.
+    assert bound.read_text() == str(26 * MIB)
     divided.settle(path)
     assert bound.read_text().startswith("max")
     (container / "cgroup/payload/memory.high").write_text("max\n")
-    bound.write_text("max\n")
     assert divided.zygote("1.0") == path
-    assert bound.read_text() == "max\n"
+    divided.bound_imports([path])
+    assert bound.read_text().startswith("max")
+
+
+def imports(container: Path, taken: int, **own: int) -> dict[str, int]:
+    """The bounds in MiB of zygotes that import and have taken so much of 100 MiB, where all have `taken` so much."""
+    divided = tree(container, high=str(125 * MIB))
+    divided.bound()
+    (container / "cgroup/payload/memory.stat").write_text(f"anon {taken * MIB}\nfile {20 * MIB}\n")
+    folder = container / "cgroup/payload/zygotes"
+    for name, size in own.items():
+        (folder / name).mkdir()
+        (folder / name / "memory.stat").write_text(f"anon {size * MIB}\nfile {size * MIB}\n")
+        (folder / name / "memory.max").write_text("max\n")
+    divided.bound_imports([str(folder / name) for name in own])
+    return {name: int((folder / name / "memory.max").read_text()) // MIB for name in own}
+
+
+def test_who_serves_comes_before_who_imports(container: Path) -> None:
+    """Workers grow while an import takes minutes. It is at its own bound then, where nobody else is to be killed."""
+    assert imports(container, 70, a=20) == {"a": 46}
+
+
+def test_an_import_is_bounded_below_what_it_holds_where_more_is_taken(container: Path) -> None:
+    assert imports(container, 99, a=40) == {"a": 37}
+
+
+def test_an_import_for_which_nothing_is_left_gets_the_least(container: Path) -> None:
+    assert imports(container, 120, a=0) == {"a": 1}
+
+
+def test_two_imports_at_once_have_what_is_free_in_common(container: Path) -> None:
+    assert imports(container, 46, a=20, b=6) == {"a": 45, "b": 31}
+
+
+@pytest.mark.parametrize(("taken", "granted"), [(10, 64), (46, 50), (99, 1)])
+def test_a_program_that_examines_gets_no_more_than_there_is(
+    container: Path, taken: int, granted: int
+) -> None:
+    divided = tree(container, high=str(125 * MIB))
+    divided.bound()
+    (container / "cgroup/payload/memory.stat").write_text(f"anon {taken * MIB}\nfile {20 * MIB}\n")
+    assert divided.free_for(64 * MIB) == granted * MIB
+    (container / "cgroup/payload/memory.high").write_text("max\n")
+    assert divided.free_for(64 * MIB) == 64 * MIB
 
 
 @pytest.mark.parametrize(

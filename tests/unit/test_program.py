@@ -28,6 +28,7 @@ def told(**facts: object) -> str:
         ),
         ({"killed": "time", "output": b"so far"}, " was killed after 2s (examine.time): so far"),
         ({"killed": "memory", "code": "killed", "status": 9}, " was killed at 64M (examine.memory)"),
+        ({"killed": "room"}, " was killed at 64M, because the unit had no more memory for it"),
         ({"killed": "worker"}, " was killed, because the worker ended first"),
         ({"killed": "stop"}, " was killed, because memunit stops or executes itself anew"),
         ({"code": "killed", "status": 13, "cut": True, "output": b"y\n"}, ": y"),
