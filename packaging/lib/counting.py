@@ -90,7 +90,9 @@ def _failures(case: ElementTree.Element, where: str) -> Iterator[str]:
             if len(text) > _HEAD + _TAIL:
                 text = f"{text[:_HEAD]} [...] {text[-_TAIL:]}"
             lines = ", ".join(_PLACE.findall(report))
-            yield f"{name}{f' ({where})' if where else ''}: {text}{f' (at {lines})' if lines else ''}"
+            told = [f"{each.get('name')}: {each.get('value')}" for each in case.iter("property")]
+            places = [f"(at {lines})"] if lines else []
+            yield " ".join([f"{name}{f' ({where})' if where else ''}: {text}", *places, *told])
 
 
 def say(name: str, count: Count, seconds: float | None = None) -> None:

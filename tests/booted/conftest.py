@@ -29,6 +29,7 @@ _WATCHED = (
 )
 _STARTED = pytest.StashKey[float]()
 _SHOWN_LINES = 200
+_LAST_LINES, _SHOWN_WIDTH = 12, 200
 # The OOM killer writes a hundred lines at a time: of the kernel only this is shown.
 _KERNEL = re.compile(r" kernel: (?!.*(?:invoked oom-killer|Killed process|memory: usage|panic|segfault))")
 
@@ -64,3 +65,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
         lines = [line for line in journal.stdout.splitlines() if not _KERNEL.search(line)]
         title = f"journal while it ran (last {_SHOWN_LINES})"
         report.sections.append((title, "\n".join(lines[-_SHOWN_LINES:])))
+        # For the line of tests/run that names this failure (packaging/lib/counting.py).
+        # What systemd says then is of the test's own end.
+        others = [line for line in lines if " systemd[1]: " not in line] or lines
+        last = (line[:_SHOWN_WIDTH] for line in others[-_LAST_LINES:])
+        item.user_properties.append(("last of the journal", " | ".join(last)))

@@ -25,7 +25,9 @@ def test_good(): pass
 def test_bad(): assert [1,
                         2] == []
 
-def test_long(): raise ValueError("first " + "x" * 9000 + " last")
+def test_long(request):
+    request.node.user_properties.append(("the journal", "one | two"))
+    raise ValueError("first " + "x" * 9000 + " last")
 
 @pytest.mark.parametrize("one", ["a::b"])
 def test_untidy(one, untidy): pass
@@ -63,7 +65,9 @@ def test_each_failure_is_named_in_one_line(counting: Any, tmp_path: Path) -> Non
     count = counting.of_report(*report_of(tmp_path), "Debian 12")
     assert count.failures[0].startswith("tests/test_it.py::test_bad (Debian 12): assert [1, 2] == []")
     assert count.failures[0].endswith("(at tests/test_it.py:11)")
-    assert re.search(r"first x{50,}.* last \(at tests/test_it\.py:14\)$", count.failures[1])
+    assert re.search(
+        r"first x{50,}.* last \(at tests/test_it\.py:16\) the journal: one \| two$", count.failures[1]
+    )
     assert len(count.failures[1]) < 1500
     assert count.failures[2].startswith("tests/test_it.py::test_untidy[a::b] (Debian 12): failed on teardown")
     assert "a worker is left" in count.failures[2]
