@@ -104,7 +104,9 @@ class ReloadResult:
 
 @dataclass(frozen=True, slots=True)
 class UseRevision:
-    """From now on only this revision of the configuration is needed for new workers: others may be forgotten."""
+    """From now on only this revision of the configuration is needed for new workers, and the one that is being tried if
+    there is one: others may be forgotten.
+    """
 
     revision: int
 

@@ -6,7 +6,15 @@ import math
 import pytest
 
 from memunit.core import facts as f
-from memunit.core.actions import ClearGate, NotifyReady, NotifyReloading, NotifyStopping, SaveGate, Signal
+from memunit.core.actions import (
+    ClearGate,
+    NotifyReady,
+    NotifyReloading,
+    NotifyStopping,
+    SaveGate,
+    Signal,
+    UseRevision,
+)
 from memunit.core.model import Cause, Gate, Headroom, Phase, Policy, WorkerId
 from memunit.core.policy import healthy, step
 from memunit.core.status import sentence
@@ -606,7 +614,9 @@ def test_a_reload_that_breaks_half_way_is_rolled_back() -> None:
 def test_a_later_reload_supersedes_the_one_on_its_way() -> None:
     sim = serving()
     sim.reload(POLICY, 1)
-    sim.reload(POLICY, 2)
+    assert [done for _, done in sim.history if isinstance(done, UseRevision)] == []
+    # Not the one that it supersedes, which may still import.
+    assert UseRevision(1) in sim.reload(POLICY, 2)
     for _ in range(10):
         sim.ready()
         sim.advance(1)
