@@ -128,10 +128,12 @@ class Tree:
         return {pid for entry in groups if entry.path not in besides for pid in members(entry.path)}
 
     def zygote(self, name: str) -> str:
-        """The path of a group for a zygote. Raises OSError."""
+        """The path of a group for a zygote, which imports until `settle`. Raises OSError."""
         path = self.zygote_path(name)
         with contextlib.suppress(FileExistsError):  # of a try that got no further
             os.mkdir(path)
+        # The app may need what its import has started: an import that has lost that must not end well.
+        write(f"{path}/memory.oom.group", "1")
         return path
 
     def bound_imports(self, paths: Collection[str]) -> None:
@@ -148,8 +150,9 @@ class Tree:
                     write(f"{path}/memory.max", wanted)
 
     def imports(self, name: str) -> bool:
-        """Whether the zygote in this group of a predecessor's has the bound of an import."""
-        return number(f"{self.zygote_path(name)}/memory.max") is not None
+        """Whether the zygote in this group of a predecessor's imports, by what `settle` undoes."""
+        path = self.zygote_path(name)
+        return number(f"{path}/memory.oom.group") == 1 or number(f"{path}/memory.max") is not None
 
     def _room(self) -> int | None:
         """The bytes that who imports or examines may take now, in all; None if nothing bounds us."""
@@ -157,9 +160,13 @@ class Tree:
         return None if bound is None or taken is None else bound - taken - _SPARE
 
     def settle(self, path: str) -> None:
-        """The zygote of a group has imported the app: what it has started by that may grow as it likes."""
-        with contextlib.suppress(OSError):
-            write(f"{path}/memory.max", "max")
+        """The zygote of a group has imported the app: what it has started by that may grow as it likes.
+
+        And end alone, for want of memory elsewhere: workers that serve may do without it.
+        """
+        for name, wanted in (("memory.max", "max"), ("memory.oom.group", "0")):
+            with contextlib.suppress(OSError):
+                write(f"{path}/{name}", wanted)
 
     def program(self, name: str, memory: int) -> str:
         """The path of a new group for a program that examines a worker; past `memory` bytes all of it is killed.

@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Iterable, Set
 from typing import Generic, TypeVar
 
 from memunit.master.cgroup import Tree
-from memunit.master.group import Death, Group, kill, oom_kills, remove
+from memunit.master.group import Death, Group, kill, members, oom_kills, remove
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -161,6 +161,10 @@ class Groups(Generic[Name]):
         if self._tree is not None and identity in self._importing:
             self._importing.discard(identity)
             self._tree.settle(self._zygotes[identity])
+
+    def members_of_zygote(self, identity: Hashable) -> set[int]:
+        """The pids in the group of a zygote, if it has one."""
+        return members(self._zygotes[identity]) if identity in self._zygotes else set()
 
     def starved_zygote(self, identity: Hashable) -> bool:
         """Whether the OOM killer has come to the group of a zygote."""

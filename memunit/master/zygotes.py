@@ -2,13 +2,14 @@
 
 import select
 from collections.abc import Callable, Collection, Container, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from memunit.core.actions import Journal
 from memunit.core.handover import LeftZygote
 from memunit.core.messages import Message
 from memunit.core.model import WorkerId
-from memunit.master import proctree
+from memunit.master import oom, proctree
 from memunit.master.child import Launch
 from memunit.master.groups import Groups
 from memunit.master.held import Child, End, find
@@ -96,6 +97,7 @@ class Zygotes:
                     self._registry.add(identity, child, await_exec=False)
                 case Imported(identity):
                     self._groups.settle_zygote(identity)
+                    oom.as_the_master(partial(self._started_by, identity))
                 case Declined(hazards):
                     self._report.entry(_declined(hazards))
                 case Warned(text):
@@ -198,6 +200,12 @@ class Zygotes:
 
     def _place(self, identity: ZygoteId) -> str:
         return self._groups.place_zygote(identity, label(identity))
+
+    def _started_by(self, identity: ZygoteId) -> Collection[int]:
+        """The pids of what the import of a zygote has started; without groups, no daemon is among them."""
+        pid = self._registry.pid(identity)
+        descendants = [] if pid is None else proctree.descendants(pid)
+        return {*descendants, *self._groups.members_of_zygote(identity)}
 
     def _serving(self) -> bool:
         """Whether a worker that a zygote has forked is there."""

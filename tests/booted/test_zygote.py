@@ -95,6 +95,39 @@ def test_a_reload_for_which_there_is_no_memory_takes_nothing_from_who_serves(bou
         assert Path(f"/proc/{instance.workers()[0]}/oom_score_adj").read_text() == "0\n"
 
 
+def test_an_import_does_not_outlive_what_it_has_started() -> None:
+    """The OOM killer took the helper alone: then the reload was done, and the new workers served without it."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    app = FOLDER / "hungry.py"
+    helper = "import sys; x = bytearray(b'x') * (%d << 20); print(flush=True); sys.stdin.read()"
+    text = f"""
+import subprocess, sys
+program = [sys.executable, "-c", {helper!r}]
+helper = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+def serve(sockets, stopping):
+    stopping.wait()
+"""
+    app.write_text(text % 1)
+    file = f'[app]\nrun = "hungry:serve"\nserver = "callable"\ndirectory = "{FOLDER}"\npreload = true\n'
+    file += f'[workers]\ncount = 1\nstart_timeout = "{SECONDS:.0f}s"\n'
+    with Instance("hungry", file, service="MemoryMax=160M\nMemorySwapMax=0\n") as instance:
+        instance.start()
+        instance.journal.until(kind(Message.WORKER_READY.id))
+        app.write_text(text % 300)
+        assert instance.systemctl("reload", check=False).returncode != 0
+        (failed,) = instance.journal.until(kind(Message.RELOAD_FAILED.id))
+        assert "the zygote was killed by the OOM killer, because memory ran out" in failed["MESSAGE"]
+        instance.settle()
+        assert instance.journal.find(ended()) == []
+        app.write_text(text % 1)
+        instance.systemctl("reload")
+        instance.settle()
+        assert (group(instance) / "payload/zygotes/3.0/memory.oom.group").read_text() == "0\n"
+        for pid in _members(instance)["3.0"]:
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "0\n"
+
+
 def _members(instance: Instance) -> dict[str, set[int]]:
     """The processes of each zygote's group."""
     folder = group(instance) / "payload/zygotes"

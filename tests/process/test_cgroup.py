@@ -187,14 +187,24 @@ def test_a_zygote_may_take_what_is_free_while_it_imports(container: Path) -> Non
     bound.parent.mkdir()
     bound.write_text("max\n")
     (bound.parent / "memory.stat").write_text("anon 0\nfile 0\n")
-    path = divided.zygote("1.0")
+    together = bound.parent / "memory.oom.group"
+    together.write_text("0\n")
     assert not divided.imports("1.0")
+    path = divided.zygote("1.0")
+    # What it starts ends with it: the app may need that.
+    assert together.read_text().startswith("1")
+    assert divided.imports("1.0")
     divided.bound_imports([path])
     assert divided.imports("1.0")
     # Not all of it: at the bound of all, the OOM killer may take somebody who serves.
     assert bound.read_text() == str(26 * MIB)
     divided.settle(path)
     assert bound.read_text().startswith("max")
+    assert together.read_text().startswith("0")
+    assert not divided.imports("1.0")
+    # Of a version that knew only the bound.
+    bound.write_text("30\n")
+    assert divided.imports("1.0")
     (container / "cgroup/payload/memory.high").write_text("max\n")
     assert divided.zygote("1.0") == path
     divided.bound_imports([path])

@@ -118,6 +118,27 @@ def test_workers_are_the_masters_children_and_share_one_import(unit: Unit, shop:
     assert service.find("ygote") is None
 
 
+HELPED = """
+import subprocess, sys
+ONE = subprocess.Popen(["sh", "-c", "sleep 10000; :"])
+OTHER = subprocess.Popen(["sleep", "10000"], start_new_session=True)
+"""
+
+
+def test_what_an_import_has_started_is_not_the_first_to_be_killed(unit: Unit, shop: Path) -> None:
+    """The process that imports is, until that is done, and what it starts has its score for good."""
+    (shop / "shop.py").write_text(HELPED + SERVING)
+    unit.write(app=app(shop, preload=True), workers={"count": 1})
+    service = unit.serve().ready()
+    (zygote,) = zygotes(service)
+    helpers = psutil.Process(zygote).children(recursive=True)
+    assert len(helpers) >= 2
+    own = Path(f"/proc/{service.pid}/oom_score_adj").read_text()
+    for each in (zygote, *service.serving().values(), *(helper.pid for helper in helpers)):
+        assert Path(f"/proc/{each}/oom_score_adj").read_text() == own
+    assert service.stop() == 0
+
+
 def test_without_preload_each_worker_imports_the_app(unit: Unit, shop: Path) -> None:
     unit.write(app=app(shop, preload=False), workers={"count": 2})
     service = unit.serve().ready()
@@ -335,8 +356,9 @@ def test_run_in_the_foreground_takes_its_workers_along(unit: Unit, shop: Path) -
 
 
 def test_a_reload_during_the_import_of_another(unit: Unit, shop: Path, tmp_path: Path) -> None:
-    hold = tmp_path / "hold"
+    hold, go = tmp_path / "hold", tmp_path / "go"
     os.mkfifo(hold)
+    os.mkfifo(go)
     unit.write(app=app(shop), workers={"count": 2, "start_timeout": "600s"})
     service = unit.serve().ready()
     (shop / "shop.py").write_text(
@@ -344,9 +366,16 @@ def test_a_reload_during_the_import_of_another(unit: Unit, shop: Path, tmp_path:
     )
     first = unit.reload()
     service.expect("^importing$")
-    (shop / "shop.py").write_text(SERVING.replace('"one"', '"two"'))
-    mark = service.mark
+    (shop / "shop.py").write_text(
+        f"print('importing two', flush=True)\nopen({str(go)!r}).read()\n" + SERVING.replace('"one"', '"two"')
+    )
+    before, mark = zygotes(service), service.mark
     second = unit.reload()
+    service.expect("^importing two$")
+    # Nobody will be started by the first one: it is not to take memory from the second one, nor to be replaced.
+    service.until(lambda: len(zygotes(service)) == 2 or None, "the end of the first import")
+    assert len(set(zygotes(service)) & set(before)) == 1
+    go.write_text("")
     code, text = finished(second, service)
     assert code == 0, text
     assert finished(first, service) == (0, text)
