@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         failed=f"{instance} can't be reloaded",
         remedy=f"sudo systemctl reload memunit@{instance}",
     )
+    if by_systemd and not answered:
+        _end_reloading()
     if answered and unread:
         sys.stderr.write(f"memunit: {instance}: {unread}\n")
     return code
@@ -64,6 +66,17 @@ def _leave_environment(directory: str) -> str:
         # A failed write(2) has no file name.
         return f"the environment files are not read again: {error.filename or directory}: {error.strerror}"
     return ""
+
+
+def _end_reloading() -> None:
+    """Tell systemd that nobody reloads, where the master has ended in the midst of it.
+
+    systemd 257 was seen to wait for the READY=1 of the dead master before it started a successor: as long as the reload
+    might have taken, which is minutes.
+    """
+    from memunit.master.notify import Systemd  # noqa: PLC0415  no other reload needs it
+
+    Systemd().send("READY=1")
 
 
 def _stopped(_number: int, _frame: object) -> NoReturn:

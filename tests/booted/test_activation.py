@@ -32,7 +32,7 @@ def test_the_first_request_starts_the_service_and_systemd_knows_how_it_is() -> N
             *("DynamicUser", "WatchdogUSec", "WatchdogTimestampMonotonic", "MainPID", "TasksCurrent"),
         )
         assert found["Type"] == "notify"
-        assert found["NotifyAccess"] == "main"
+        assert found["NotifyAccess"] == "exec"
         assert (found["ActiveState"], found["SubState"]) == ("active", "running")
         assert (found["Result"], found["NRestarts"]) == ("success", "0")
         said = r"2/2 workers, [\d.]+M of 160M at most"

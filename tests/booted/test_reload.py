@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.booted.support import Instance, ended, kind, light, run, under_load
 
 pytestmark = pytest.mark.native
 GONE = Path("/opt/memunit-tests/gone.py")
+HANGING = Path("/opt/memunit-tests/hanging.py")
 
 
 def _assert_serving(instance: Instance) -> None:
@@ -79,3 +82,25 @@ def test_a_reload_is_done_when_it_returns_and_a_broken_one_says_so() -> None:
             journal.until(kind(Message.RELOAD_DONE.id), 3)
             _assert_serving(instance)
         GONE.unlink()
+
+
+def test_a_master_that_is_killed_in_the_midst_of_a_reload_has_a_successor() -> None:
+    """systemd (257) waited for the READY=1 of the dead one, for as long as the reload might have taken."""
+    with Instance("midst", light()) as instance:
+        instance.start()
+        journal = instance.journal
+        journal.until(kind(Message.WORKER_READY.id), 2)
+        before = instance.master()
+        with under_load(instance.load(clients=2, rate=20)):
+            HANGING.write_text("import sys, time\nprint('starts', file=sys.stderr)\ntime.sleep(10000)\n")
+            instance.write(light().replace("light.py", "hanging.py"))
+            run("systemctl", "--no-block", "reload", instance.service)
+            journal.until(lambda entry: entry.get("MESSAGE") == "starts")
+            instance.write(light())
+            os.kill(before, signal.SIGKILL)
+            journal.until(kind(Message.MASTER_SUCCEEDED.id), seconds=60)
+            journal.until(ended(MEMUNIT_CAUSE="adopted"), 2)
+        assert instance.master() != before
+        instance.settle()
+        assert instance.show("ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
+        HANGING.unlink()
