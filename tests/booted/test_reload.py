@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from memunit.core.messages import Message
-from tests.booted.support import Instance, ended, kind, light, run, under_load
+from tests.booted.support import SECONDS, Instance, ended, kind, light, run, under_load
 
 pytestmark = pytest.mark.native
 GONE = Path("/opt/memunit-tests/gone.py")
@@ -97,7 +98,14 @@ def test_a_master_that_is_killed_in_the_midst_of_a_reload_has_a_successor() -> N
             run("systemctl", "--no-block", "reload", instance.service)
             journal.until(lambda entry: entry.get("MESSAGE") == "starts")
             instance.write(light())
+            # Held, it ends after systemd has seen the end of the master: left alone, it is either way.
+            client = int(instance.property("ControlPID"))
+            os.kill(client, signal.SIGSTOP)
             os.kill(before, signal.SIGKILL)
+            deadline = time.monotonic() + SECONDS
+            while instance.property("MainPID") != "0":
+                assert time.monotonic() < deadline
+            os.kill(client, signal.SIGCONT)
             journal.until(kind(Message.MASTER_SUCCEEDED.id), seconds=60)
             journal.until(ended(MEMUNIT_CAUSE="adopted"), 2)
         assert instance.master() != before
