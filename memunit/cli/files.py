@@ -179,6 +179,8 @@ def _unreadable(source: str, error: OSError | ValueError) -> SettingsError:
     if number == errno.ENOTDIR:
         return _refusal(source, "a part of its path is not a directory", "correct the path")
     said = error.strerror if isinstance(error, OSError) else str(error)
+    if number == errno.EMFILE:
+        return _refusal(source, f"can't be read: {said}", "raise LimitNOFILE= of the unit, or ulimit -n")
     return _refusal(source, f"can't be read: {said}", "correct the path")
 
 

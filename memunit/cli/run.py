@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from memunit.cli import few
 from memunit.cli.early import Early
 from memunit.cli.files import load_document, named_path
 from memunit.cli.flags import Flags, examine_both, examine_flags, read_flags, typed_label
@@ -130,6 +131,8 @@ def _run(arguments: Sequence[str], early: Early, opened: contextlib.ExitStack, s
     try:
         master = Master(setting, configuration, left)
     except OSError as error:
+        if few.is_want(error):
+            raise
         remedy = "see RUNTIME_DIRECTORY in the environment"
         print_problems([unusable_runtime(runtime.path, error, remedy)])
         return EX_OSERR
@@ -147,6 +150,8 @@ def _inherited(*, used: bool) -> list[tuple[str, socket.socket]]:
     try:
         return inherited(used=used)
     except OSError as error:
+        if few.is_want(error):
+            raise
         text = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
         remedy = "pass listening sockets as sd_listen_fds(3) describes, or pass none and say --listen"
         raise SettingsError([Problem("environment", "LISTEN_FDS", text, remedy)]) from None

@@ -3,7 +3,6 @@
 Exit codes: 0 after a stop, 69 if nothing ever became ready, 78 if the file can't be used.
 """
 
-import errno
 import faulthandler
 import math
 import os
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from memunit.cli import environ
+from memunit.cli import environ, few
 from memunit.cli.early import Early
 from memunit.cli.files import instance_path, load_file
 from memunit.cli.listening import belongs
@@ -115,24 +114,31 @@ class _Serve:
         try:
             return self._run()
         except Exception as error:
-            if self._left.left is None and self._failed(error) == OK:
-                return OK
+            if self._left.left is None:
+                if isinstance(error, OSError) and few.is_want(error):
+                    return self._unusable(error)
+                if self._failed(error) == OK:
+                    return OK
             raise
 
     def _run(self) -> int:
         elsewhere = passed_to_another()
         if elsewhere:
             self._no_sockets, self._remedy = f"{NO_SOCKET}: {elsewhere}", MEANT_FOR_US
+        passed = self._left.passed
+        if passed is None:
+            self._record = inherited_record(self._start_log, time.monotonic())
         try:
-            self._sockets = inherited(used=self._left.passed is not None)
+            self._sockets = inherited(used=passed is not None)
         except OSError as error:
+            if few.is_want(error):
+                raise
             self._no_sockets = f"{NO_SOCKET}: {error.strerror} ({error.filename or 'LISTEN_FDS'})"
             self._remedy = "keep only ListenStream= in the .socket unit"
         if any(map(is_connection, (sock for _, sock in self._sockets))):
             self._sockets = []
             self._no_sockets = "a connection was passed, and not a socket that listens"
             self._remedy = "say Accept=no in the .socket unit"
-        passed = self._left.passed
         configuration = self._first_configuration() if passed is None else passed.newest
         if isinstance(configuration, int):
             return configuration
@@ -178,9 +184,11 @@ class _Serve:
         return self._end_late(EX_SOFTWARE)
 
     def _unusable(self, error: OSError) -> int:
-        many = error.errno == errno.EMFILE
-        remedy = "raise LimitNOFILE= of the unit" if many else "see RuntimeDirectory= of the unit"
-        self._report(str(unusable_runtime(self._runtime.path, error, remedy)), waiting=False)
+        if few.is_want(error):
+            problem = few.too_low(self._unit, error)
+        else:
+            problem = unusable_runtime(self._runtime.path, error, "see RuntimeDirectory= of the unit")
+        self._report(str(problem), waiting=False)
         return self._end_late(EX_OSERR)
 
     def _end_late(self, exit_code: int) -> int:
@@ -254,7 +262,6 @@ class _Serve:
         A file that can't be used ends a start that a person has asked for at once. A start by systemd after such
         an end waits first, or the pair of them would go round without a pause as long as a client waits.
         """
-        self._record = inherited_record(self._start_log, time.monotonic())
         while True:
             try:
                 if not self._sockets:

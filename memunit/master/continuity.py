@@ -82,7 +82,8 @@ def _from_file(directory: str | None) -> Inherited:
     path = os.path.join(directory, WORKERS)
     try:
         with open(path, "rb", opener=opened) as file:
-            left = handover.read(file.read(_LARGEST), system.boot_id())
+            text = file.read(_LARGEST)
+        left = handover.read(text, system.boot_id())
         if left is not None and not texts_are_known(left):
             raise Unusable("it has names that this version does not know")
     except FileNotFoundError:

@@ -91,6 +91,9 @@ def inherited(*, used: bool = False) -> list[tuple[str, socket.socket]]:
         passed = _passed()
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None) or errno.EINVAL
+        if number == errno.EMFILE:
+            # Of the import of systemd-python: what was passed is not looked at yet.
+            raise
         raise OSError(number, f"LISTEN_FDS and LISTEN_FDNAMES do not fit what was passed: {error}") from None
     finally:
         for variable in _LISTEN_VARIABLES:

@@ -45,10 +45,11 @@ class StartLog:
         """The record, or None: there is none, it can't be read or understood, or it is from another boot."""
         if self._path is None:
             return None
+        boot_id = system.boot_id()
         try:
             with open(self._path, encoding="utf-8", opener=opened) as file:
                 found = json.loads(file.read(4096))
-            if found.pop("boot_id") != system.boot_id():
+            if found.pop("boot_id") != boot_id:
                 return None
             times = [float(found[name]) for name in ("retry_at", "exited_at", "since")]
             record = Record(int(found["failures"]), *times)
@@ -62,9 +63,11 @@ class StartLog:
         if self._path is None:
             return False
         new = f"{self._path}.{os.getpid()}"
+        # Before the file is open: what failed for want of descriptors may have left one.
+        boot_id = system.boot_id()
         try:
             with open(new, "w", encoding="utf-8") as file:
-                json.dump({**asdict(record), "boot_id": system.boot_id()}, file)
+                json.dump({**asdict(record), "boot_id": boot_id}, file)
             os.replace(new, self._path)
         except OSError:
             with contextlib.suppress(OSError):

@@ -273,6 +273,26 @@ def test_what_fails_before_the_loop_is_a_failed_start(unit: Unit, tmp_path: Path
     assert time.monotonic() >= now + 1.5
 
 
+@pytest.mark.parametrize("limit", range(8, 17))
+def test_too_few_descriptors_are_a_failed_start(unit: Unit, limit: int) -> None:
+    """With 8 the record of it was not usable, and systemd started one a second. Others named a wrong remedy."""
+    unit.write(app={"run": "plain:app"}, workers={"count": 1})
+    service = unit.serve(prefix=("prlimit", f"--nofile={limit}:{limit}"))
+    told = service.hear("^STATUS=").text
+    assert re.search(rf"LimitNOFILE={limit} is too low: .*; raise LimitNOFILE= of the unit$", told), told
+    ended = service.until(
+        lambda: service.find("EXTEND_TIMEOUT_USEC=", source="notify") or not service.running,
+        "a pause or its end",
+    )
+    if ended is True:
+        assert service.exit_code() == 71
+        record = StartLog(str(unit.runtime)).load()
+        assert record is not None
+        assert record.failures == 1
+    # Else it waits for itself, because it can leave no record.
+    assert len([each for each in service.said if each.source == "output"]) == 1, str(service)
+
+
 def test_a_defect_before_the_loop_is_a_failed_start(unit: Unit, tmp_path: Path) -> None:
     code = "import memunit.master.doors as d\nd.Doors.arm = lambda _: 1 / 0\n"
     unit.write(app={"run": "plain:app"}, workers={"count": 1})

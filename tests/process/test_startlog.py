@@ -8,6 +8,7 @@ import pytest
 
 from memunit.master import proctree
 from memunit.master.startlog import LONGEST_HOLD, Record, StartLog, asked_for, inherited_record
+from tests.support import descriptors
 
 
 def test_what_one_master_saves_the_next_one_loads(tmp_path: Path) -> None:
@@ -19,6 +20,19 @@ def test_what_one_master_saves_the_next_one_loads(tmp_path: Path) -> None:
     StartLog(str(tmp_path)).clear()
     assert StartLog(str(tmp_path)).load() is None
     StartLog(str(tmp_path)).clear()
+
+
+def test_one_descriptor_is_enough(tmp_path: Path) -> None:
+    """It was saved as a record of no boot, and its successor began from zero: systemd started one a second."""
+    record = Record(failures=3, retry_at=1234.5, exited_at=1200.25)
+    log = StartLog(str(tmp_path))
+    with descriptors.left(1):
+        assert log.save(record)
+    assert log.load() == record
+    with descriptors.left(1):
+        assert log.load() == record
+    with descriptors.left(0):
+        assert not log.save(record)
 
 
 def test_without_a_directory_nothing_is_kept() -> None:

@@ -37,6 +37,7 @@ from memunit.master.filenames import WORKERS
 from memunit.master.kept import Course, KeptProcesses, Passed, course_codec
 from memunit.master.recovery import Recovery, took, unnamed
 from memunit.records import replace
+from tests.support import descriptors
 
 RUNS = LeftWorker(
     slot=0,
@@ -207,6 +208,14 @@ def test_a_file_that_has_no_room_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     kept.save("eleven")
     assert path.read_text() == "eleven"
     assert kept.trouble is None
+
+
+def test_one_descriptor_is_enough_to_read_it(tmp_path: Path) -> None:
+    """Its boot could not be compared: the workers that it names were not taken over."""
+    HandoverFile(str(tmp_path)).save(written(left(RUNS)))
+    with descriptors.left(1):
+        found = inherit(None, str(tmp_path))
+    assert found.left == left(RUNS)
 
 
 def test_without_descriptors_the_file_of_before_is_removed(
