@@ -17,17 +17,23 @@ from memunit.core import handover
 from memunit.core.actions import Action, Send, Signal, Spawn
 from memunit.core.adoption import texts_are_known
 from memunit.core.codec_forms import CodecError
+from memunit.core.exitcodes import EX_SOFTWARE
 from memunit.core.handover import Handover, Unusable
 from memunit.core.model import Phase, WorkerId
 from memunit.core.state import State
 from memunit.master import reexec, system
+from memunit.master.control import hang_up
 from memunit.master.filenames import WORKERS, opened
 from memunit.master.kept import Course, Passed, course_codec, passed_codec
 from memunit.master.processes import Processes
 from memunit.master.setting import Configuration
-from memunit.records import dataclass
+from memunit.records import dataclass, replace
 
 _LARGEST = 16 << 20
+_UNREAD = (
+    "The new master can't read what the old one has passed on, and may not have done what you asked for; "
+    "see the journal"
+)
 # Seconds from one look at whether the file is there to the next.
 _LOOK = 10.0
 # No second file can be had: of the disk's room, or of descriptors.
@@ -45,14 +51,30 @@ class Inherited:
     course: Course | None = None
     trouble: str = ""
     """Why there may be workers that nobody can tell of."""
+    unread: bool = False
+    """Whether the one before was this process, and what it has passed on can't be read."""
+    askers: tuple[int, ...] = ()
+    """Then the connections of those who have asked it to execute itself anew, and wait for an answer."""
 
 
-def take(text: bytes | None, directory: str | None) -> Inherited:
-    """As `inherit`, and close the sockets that execve(2) has kept if `text` does not say what they are."""
-    found = inherit(text, directory)
-    if text is not None and found.passed is None:
-        reexec.close_rest()
-    return found
+def take(received: reexec.Received | None, directory: str | None) -> Inherited:
+    """As `inherit`, and close the sockets that execve(2) has kept if the text does not say what they are.
+
+    A client that waits at one would wait for ever. Those who have asked for the execve(2) are answered later.
+    """
+    if received is None:
+        return inherit(None, directory)
+    found = inherit(received.text, directory)
+    if found.passed is not None:
+        return found
+    kept = reexec.kept_sockets()
+    askers = tuple(each for each in kept if each in received.askers)
+    for each in kept:
+        if each in askers:
+            os.set_inheritable(each, False)
+        else:
+            hang_up(each, EX_SOFTWARE, _UNREAD)
+    return replace(found, unread=True, askers=askers)
 
 
 def inherit(text: bytes | None, directory: str | None) -> Inherited:

@@ -212,6 +212,16 @@ class ControlServer:
         client.connection.close()
 
 
+def hang_up(descriptor: int, exit_code: int, text: str) -> None:
+    """Close a socket of a server that is no more. If it is the connection of a client, the client is answered."""
+    with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as connection:
+        if connection.type == socket.SOCK_STREAM:
+            answer = f"{exit_code}\n{text}".encode("utf-8", "replace")
+            connection.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            # As in ControlServer._drop().
+            connection.recv(_MOST_UNREAD, socket.MSG_DONTWAIT)
+
+
 def request(path: str, command: str, timeout: float) -> tuple[int, str]:
     """Send one line to the master at `path` and return its (exit code, text), within `timeout` seconds in
     all.

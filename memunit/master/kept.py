@@ -77,6 +77,11 @@ class Passed:
     # The slots whose next worker is to be a witness.
     witnesses: tuple[int, ...] = ()
 
+    def asking(self) -> list[int]:
+        """The connections of the askers."""
+        clients = () if self.doors.control is None else self.doors.control.clients
+        return [client.descriptor for client in clients if client.token in self.askers]
+
     @property
     def newest(self) -> Configuration:
         """The configuration of the newest revision."""

@@ -16,7 +16,7 @@ from memunit.core import facts as f
 from memunit.core import policy
 from memunit.core.actions import Action, Journal, Spawn
 from memunit.core.adoption import adopted
-from memunit.core.exitcodes import EX_OSERR
+from memunit.core.exitcodes import EX_OSERR, OK
 from memunit.core.handover import Handover
 from memunit.core.messages import ENDS, Message
 from memunit.core.model import Gate, WorkerId
@@ -25,6 +25,7 @@ from memunit.core.wording import begins, treeless
 from memunit.master import proctree, system
 from memunit.master.carrying import Carrying
 from memunit.master.continuity import Inherited, again, first_revision, reconciled
+from memunit.master.control import hang_up
 from memunit.master.gathering import Gathering
 from memunit.master.kept import Course, Passed
 from memunit.master.measuring import available
@@ -190,9 +191,11 @@ class Master:
         if inherited.passed is not None:
             askers = inherited.passed.askers
             if askers:
-                self._parts.doors.reply(askers, 0, self._parts.recovery.answer(there))
+                self._parts.doors.reply(askers, OK, self._parts.recovery.answer(there, many))
             if inherited.course is None:
                 self._parts.doors.abandon()
+        for asker in inherited.askers:
+            hang_up(asker, OK, self._parts.recovery.answer(there, many))
 
     def _reexecute(self) -> None:
         """Somebody has asked for it. Returns only where it can't be done."""

@@ -15,7 +15,7 @@ from memunit.core import facts as f
 from memunit.core.actions import Journal
 from memunit.core.exitcodes import EX_SOFTWARE
 from memunit.core.handover import Handover
-from memunit.core.messages import Message
+from memunit.core.messages import WARNING, Message
 from memunit.core.model import WorkerId
 from memunit.core.wording import workers
 from memunit.master import proctree, reexec
@@ -185,7 +185,8 @@ class Recovery:
             self._at.systemd.send("WATCHDOG=1")
             descriptors = [] if passed is None else [*passed.descriptors()]
             descriptors += [descriptor for _, descriptor in self._at.sockets]
-            reexec.execute(passed_on(text, passed, course), descriptors, self._variables())
+            asked = () if passed is None else passed.asking()
+            reexec.execute(passed_on(text, passed, course), descriptors, self._variables(), asked)
         except Exception as error:
             master.signals.release(signals)
             return f"{type(error).__name__}: {error}"
@@ -227,7 +228,9 @@ class Recovery:
         held = strangers(self._at.notify_path, processes.pids())
         for pidfd in held.values():
             os.close(pidfd)
-        if self._inherited.passed is None:
+        if self._inherited.unread and self._inherited.left is None:
+            return set(held)
+        if self._inherited.passed is None and not self._inherited.unread:
             # A zygote may have been started ahead of this (early.py), and is no predecessor's.
             return {pid for pid in held if not _is_ours(pid)}
         # Of ours, what a worker has left lives on; what leads a group of its own was to be a worker.
@@ -237,8 +240,10 @@ class Recovery:
         """What is to be said of what was found."""
         left, passed, trouble = self._inherited.left, self._inherited.passed, self._inherited.trouble
         entries = []
-        if left is not None and passed is not None:
-            entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=self._anew(there)))
+        if left is not None and (passed is not None or self._inherited.unread):
+            priority = WARNING if passed is None else None
+            text = self._anew(there, unknown)
+            entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=text, priority=priority))
         elif left is not None:
             text = f"The master before this one (pid {left.master}) ended unexpectedly. {took(len(there))}"
             entries.append(
@@ -246,30 +251,40 @@ class Recovery:
             )
         if trouble or (left is None and unknown):
             why = trouble or "No file says which workers an earlier master has left"
-            after = (
-                f"{unknown} of its processes are told to stop when new workers serve"
-                if unknown
-                else "none is there"
-            )
-            text = f"{why[0].upper()}{why[1:]}. Started clean: {after}"
+            text = f"{why[0].upper()}{why[1:]}. {_clean(unknown)}"
             entries.append(Journal(kind=Message.STATE_UNUSABLE, message=text))
         return entries
 
-    def answer(self, there: Collection[WorkerId]) -> str:
-        """The answer to the client that has asked for it."""
-        return self._anew(there)
+    def answer(self, there: Collection[WorkerId], unknown: int) -> str:
+        """The answer to the client that has asked for it; the arguments are those of told()."""
+        return self._anew(there, unknown)
 
-    def _anew(self, there: Collection[WorkerId]) -> str:
-        assert self._inherited.left is not None
-        before = self._inherited.left.program
+    def _anew(self, there: Collection[WorkerId], unknown: int) -> str:
+        left = self._inherited.left
+        before = __version__ if left is None else left.program
         version = f" (version {before} before)" if before != __version__ else ""
-        kept = f"{workers(len(there))} kept"
-        return f"The master has executed itself anew, version {__version__}{version}: {kept}"
+        text = f"The master has executed itself anew, version {__version__}{version}"
+        if not self._inherited.unread:
+            return f"{text}: {workers(len(there))} kept"
+        text += ", and can't read what the master before it has passed on. "
+        if left is None:
+            return text + _clean(unknown)
+        return text + took(len(there), why="") + unnamed(unknown, bool(there))
 
 
-def took(many: int) -> str:
+def _clean(unknown: int) -> str:
+    verb = "is" if unknown == 1 else "are"
+    after = (
+        f"{unknown} of its processes {verb} told to stop when new workers serve"
+        if unknown
+        else "none is there"
+    )
+    return f"Started clean: {after}"
+
+
+def took(many: int, why: str = ", because systemd has removed its /tmp") -> str:
     """What a successor says of the workers that it found."""
-    why = "replaced in its turn, because systemd has removed its /tmp"
+    why = f"replaced in its turn{why}"
     if many == 0:
         return "None of its workers is left; new ones are started"
     if many == 1:

@@ -188,6 +188,7 @@ def test_each_cause_is_there(command: str) -> None:
 
 # Of the environment and nothing else.
 NO_FIELDS = {
+    "MEMUNIT_ASKERS",
     "MEMUNIT_BOARD",
     "MEMUNIT_HANDOVER",
     "MEMUNIT_HTTP_",

@@ -151,7 +151,10 @@ def test_a_third_failure_in_a_minute_ends_the_master_alone(unit: Unit) -> None:
 
 
 def test_a_version_that_can_not_go_on_leaves_no_client_waiting(unit: Unit, tmp_path: Path) -> None:
-    """The new version passes on another form. A client at a socket that the old version had kept waited for ever."""
+    """The new version passes on another form. A client at a socket that the old version had kept waited for ever.
+
+    Later the command ended with 69, and an entry called the end of the old version unexpected.
+    """
     code = (
         "import memunit.master.continuity as c\n"
         "class Other:\n"
@@ -165,11 +168,42 @@ def test_a_version_that_can_not_go_on_leaves_no_client_waiting(unit: Unit, tmp_p
     unit.write(app={"run": "plain:app", "server": "asgi"}, workers={"count": 1})
     service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
     (before,) = service.serving().values()
-    with held_client(unit, "reexec") as client:
-        service.listen_until(client.fileno(), "the end of the connection")
-        assert answer_of(client) == b""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(60)
+        other.connect(str(unit.runtime / "control"))
+        other.sendall(b"relo")
+        status, text = finished(unit.asked("reexec"), service)
+        told = (
+            "can't read what the master before it has passed on. "
+            "1 of its workers is taken over; it is replaced in its turn"
+        )
+        assert (status, told in text) == (0, True), text
+        assert answer_of(other).startswith(b"70\nThe new master can't read what the old one has passed on")
+    service.expect(f"memunit: warning: The master has executed itself anew.*{told}", source="output")
+    assert service.find("ended unexpectedly") is None
     assert service.entry("ended", pid=before).cause == "adopted"
     assert unit.get() == f"ok {service.serving()[0]}"
+    assert service.stop() == 0
+
+
+def test_a_version_that_knows_no_worker_says_so(unit: Unit, tmp_path: Path) -> None:
+    """The workers of before, which are its own children, were not found, and served on for ever."""
+    code = (
+        "import memunit.master.continuity as c\n"
+        "def read(text, boot):\n"
+        "    raise c.Unusable('another version')\n"
+        "c.handover.read = read\n"
+    )
+    unit.write(app={"run": "plain:app", "server": "asgi"}, workers={"count": 1})
+    service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
+    (before,) = service.serving().values()
+    status, text = finished(unit.asked("reexec"), service)
+    told = "passed on. Started clean: 1 of its processes is told to stop when new workers serve"
+    assert (status, told in text) == (0, True), text
+    service.expect("can't be used: another version. Started clean: 1 of its processes is", source="output")
+    new = service.entry("ready", slot=0, count=2).pid
+    service.until(lambda: not Path(f"/proc/{before}").exists() or None, "the end of the old worker")
+    assert unit.get() == f"ok {new}"
     assert service.stop() == 0
 
 

@@ -22,7 +22,7 @@ from memunit.core.adoption import adopted
 from memunit.core.handover import Handover, LeftWorker
 from memunit.core.model import Policy, WorkerId
 from memunit.core.state import State, initial
-from memunit.master import continuity, proctree, recovery
+from memunit.master import continuity, proctree, recovery, reexec
 from memunit.master.continuity import (
     HandoverFile,
     Inherited,
@@ -208,6 +208,20 @@ def test_a_file_that_has_no_room_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     kept.save("eleven")
     assert path.read_text() == "eleven"
     assert kept.trouble is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_has_asked_is_known_beside_the_text(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """By the text that goes with it: a version in between may not know the variable, and leave it as it is."""
+    passed = os.memfd_create("passed")
+    os.write(passed, b"text")
+    os.lseek(passed, 0, os.SEEK_SET)
+    inode = os.fstat(passed).st_ino
+    monkeypatch.setenv("MEMUNIT_HANDOVER", f"{os.getpid()}:{passed}")
+    monkeypatch.setenv("MEMUNIT_ASKERS", f"{inode if known else inode + 1}:7 8")
+    assert reexec.received() == reexec.Received(b"text", (7, 8) if known else ())
+    assert not {"MEMUNIT_HANDOVER", "MEMUNIT_ASKERS"} & os.environ.keys()
+    assert reexec.received() is None
 
 
 def test_one_descriptor_is_enough_to_read_it(tmp_path: Path) -> None:
