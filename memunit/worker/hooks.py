@@ -6,7 +6,7 @@ import inspect
 import traceback
 from typing import Any, Callable, Optional
 
-from memunit.worker import target
+from memunit.worker import standard, target
 from memunit.worker.problem import EX_SOFTWARE, Unusable
 
 Hook = Callable[[], Any]
@@ -37,6 +37,7 @@ class Hooks:
         except (Exception, SystemExit) as error:
             text = f"after_fork {self._name} failed: {target.describe(error)}"
             raise Unusable(text, exit_status=EX_SOFTWARE, cause=error) from None
+        standard.fill()
 
 
 def call(hook: Hook) -> None:

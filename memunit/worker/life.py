@@ -21,6 +21,7 @@ from memunit.worker import (
     pinging,
     scoreboard,
     signals,
+    standard,
     waits,
 )
 from memunit.worker.connection import Connection
@@ -183,6 +184,7 @@ class Worker:
         if not starting.done() or self._stopping.is_set():
             return False
         starting.result()
+        standard.fill()
         if lifespan.should_exit or self._app.lifespan.exits:
             lines = self._app.lifespan.failure.strip().splitlines()
             self.notify.status("the app's start-up failed" + (f": {lines[-1]}" if lines else ""))

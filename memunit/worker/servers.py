@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, NamedTuple, Optional
 
+from memunit.worker import standard
 from memunit.worker.hooks import Hooks
 from memunit.worker.problem import Unusable
 from memunit.worker.serving import Prepared
@@ -67,7 +68,9 @@ def parse(arguments: List[str]) -> Named:
 def prepare(named: Named) -> Prepared:
     """Import the server, the app and the hooks. Raises Unusable."""
     server = load(named.server).prepare(named.target)
-    return Prepared(server, Hooks(named.after_fork, named.before_stop, named.give_back))
+    prepared = Prepared(server, Hooks(named.after_fork, named.before_stop, named.give_back))
+    standard.fill()
+    return prepared
 
 
 def load(name: str) -> Any:
