@@ -12,9 +12,11 @@ import time
 from collections.abc import Container, Iterable
 
 _DEEPEST = 256
+# More than arguments and environment may be together (execve(2): 6 MiB).
+_LARGEST = 8 << 20
 _EXECVE_SECONDS = 1.0
 _EXECVE_STEP_MS = 1
-_NO_RANGE = [b"0", b"0"]
+_NO_PLACE = [b"0", b"0", b"0"]
 
 
 def _stat_fields(pid: int, proc: str) -> list[bytes] | None:
@@ -54,9 +56,9 @@ def _settled_environment(pid: int) -> bytes:
         ended.register(pidfd, select.POLLIN)
         limit = time.monotonic() + _EXECVE_SECONDS
         while True:
-            before = _environment_range(pid)
+            before = _environment_place(pid)
             text = _environment(pid)
-            if text or before == _environment_range(pid) != _NO_RANGE:
+            if text or (before[0] != b"0" and before == _environment_place(pid)):
                 return text
             if ended.poll(_EXECVE_STEP_MS) or time.monotonic() >= limit:
                 return b""
@@ -65,14 +67,19 @@ def _settled_environment(pid: int) -> bytes:
 
 
 def _environment(pid: int) -> bytes:
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        return file.read()
+    # In one read(2): the file has nothing more of a memory that an execve(2) has replaced since.
+    with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+        return file.read(_LARGEST)
 
 
-def _environment_range(pid: int) -> list[bytes]:
-    """Where the environment begins and ends in the process's memory: zeros in the midst of an execve(2)."""
+def _environment_place(pid: int) -> list[bytes]:
+    """Where the code begins in the process's memory, and where the environment begins and ends.
+
+    All are zeros at first in an execve(2). While the kernel goes through the variables, the environment already has a
+    place and ends where it begins (create_elf_tables() in fs/binfmt_elf.c). The code has none before that is done.
+    """
     fields = _stat_fields(pid, "/proc")
-    return fields[47:49] if fields else _NO_RANGE
+    return [fields[23], *fields[47:49]] if fields else _NO_PLACE
 
 
 def _has_program(pid: int) -> bool:

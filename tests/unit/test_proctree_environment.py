@@ -18,20 +18,37 @@ from memunit.master.leftovers import strangers
 _READS = 400
 
 
-@pytest.fixture
-def restless(tmp_path: Path) -> Iterator[int]:
+@contextlib.contextmanager
+def replacing_itself(folder: Path, more: dict[str, str]) -> Iterator[int]:
     """The pid of a process that does nothing but replace its program."""
-    program = tmp_path / "restless"
+    program = folder / "restless"
     program.write_text(f"#!/bin/sh\nexec {program}\n")
     program.chmod(0o755)
-    with subprocess.Popen([program], env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as process:
-        yield process.pid
-        process.kill()
+    environment = {"NOTIFY_SOCKET": str(folder / "notify"), **more}
+    with subprocess.Popen([program], env=environment) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def restless(tmp_path: Path) -> Iterator[int]:
+    """Such a process."""
+    with replacing_itself(tmp_path, {}) as pid:
+        yield pid
 
 
 def test_in_the_midst_of_an_execve_it_is_read_again(restless: int, tmp_path: Path) -> None:
     wanted = b"NOTIFY_SOCKET=" + os.fsencode(tmp_path / "notify")
     assert all(wanted in proctree.environment_of(restless) for _ in range(_READS))
+
+
+def test_as_long_as_the_kernel_goes_through_the_variables(tmp_path: Path) -> None:
+    """The environment has a place by then, and is empty: for a millisecond if there are so many variables."""
+    wanted = b"NOTIFY_SOCKET=" + os.fsencode(tmp_path / "notify")
+    with replacing_itself(tmp_path, {f"V{number}": "" for number in range(30_000)}) as pid:
+        assert all(wanted in proctree.environment_of(pid) for _ in range(_READS))
 
 
 def test_a_worker_that_replaces_its_program_is_found(restless: int, tmp_path: Path) -> None:
