@@ -194,7 +194,8 @@ def test_a_version_that_knows_no_worker_says_so(unit: Unit, tmp_path: Path) -> N
         "    raise c.Unusable('another version')\n"
         "c.handover.read = read\n"
     )
-    unit.write(app={"run": "plain:app", "server": "asgi"}, workers={"count": 1})
+    # A zygote, and what it forks for a moment, would or would not have ended by then.
+    unit.write(app={"run": "plain:app", "server": "asgi", "preload": False}, workers={"count": 1})
     service = unit.serve(environment=unit.begun_with(tmp_path, code)).ready()
     (before,) = service.serving().values()
     status, text = finished(unit.asked("reexec"), service)
