@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from memunit.cli import few
 from memunit.core.names import bad_instance, instance_of, is_instance
 from memunit.core.problems import Problem, SettingsError
 from memunit.core.settings import Parsed, examine
@@ -179,8 +180,8 @@ def _unreadable(source: str, error: OSError | ValueError) -> SettingsError:
     if number == errno.ENOTDIR:
         return _refusal(source, "a part of its path is not a directory", "correct the path")
     said = error.strerror if isinstance(error, OSError) else str(error)
-    if number == errno.EMFILE:
-        return _refusal(source, f"can't be read: {said}", "raise LimitNOFILE= of the unit, or ulimit -n")
+    if few.is_want(error):
+        return _refusal(source, f"can't be read: {said}", f"{few.REMEDY}, or ulimit -n")
     return _refusal(source, f"can't be read: {said}", "correct the path")
 
 

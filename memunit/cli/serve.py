@@ -115,7 +115,7 @@ class _Serve:
             return self._run()
         except Exception as error:
             if self._left.left is None:
-                if isinstance(error, OSError) and few.is_want(error):
+                if few.is_want(error):
                     return self._unusable(error)
                 if self._failed(error) == OK:
                     return OK

@@ -37,7 +37,7 @@ def begin(p: Pass, fact: Reload) -> None:
     p.do(NotifyExtend(fact.policy.count * (start + grace) + 60))
     _change_revision(p)
     if before is not None:
-        # Nobody is started by the one that this supersedes: its import would take the memory that the new one needs.
+        # The superseded configuration starts no worker any more. Its import would take memory that the new one needs.
         p.do(UseRevision(before.previous_revision))
     failures.forgive_all(p)
 

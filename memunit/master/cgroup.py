@@ -132,18 +132,20 @@ class Tree:
         path = self.zygote_path(name)
         with contextlib.suppress(FileExistsError):  # of a try that got no further
             os.mkdir(path)
-        # The app may need what its import has started: an import that has lost that must not end well.
+        # The app may need a process that its import has started. Without this process the import has to fail.
         write(f"{path}/memory.oom.group", "1")
         return path
 
     def bound_imports(self, paths: Collection[str]) -> None:
         """Bound the zygotes in these groups, which import: each gets its share of what is free, and is killed for more.
 
-        Past the bound of all that we have started it would not fail, but make everybody wait, those who serve as well.
-        What is free changes: who serves comes before who imports, and an import that is over leaves its share.
+        Past the bound of all that we have started, an import would not fail. It would make everybody wait, also the
+        workers that serve.
+        To be called again while they import: workers take memory and return it, and imports end.
         """
+        room = self._room()
         for path in paths:
-            room, own = self._room(), occupied(path)
+            own = occupied(path)
             if own is not None:
                 wanted = "max" if room is None else str(max(own + room // len(paths), _LEAST))
                 with contextlib.suppress(OSError):
@@ -155,14 +157,14 @@ class Tree:
         return number(f"{path}/memory.oom.group") == 1 or number(f"{path}/memory.max") is not None
 
     def _room(self) -> int | None:
-        """The bytes that who imports or examines may take now, in all; None if nothing bounds us."""
+        """The bytes that imports, or a program that examines, may take now; None if nothing bounds us."""
         bound, taken = self._bound(), occupied(self._payload)
         return None if bound is None or taken is None else bound - taken - _SPARE
 
     def settle(self, path: str) -> None:
         """The zygote of a group has imported the app: what it has started by that may grow as it likes.
 
-        And end alone, for want of memory elsewhere: workers that serve may do without it.
+        From now on the OOM killer may take such a process alone: the workers that serve may do without it.
         """
         for name, wanted in (("memory.max", "max"), ("memory.oom.group", "0")):
             with contextlib.suppress(OSError):

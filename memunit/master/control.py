@@ -140,7 +140,7 @@ class ControlServer:
         """Answer a request and hang up. A client that is gone already misses it."""
         for client in self._clients.values():
             if client.token == token:
-                client.to_send = f"{exit_code}\n{text}".encode("utf-8", "replace")
+                client.to_send = _answer(exit_code, text)
                 self._flush(client)
                 return
 
@@ -212,12 +212,15 @@ class ControlServer:
         client.connection.close()
 
 
+def _answer(exit_code: int, text: str) -> bytes:
+    return f"{exit_code}\n{text}".encode("utf-8", "replace")
+
+
 def hang_up(descriptor: int, exit_code: int, text: str) -> None:
     """Close a socket of a server that is no more. If it is the connection of a client, the client is answered."""
     with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as connection:
         if connection.type == socket.SOCK_STREAM:
-            answer = f"{exit_code}\n{text}".encode("utf-8", "replace")
-            connection.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            connection.send(_answer(exit_code, text), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             # As in ControlServer._drop().
             connection.recv(_MOST_UNREAD, socket.MSG_DONTWAIT)
 

@@ -33,7 +33,7 @@ class Examiners:
     def __init__(self, at: Setting, programs: Programs[WorkerId]) -> None:
         self._at = at
         self._programs = programs
-        self._bounds: dict[WorkerId, tuple[float, int]] = {}
+        self._seconds: dict[WorkerId, float] = {}
         self._waiting: set[WorkerId] = set()
 
     def begin(self, worker: Worker, configuration: Configuration) -> bool:
@@ -41,7 +41,7 @@ class Examiners:
 
         It does not where the replacement waits for this worker's end, nor where the worker would reach its ceiling.
         """
-        seconds, memory = configuration.command_time, configuration.examine_memory
+        seconds = configuration.command_time
         label = f"{worker.id.slot}.{worker.id.generation}"
         told = {
             "MEMUNIT_INSTANCE": self._at.instance,
@@ -57,7 +57,8 @@ class Examiners:
             # By this variable a successor knows what a program has started and left (leftovers.py).
             notify_path=self._at.notify_path,
         )
-        self._bounds[worker.id] = seconds, memory
+        self._seconds[worker.id] = seconds
+        memory = configuration.examine_memory
         self._programs.begin(worker.id, label, launch, seconds=seconds, memory=memory)
         waits = (
             self._programs.runs(worker.id) and worker.heir is not None and program.may_wait(worker, seconds)
@@ -74,18 +75,17 @@ class Examiners:
 
     def stop(self) -> None:
         """Nobody waits any longer: all are killed."""
-        for who in self._bounds:
+        for who in self._seconds:
             self._programs.stop(who, "stop")
 
     def told(self, who: WorkerId) -> Told | None:
         """What the program of a worker that has ended has found; None if there was no program."""
         self._programs.stop(who, "worker")
         self._waiting.discard(who)
-        time, asked = self._bounds.pop(who, (0.0, 0))
+        time = self._seconds.pop(who, 0.0)
         run = self._programs.finished(who)
         if run is None:
             return None
-        short = run.killed == "memory" and run.memory < asked
         outcome = program.Outcome(
             output=run.output,
             cut=run.cut,
@@ -93,7 +93,7 @@ class Examiners:
             status=run.status,
             seconds=run.seconds,
             failure=run.failure,
-            killed="room" if short else run.killed,
+            killed=run.killed,
         )
         return Told(
             clause=program.clause(outcome, time=time, memory=run.memory),

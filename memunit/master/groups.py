@@ -61,8 +61,7 @@ class Groups(Generic[Name]):
         if self._tree is not None:
             self._zygotes[identity] = self._tree.zygote_path(label)
             if self._tree.imports(label):
-                self._importing.add(identity)
-                self._imports_at = time.monotonic()
+                self._import(identity)
 
     def take(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
         """The group that a predecessor has made for a worker: its cgroup.procs, or "" if there is none any more."""
@@ -123,8 +122,9 @@ class Groups(Generic[Name]):
 
     def follow_imports(self) -> None:
         """Bound those that import by what is free now."""
-        if self._tree is not None and time.monotonic() >= self.imports_at:
-            self._imports_at = time.monotonic() + IMPORT_REST
+        now = time.monotonic()
+        if self._tree is not None and now >= self.imports_at:
+            self._imports_at = now + IMPORT_REST
             self._tree.bound_imports([self._zygotes[each] for each in self._importing])
 
     def place(self, name: Name, label: str, *, limit: int | None, ceiling: int | None) -> str:
@@ -151,10 +151,14 @@ class Groups(Generic[Name]):
         if self._tree is None:
             return ""
         path = self._zygotes[identity] = self._tree.zygote(label)
-        self._importing.add(identity)
-        self._imports_at = -math.inf
+        self._import(identity)
         self.follow_imports()
         return f"{path}/cgroup.procs"
+
+    def _import(self, identity: Hashable) -> None:
+        """It imports the app from now on: the bound of each that imports is due."""
+        self._importing.add(identity)
+        self._imports_at = -math.inf
 
     def settle_zygote(self, identity: Hashable) -> None:
         """It has imported the app, as it says, or has forked."""

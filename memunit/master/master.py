@@ -191,11 +191,11 @@ class Master:
         if inherited.passed is not None:
             askers = inherited.passed.askers
             if askers:
-                self._parts.doors.reply(askers, OK, self._parts.recovery.answer(there, many))
+                self._parts.doors.reply(askers, OK, self._parts.recovery.anew(there, many))
             if inherited.course is None:
                 self._parts.doors.abandon()
         for asker in inherited.askers:
-            hang_up(asker, OK, self._parts.recovery.answer(there, many))
+            hang_up(asker, OK, self._parts.recovery.anew(there, many))
 
     def _reexecute(self) -> None:
         """Somebody has asked for it. Returns only where it can't be done."""

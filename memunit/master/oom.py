@@ -1,18 +1,19 @@
-"""Who is not to be first for the OOM killer any more: what an import has started has its score from it for good.
+"""The OOM score of what an import has started: each process inherits the score of the import, and keeps it for good.
 
-The other side is memunit/worker/oom.py.
+The import sets its score in memunit/worker/oom.py.
 """
 
 import contextlib
 from collections.abc import Callable, Collection
 
 _FIRST = 1000
-# A process may fork while its score is read. One that raises its own score again and again is to hold up nobody.
+# If a process forks while the scores are read, only the next round finds its child. The rounds end, because a process
+# may raise its own score each time.
 _ROUNDS = 8
 
 
 def as_the_master(started: Callable[[], Collection[int]]) -> None:
-    """Give those of these pids that are to be killed first the score of this process, which is that of the workers."""
+    """Give those of these processes that have the score of an import the score of this process and of its workers."""
     own = _score("self")
     if own is None or own >= _FIRST:
         return

@@ -40,14 +40,16 @@ class Run:
     reader: int
     began: float
     until: float
+    memory: int
+    """Bytes past which it is killed."""
+    short: bool
+    """Whether it was to have more, and no more was free."""
     output: bytes = b""
     cut: bool = False
     code: str = ""
     status: int = 0
     seconds: float = 0.0
     failure: str = ""
-    memory: int = 0
-    """Bytes past which it is killed."""
     killed: str = ""
     over: bool = False
 
@@ -77,12 +79,14 @@ class Programs(Generic[Name]):
     def begin(self, worker: Name, label: str, launch: Launch, *, seconds: float, memory: int) -> None:
         """Start what `launch` says, and kill it after so many `seconds` or past so many bytes of `memory`.
 
-        Of memory it gets no more than there is: for want of it the OOM killer would come to the biggest, a worker.
+        It gets no more memory than is free: when none is left, the OOM killer takes the largest process, a worker.
         A program that can't be started is over at once.
         """
         now = time.monotonic()
         granted = self._groups.free_for(memory)
-        run = self._runs[worker] = Run(reader=-1, began=now, until=now + seconds, memory=granted)
+        run = self._runs[worker] = Run(
+            reader=-1, began=now, until=now + seconds, memory=granted, short=granted < memory
+        )
         identity = ProgramId(worker)
         try:
             run.reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -136,7 +140,7 @@ class Programs(Generic[Name]):
         if failure is not None:
             run.failure = describe(failure)
         elif starved:
-            run.killed = "memory"
+            run.killed = "room" if run.short else "memory"
         self._finish(run)
 
     def close(self) -> None:

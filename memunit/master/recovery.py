@@ -242,7 +242,7 @@ class Recovery:
         entries = []
         if left is not None and (passed is not None or self._inherited.unread):
             priority = WARNING if passed is None else None
-            text = self._anew(there, unknown)
+            text = self.anew(there, unknown)
             entries.append(Journal(kind=Message.MASTER_REEXECUTED, message=text, priority=priority))
         elif left is not None:
             text = f"The master before this one (pid {left.master}) ended unexpectedly. {took(len(there))}"
@@ -255,11 +255,8 @@ class Recovery:
             entries.append(Journal(kind=Message.STATE_UNUSABLE, message=text))
         return entries
 
-    def answer(self, there: Collection[WorkerId], unknown: int) -> str:
-        """The answer to the client that has asked for it; the arguments are those of told()."""
-        return self._anew(there, unknown)
-
-    def _anew(self, there: Collection[WorkerId], unknown: int) -> str:
+    def anew(self, there: Collection[WorkerId], unknown: int) -> str:
+        """What an entry says of the execve(2), and the answer to who has asked for it. Arguments as of told()."""
         left = self._inherited.left
         before = __version__ if left is None else left.program
         version = f" (version {before} before)" if before != __version__ else ""

@@ -125,7 +125,8 @@ def examine(notify: Notify) -> None:
     try:
         seconds = min(order.milliseconds / 1000, _left())
         if seconds >= _LEAST:
-            # It serves nobody any more, and takes memory: for want of that it goes, and not one that serves.
+            # This worker serves nobody any more, and its examination takes memory. If memory runs out, the OOM killer
+            # is to take this worker, and not one that serves.
             oom.score_adj(oom.FIRST)
             page.stage(board.EXAMINING)
             if page.report(_found(seconds, order.memory, notify)):

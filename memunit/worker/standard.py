@@ -11,8 +11,8 @@ _NUMBERS = (0, 1, 2)
 def fill() -> None:
     """Have /dev/null in the place of those that are closed.
 
-    Else the next sockets get these numbers: a client would get what C code writes to standard error, and libuv aborts
-    a process that closes one of them.
+    Without that, the next sockets of the process get these numbers. Then a client receives what C code writes to
+    standard error, and libuv aborts a process that closes one of these numbers.
     """
     for number in _NUMBERS:
         try:

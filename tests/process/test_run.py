@@ -372,19 +372,22 @@ def begins_with(unit: Unit, folder: Path, code: str) -> Service:
     return unit.start(*command, environment=environment, sockets=())
 
 
+def signalled_at_the_import(module: str, signum: signal.Signals) -> str:
+    """Code that has its interpreter send itself a signal as it begins to import a module."""
+    return (
+        "import importlib, os\n"
+        "begin = importlib.import_module\n"
+        "def signalled(name, package=None):\n"
+        f"    if name == {module!r}:\n"
+        f"        os.kill(os.getpid(), {int(signum)})\n"
+        "    return begin(name, package)\n"
+        "importlib.import_module = signalled\n"
+    )
+
+
 def test_interrupted_before_it_serves_it_ends_without_a_traceback(unit: Unit, tmp_path: Path) -> None:
     """Ctrl-C while the modules are imported, and while the app's interpreter is started ahead."""
-    service = begins_with(
-        unit,
-        tmp_path,
-        "import importlib, os, signal\n"
-        "begin = importlib.import_module\n"
-        "def interrupted(name, package=None):\n"
-        "    if name == 'memunit.cli.run':\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return begin(name, package)\n"
-        "importlib.import_module = interrupted\n",
-    )
+    service = begins_with(unit, tmp_path, signalled_at_the_import("memunit.cli.run", signal.SIGINT))
     assert service.exit_code() == 130
     assert service.said == []
     assert list(tmp_path.glob("memunit-*")) == []
@@ -429,17 +432,10 @@ def test_kill_signal_of_the_unit_stops_a_start_in_order(
     unit: Unit, tmp_path: Path, signum: signal.Signals
 ) -> None:
     """KillSignal=SIGINT or SIGQUIT. The unit had failed: with 130, or with a core dump."""
-    code = (
-        "import importlib, os\n"
-        "begin = importlib.import_module\n"
-        "def stopped(name, package=None):\n"
-        "    if name == 'memunit.cli.serve':\n"
-        f"        os.kill(os.getpid(), {int(signum)})\n"
-        "    return begin(name, package)\n"
-        "importlib.import_module = stopped\n"
-    )
     unit.write(app={"run": "plain:app"}, workers={"count": 1})
-    service = unit.serve(environment=unit.begun_with(tmp_path, code))
+    service = unit.serve(
+        environment=unit.begun_with(tmp_path, signalled_at_the_import("memunit.cli.serve", signum))
+    )
     assert service.exit_code() == 0
     assert service.said == []
 

@@ -289,7 +289,7 @@ def test_too_few_descriptors_are_a_failed_start(unit: Unit, limit: int) -> None:
         record = StartLog(str(unit.runtime)).load()
         assert record is not None
         assert record.failures == 1
-    # Else it waits for itself, because it can leave no record.
+    # A start that could write no record waits before it ends.
     assert len([each for each in service.said if each.source == "output"]) == 1, str(service)
 
 
